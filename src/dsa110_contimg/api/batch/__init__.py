@@ -1,0 +1,1 @@
+"""Reports and pictures made of finished products, one item at a time."""

@@ -1,0 +1,1 @@
+"""Alembic migrations of the products database, one tree for both databases."""

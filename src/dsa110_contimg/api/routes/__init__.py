@@ -1,0 +1,1 @@
+"""Endpoints: declare, obtain, call, return."""

@@ -1,0 +1,1 @@
+"""Decisions between a request and the records it needs."""

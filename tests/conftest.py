@@ -1,0 +1,56 @@
+"""Real servers for tests: PostgreSQL and Redis from wheels, started once per session, one database per test."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A running PostgreSQL of this test session."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def postgres_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """Address of an empty database that only this test uses."""
+    name = f"test_{uuid.uuid4().hex}"
+    asyncio.run(_execute(postgres.url, f"create database {name}"))
+    yield postgres.database_url(name)
+    asyncio.run(_execute(postgres.url, f"drop database {name} with (force)"))
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A running Redis of this test session."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """Address of the test session's Redis."""
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Directory of the real facts as files; tests that need it are skipped where it is absent."""
+    directory = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not directory.is_dir():
+        pytest.skip("the directory of real data is not beside this checkout")
+    return directory
