@@ -1,0 +1,314 @@
+"""Where the queue meets the science: one row per task name.
+
+Each row says which stage function runs in the child process and what of its product is recorded. A handler runs the
+stage, takes the checksums of what went in and came out, and records everything in one transaction; only then does the
+worker complete the task, under its claim. A crash anywhere in between makes the task run again, and running again
+leaves the same files and the same rows.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dsa110_contimg.absurd import workflows
+from dsa110_contimg.absurd.executor import ChildResult
+from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext, TaskHandler
+from dsa110_contimg.api.interfaces import (
+    CalibrationTableRecord,
+    ImageRecord,
+    JobRecord,
+    MeasurementSetRecord,
+    PhotometryRecord,
+    ProductFile,
+    ProductRecorder,
+    ProvenanceRecord,
+    Recording,
+    SourceRecord,
+)
+from dsa110_contimg.pipeline.crossmatch import nearest_within
+from dsa110_contimg.pipeline.errors import BadInputError
+
+Result = Mapping[str, Any]
+
+#: Two positions closer than this are one source: well under the synthesised beam, well over the position errors.
+SAME_SOURCE_DEG = 10.0 / 3600.0
+
+#: What of a product is written to the database row by row and therefore not repeated in the task's result.
+_BULKY = ("sources", "files", "inputs")
+
+
+@dataclass(frozen=True, slots=True)
+class StageParams:
+    """Parameters of every task of an observation's workflow."""
+
+    run_id: str
+    group_id: str
+    options: Result
+
+    @classmethod
+    def parse(cls, task: ClaimedTask) -> "StageParams":
+        """Read a task's parameters.
+
+        Raises
+        ------
+        BadInputError
+            A parameter is missing, unknown or of the wrong type.
+        """
+        wanted = {"run_id": str, "group_id": str, "options": Mapping}
+        for name, kind in wanted.items():
+            if not isinstance(task.params.get(name), kind):
+                raise BadInputError(
+                    f"task {task.name}: parameter {name} is {task.params.get(name)!r}; give a {kind.__name__}"
+                )
+        if unknown := sorted(set(task.params) - set(wanted)):
+            raise BadInputError(f"task {task.name}: unknown parameters {unknown}; known are {sorted(wanted)}")
+        return cls(task.params["run_id"], task.params["group_id"], task.params["options"])
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A stage that has run: its own product and the products of the stages before it, by task name."""
+
+    params: StageParams
+    product: Result
+    earlier: Mapping[str, Result]
+    known_sources: Sequence[SourceRecord] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One row of the table: what runs in the child, with which further options, and what is recorded of it."""
+
+    function: str
+    record: Callable[[Finished], Recording]
+    options: Callable[[Mapping[str, Result]], Result] = lambda earlier: {}
+
+
+def _measurement_set(run: Finished, stage: str, **known: Any) -> MeasurementSetRecord:
+    """Return the row of the run's Measurement Set at a stage of its life."""
+    made = run.product if "start_mjd" in run.product else run.earlier[workflows.CONVERT]
+    return MeasurementSetRecord(
+        path=made["ms_path"], run_id=run.params.run_id, group_id=run.params.group_id, stage=stage,
+        start_mjd=made["start_mjd"], end_mjd=made["end_mjd"], mid_mjd=made["mid_mjd"],
+        pointing_ra_deg=made["pointing_ra_deg"], pointing_dec_deg=made["pointing_dec_deg"],
+        field_name=made["field_name"], missing_subbands=tuple(made["missing_subbands"]),
+        quality_note="; ".join(made["notes"]) or None, processed_at=time.time(), **known,
+    )  # fmt: skip
+
+
+def record_conversion(run: Finished) -> Recording:
+    """Return the new Measurement Set."""
+    return Recording(measurement_set=_measurement_set(run, "converted"))
+
+
+def record_flags(run: Finished) -> Recording:
+    """Return the Measurement Set with its flagged fraction."""
+    fraction = run.product["flagged_fraction"]
+    return Recording(measurement_set=_measurement_set(run, "flagged", flagged_fraction=fraction))
+
+
+def record_solution(run: Finished) -> Recording:
+    """Return the bandpass and the gain table."""
+    made = run.product
+    bandpass = CalibrationTableRecord(
+        path=made["bandpass_path"], set_name=run.params.group_id, table_type="BP", order_index=30,
+        source_ms_path=run.earlier[workflows.CONVERT]["ms_path"], cal_field=made["calibrator"], refant=made["refant"],
+        created_at=time.time(), valid_start_mjd=made["valid_start_mjd"], valid_end_mjd=made["valid_end_mjd"],
+        solver_command="dsa110_contimg.pipeline.calibration.solve", solver_params=run.params.options,
+        quality_metrics={key: value for key, value in made.items() if isinstance(value, float | int)},
+    )  # fmt: skip
+    gains = replace(bandpass, path=made["gain_path"], table_type="GP", order_index=50)
+    return Recording(calibration_tables=(bandpass, gains))
+
+
+def record_application(run: Finished) -> Recording:
+    """Return the Measurement Set as calibrated."""
+    return Recording(measurement_set=_measurement_set(run, "calibrated", cal_applied=True))
+
+
+_IMAGE_FIELDS = (
+    "beam_major_arcsec", "beam_minor_arcsec", "beam_pa_deg", "noise_jy", "thermal_noise_jy", "peak_flux_jy",
+    "dynamic_range", "center_ra_deg", "center_dec_deg", "imsize_x", "imsize_y", "cellsize_arcsec", "freq_ghz",
+    "bandwidth_mhz", "integration_sec", "mid_mjd",
+)  # fmt: skip
+
+
+def _image(run: Finished, made: Result) -> ImageRecord:
+    """Return the row of the run's image."""
+    converted = run.earlier[workflows.CONVERT]
+    return ImageRecord(
+        path=made["image_path"], ms_path=converted["ms_path"], run_id=run.params.run_id, type="image", pbcor=True,
+        created_at=time.time(), field_name=converted["field_name"], **{name: made[name] for name in _IMAGE_FIELDS},
+    )  # fmt: skip
+
+
+def record_image(run: Finished) -> Recording:
+    """Return the image, and its Measurement Set as imaged."""
+    imaged = _measurement_set(run, "imaged", cal_applied=True, imagename=run.product["image_path"])
+    return Recording(measurement_set=imaged, image=_image(run, run.product))
+
+
+def record_sources(run: Finished) -> Recording:
+    """Return the sources with their measurements; a source at a known position keeps its identity."""
+    image = run.earlier[workflows.IMAGE]
+    sources, measurements = [], []
+    for found in run.product["sources"]:
+        source = _identify(found, run.known_sources)
+        sources.append(source)
+        measurements.append(
+            PhotometryRecord(
+                source_id=source.id, image_path=image["image_path"], ra_deg=found["ra_deg"], dec_deg=found["dec_deg"],
+                peak_jyb=found["peak_jyb"], peak_err_jyb=found["peak_err_jyb"], flux_jy=found["flux_jy"],
+                flux_err_jy=found["flux_err_jy"], snr=found["snr"], mjd=image["mid_mjd"], measured_at=time.time(),
+                local_rms=found["local_rms"], sep_from_center_deg=found["sep_from_center_deg"], flags=found["flags"],
+            )  # fmt: skip
+        )
+    cataloged = _measurement_set(run, "cataloged", cal_applied=True, imagename=image["image_path"])
+    return Recording(measurement_set=cataloged, sources=tuple(sources), photometry=tuple(measurements))
+
+
+def _identify(found: Result, known: Sequence[SourceRecord]) -> SourceRecord:
+    """Return the known source at a position, or a new one called after its position."""
+    nearest = nearest_within(found["ra_deg"], found["dec_deg"], known, SAME_SOURCE_DEG)
+    return nearest or SourceRecord(found["name"], found["name"], found["ra_deg"], found["dec_deg"])
+
+
+def record_assessment(run: Finished) -> Recording:
+    """Return the image with its grade and the reasons for it."""
+    verdict = run.product
+    graded = replace(
+        _image(run, run.earlier[workflows.IMAGE]),
+        qa_grade=verdict["grade"], qa_summary=verdict["summary"],
+        qa_metrics={**verdict["metrics"], "reasons": list(verdict["reasons"])},
+    )  # fmt: skip
+    return Recording(image=graded)
+
+
+def assessment_options(earlier: Mapping[str, Result]) -> Result:
+    """Gather the numbers that the assessment judges from the products before it."""
+    image, flags = earlier[workflows.IMAGE], earlier[workflows.FLAG]
+    return {
+        "noise_jy": image["noise_jy"],
+        "thermal_noise_jy": image["thermal_noise_jy"],
+        "dynamic_range": image["dynamic_range"],
+        "converged": image["converged"],
+        "flagged_fraction_live": flags["flagged_fraction_live"],
+        "median_snr": earlier[workflows.SOLVE]["median_snr"],
+        "missing_subbands": earlier[workflows.CONVERT]["missing_subbands"],
+        "n_sources": earlier[workflows.EXTRACT]["n_sources"],
+    }
+
+
+#: Task name → stage. The one table to extend for a new stage.
+STAGES: Mapping[str, Stage] = {
+    workflows.CONVERT: Stage("dsa110_contimg.pipeline.conversion:convert", record_conversion),
+    workflows.FLAG: Stage("dsa110_contimg.pipeline.flagging:flag", record_flags),
+    workflows.SOLVE: Stage("dsa110_contimg.pipeline.calibration:solve", record_solution),
+    workflows.APPLY: Stage("dsa110_contimg.pipeline.application:apply", record_application),
+    workflows.IMAGE: Stage("dsa110_contimg.pipeline.imaging:image", record_image),
+    workflows.EXTRACT: Stage("dsa110_contimg.pipeline.extraction:extract", record_sources),
+    workflows.ASSESS: Stage("dsa110_contimg.pipeline.quality:assess", record_assessment, assessment_options),
+}
+
+
+class Adapter:
+    """Runs the tasks of the pipeline for a worker.
+
+    Parameters
+    ----------
+    recorder : ProductRecorder
+        Where products are recorded.
+    code_version : str
+        Which code runs, for provenance.
+    image_made : callable, optional
+        Called with the path of each new image, after it is recorded; for pictures made in advance.
+    """
+
+    def __init__(
+        self,
+        recorder: ProductRecorder,
+        code_version: str,
+        image_made: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._recorder = recorder
+        self._code_version = code_version
+        self._image_made = image_made
+
+    def handlers(self) -> Mapping[str, TaskHandler]:
+        """Return the handler of each task name."""
+        return {**dict.fromkeys(STAGES, self.run_stage), workflows.FINISH: self.finish_run}
+
+    async def run_stage(self, task: ClaimedTask, context: TaskContext) -> Result:
+        """Run the stage of a task in a child process and record what it made."""
+        params, stage = StageParams.parse(task), STAGES[task.name]
+        earlier = {name: parent["result"] for name, parent in (await context.parent_results()).items()}
+        if not earlier:
+            await self._recorder.record(Recording(job=self._running(params, await self._job(params))))
+        ran = await context.run_child(stage.function, {**params.options, **stage.options(earlier)})
+        run = Finished(params, ran.value, earlier, await self._known_sources(ran.value, earlier))
+        provenance = await self._provenance(task, params, context, ran)
+        await self._recorder.record(replace(stage.record(run), provenance=provenance))
+        if task.name == workflows.IMAGE and self._image_made:
+            await self._image_made(ran.value["image_path"])
+        return _concise(ran.value)
+
+    async def finish_run(self, task: ClaimedTask, context: TaskContext) -> Result:
+        """Record how the run ended: completed when every stage did, else failed with the first stage's reason."""
+        params = StageParams.parse(task)
+        ends = await context.parent_results()
+        failed = [name for name in workflows.STAGES if ends[name]["status"] != "completed"]
+        status = "failed" if failed else "completed"
+        error = f"{failed[0]}: {ends[failed[0]]['error'] or ends[failed[0]]['status']}" if failed else None
+        job = replace(await self._job(params), status=status, finished_at=time.time(), error=error)
+        await self._recorder.record(Recording(job=job))
+        return {"status": status, "error": error}
+
+    async def _job(self, params: StageParams) -> JobRecord:
+        job = await self._recorder.get_job(params.run_id)
+        if job is None:
+            raise BadInputError(f"run {params.run_id} is not recorded; ingest the observation {params.group_id} again")
+        return job
+
+    @staticmethod
+    def _running(params: StageParams, job: JobRecord) -> JobRecord:
+        return replace(job, status="running", started_at=job.started_at or time.time())
+
+    async def _known_sources(self, product: Result, earlier: Mapping[str, Result]) -> Sequence[SourceRecord]:
+        """Return the sources already known in the field of an image; nothing for stages that find none."""
+        if "sources" not in product:
+            return ()
+        image = earlier[workflows.IMAGE]
+        radius_deg = image["imsize_x"] * image["cellsize_arcsec"] / 3600.0  # the corners are at 0.71 of this
+        return await self._recorder.sources_near(image["center_ra_deg"], image["center_dec_deg"], radius_deg)
+
+    async def _provenance(
+        self, task: ClaimedTask, params: StageParams, context: TaskContext, ran: ChildResult
+    ) -> ProvenanceRecord:
+        """Return how the stage was run, with the checksums of what went in and came out."""
+        roles = dict.fromkeys(ran.value["inputs"], "input") | dict.fromkeys(ran.value["files"], "output")
+        digests = await context.run_child("dsa110_contimg.pipeline.checksums:digest_all", {"paths": list(roles)})
+        files = tuple(
+            ProductFile(one["path"], roles[one["path"]], _kind(one["path"]), one["size_bytes"], one["sha256"])
+            for one in digests.value["digests"]
+        )
+        return ProvenanceRecord(
+            run_id=params.run_id, stage=task.name, task_id=str(task.task_id), attempt=task.attempt,
+            code_version=self._code_version, host=ran.host, started_at=ran.started_at, finished_at=ran.finished_at,
+            cpu_s=ran.cpu_s, peak_rss_bytes=ran.peak_rss_bytes, params=params.options, summary=_concise(ran.value),
+            files=files,
+        )  # fmt: skip
+
+
+_KINDS = {".hdf5": "uvh5", ".ms": "ms", ".b": "caltable", ".g": "caltable", ".fits": "image", ".csv": "catalogue"}
+
+
+def _kind(path: str) -> str:
+    return _KINDS.get(Path(path).suffix, "file")
+
+
+def _concise(product: Result) -> Result:
+    """Return a product without the parts that are recorded row by row; a list of sources becomes its length."""
+    short = {key: value for key, value in product.items() if key not in _BULKY}
+    return {**short, "n_sources": len(product["sources"])} if "sources" in product else short
