@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis
 
 

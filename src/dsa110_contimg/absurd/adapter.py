@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsa110_contimg.absurd import workflows
 from dsa110_contimg.absurd.executor import ChildResult
 from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext, TaskHandler
+from dsa110_contimg.pipeline.crossmatch import nearest_within
+
+from dsa110_contimg.absurd import workflows
 from dsa110_contimg.api.interfaces import (
     CalibrationTableRecord,
     ImageRecord,
@@ -27,7 +29,6 @@ from dsa110_contimg.api.interfaces import (
     Recording,
     SourceRecord,
 )
-from dsa110_contimg.pipeline.crossmatch import nearest_within
 from dsa110_contimg.pipeline.errors import BadInputError
 
 Result = Mapping[str, Any]
@@ -153,20 +154,26 @@ def record_image(run: Finished) -> Recording:
 def record_sources(run: Finished) -> Recording:
     """Return the sources with their measurements; a source at a known position keeps its identity."""
     image = run.earlier[workflows.IMAGE]
-    sources, measurements = [], []
-    for found in run.product["sources"]:
-        source = _identify(found, run.known_sources)
-        sources.append(source)
-        measurements.append(
-            PhotometryRecord(
-                source_id=source.id, image_path=image["image_path"], ra_deg=found["ra_deg"], dec_deg=found["dec_deg"],
-                peak_jyb=found["peak_jyb"], peak_err_jyb=found["peak_err_jyb"], flux_jy=found["flux_jy"],
-                flux_err_jy=found["flux_err_jy"], snr=found["snr"], mjd=image["mid_mjd"], measured_at=time.time(),
-                local_rms=found["local_rms"], sep_from_center_deg=found["sep_from_center_deg"], flags=found["flags"],
-            )  # fmt: skip
-        )
-    cataloged = _measurement_set(run, "cataloged", cal_applied=True, imagename=image["image_path"])
-    return Recording(measurement_set=cataloged, sources=tuple(sources), photometry=tuple(measurements))
+    pairs = [(_identify(found, run.known_sources), found) for found in run.product["sources"]]
+    return Recording(
+        measurement_set=_measurement_set(run, "cataloged", cal_applied=True, imagename=image["image_path"]),
+        sources=tuple(source for source, _ in pairs),
+        photometry=tuple(_measurement(source, found, image) for source, found in pairs),
+    )
+
+
+_PHOTOMETRY_FIELDS = (
+    "ra_deg", "dec_deg", "peak_jyb", "peak_err_jyb", "flux_jy", "flux_err_jy", "snr", "local_rms",
+    "sep_from_center_deg", "flags",
+)  # fmt: skip
+
+
+def _measurement(source: SourceRecord, found: Result, image: Result) -> PhotometryRecord:
+    """Return the row of one source in one image."""
+    return PhotometryRecord(
+        source_id=source.id, image_path=image["image_path"], mjd=image["mid_mjd"], measured_at=time.time(),
+        **{name: found[name] for name in _PHOTOMETRY_FIELDS},
+    )  # fmt: skip
 
 
 def _identify(found: Result, known: Sequence[SourceRecord]) -> SourceRecord:

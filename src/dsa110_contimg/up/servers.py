@@ -127,8 +127,11 @@ class EmbeddedServer:
         self.prepare()
         log = (self.home / "server.log").open("ab")
         self._process = subprocess.Popen(
-            self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            preexec_fn=die_with_parent(self.stop_signal),  # noqa: PLW1509 - one thread at this time
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent(self.stop_signal),
         )
         log.close()
         self.wait_ready(lambda: self._process is not None and self._process.poll() is None)
@@ -140,7 +143,9 @@ class EmbeddedServer:
         while not self.ready():
             if not alive() or time.monotonic() > deadline:
                 self.stop()
-                raise ServerError(f"{self.name} did not start; the end of {self.home / 'server.log'}: {self.last_words()}")
+                raise ServerError(
+                    f"{self.name} did not start; the end of {self.home / 'server.log'}: {self.last_words()}"
+                )
             time.sleep(0.05)
 
     def last_words(self) -> str:
