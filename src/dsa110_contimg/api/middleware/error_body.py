@@ -1,0 +1,51 @@
+"""The one error body of every reply, whoever refuses: the gate, the framework or a service.
+
+:meth:`DSA110APIError.to_body` gives the keys that programs and the web client read; here the ids of the request are
+added, and ``detail`` where clients of the framework's own errors look for it.
+"""
+
+import hashlib
+from typing import Any
+
+from dsa110_contimg.api.exceptions import DSA110APIError
+
+_WITH_DETAIL = frozenset({401, 403, 404, 405, 422, 501, 503})
+
+
+class RequestError(DSA110APIError):
+    """An error that is told by its HTTP status rather than by a class.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status of the reply.
+    code : str
+        Code of the error body.
+    message : str
+        What was wrong, with the value, and what would be right.
+    """
+
+    action = "Correct the request and send it again."
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status_code = status
+        self.error_code = code
+
+
+def error_body(error: DSA110APIError, request_id: str, detail: Any = None) -> dict[str, Any]:
+    """Return the error body.
+
+    Parameters
+    ----------
+    error : DSA110APIError
+        What went wrong.
+    request_id : str
+        Id of the request, as in the reply's ``X-Request-ID``; ``trace_id`` (12 hexadecimal digits) is made from it.
+    detail : any
+        The framework's own ``detail``; without it the message, for the statuses where earlier replies had one.
+    """
+    body = error.to_body(ref_id=request_id, trace_id=hashlib.blake2b(request_id.encode(), digest_size=6).hexdigest())
+    if detail is not None or error.status_code in _WITH_DETAIL:
+        body["detail"] = error.message if detail is None else detail
+    return body

@@ -1,0 +1,74 @@
+"""Headers that every reply carries, and how long a reply may be kept."""
+
+from collections.abc import Iterable
+
+Header = tuple[bytes, bytes]
+
+_API_POLICY = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_SECURITY: tuple[Header, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_VARY = b"Accept, Accept-Encoding, Authorization"
+_NO_STORE = b"no-cache, no-store, must-revalidate"
+_LIVE_PARTS = ("/health", "/metrics", "/jobs", "/queue", "/absurd")
+_KEPT_PARTS = ("/images", "/sources", "/ms")
+
+
+def is_page(path: str) -> bool:
+    """Tell whether a path belongs to the pages for people, which need scripts and styles of this server."""
+    return path == "/" or path.startswith("/web/")
+
+
+def cache_control(method: str, path: str, status: int) -> bytes:
+    """Return how long a reply may be kept when the route itself does not say.
+
+    Errors are never kept. Products may be kept but are asked for again each time (``ETag`` makes that cheap): a detail
+    that changes must not be shown stale.
+    """
+    if method not in ("GET", "HEAD") or status >= 400:
+        return b"no-store"
+    if any(part in path for part in _LIVE_PARTS):
+        return _NO_STORE
+    if is_page(path) or any(part in path for part in _KEPT_PARTS):
+        return b"private, no-cache"
+    return _NO_STORE
+
+
+def finished_headers(
+    given: Iterable[Header], method: str, path: str, status: int, request_id: str, secure: bool
+) -> list[Header]:
+    """Return the headers of a reply with everything added that is missing; what the route set stays.
+
+    Parameters
+    ----------
+    given
+        Headers of the route, names in lower case.
+    method, path, status, request_id
+        Of the request and its reply.
+    secure : bool
+        The client came by TLS.
+    """
+    headers = [(name, value) for name, value in given if name not in (b"vary", b"server")]
+    names = {name for name, _ in headers}
+    varies = [value for name, value in given if name == b"vary"]
+    added = [*_SECURITY, (b"x-request-id", request_id.encode())]
+    added.append((b"content-security-policy", _PAGE_POLICY if is_page(path) else _API_POLICY))
+    added.append((b"cache-control", cache_control(method, path, status)))
+    if secure:
+        added.append(_STRICT_TRANSPORT)
+    headers.extend((name, value) for name, value in added if name not in names)
+    if method in ("GET", "HEAD"):
+        varies.append(_VARY)
+    if varies:
+        headers.append((b"vary", b", ".join(varies)))
+    if (b"cache-control", _NO_STORE) in headers:
+        headers.append((b"pragma", b"no-cache"))
+    return headers
