@@ -102,6 +102,7 @@ class ImageRecord:
     qa_grade: str | None = None  # good | warn | fail, given by the assessment
     qa_summary: str | None = None
     qa_metrics: Mapping[str, Any] = field(default_factory=dict)
+    ms_stage: str | None = None  # filled by reads from the Measurement Set; not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,50 @@ class PhotometryRecord:
     local_rms: float | None = None
     sep_from_center_deg: float | None = None
     flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSummary:
+    """One source with what its measurements add up to."""
+
+    id: str
+    name: str
+    ra_deg: float
+    dec_deg: float
+    num_images: int  # images in which it was measured
+    first_detected_mjd: float | None
+    last_detected_mjd: float | None
+    latest_image_id: int | None  # image of the latest epoch
+
+
+@dataclass(frozen=True, slots=True)
+class LightCurvePoint:
+    """One epoch of a light curve."""
+
+    mjd: float
+    flux_jy: float | None
+    flux_err_jy: float | None
+    peak_jyb: float | None
+    peak_err_jyb: float | None
+    snr: float | None
+    image_id: int
+    image_path: str
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much there is of everything."""
+
+    ms_total: int
+    ms_by_stage: Mapping[str, int]  # stage '' counts the Measurement Sets without one
+    images_total: int
+    photometry_total: int
+    sources_total: int
+    jobs_total: int
+    jobs_by_status: Mapping[str, int]
+    cal_tables_total: int
+    recent_images: tuple[ImageRecord, ...]  # the ten newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +215,12 @@ class Recording:
 
     Each part is an upsert by its natural key (path, run_id + stage, source + image), so that a stage that runs a second
     time after a crash leaves the same rows. None of the optional fields of an upserted record erases a known value:
-    None means "nothing to say".
+    None means "nothing to say", and so does an empty mapping. What else an upsert follows:
+
+    * a job that is pending or running has no end yet (``finished_at`` and ``error`` are cleared), and one that
+      completed has no ``error``;
+    * ``missing_subbands = ()`` and ``cal_applied = False`` count only from stage ``converted`` (a new Measurement Set),
+      later stages have nothing to say about them; ``pbcor`` of an image path stays true once said.
     """
 
     job: JobRecord | None = None
@@ -197,3 +247,127 @@ class ProductRecorder(Protocol):
 
     async def get_job(self, run_id: str) -> JobRecord | None:
         """Return a run by its id."""
+
+    async def save_job(self, job: JobRecord) -> None:
+        """Keep a run by its id, by the rules of :class:`Recording`."""
+
+
+class ImageRepositoryProtocol(Protocol):
+    """Reads images; kept by ``AsyncImageRepository(adapter)``."""
+
+    async def get_by_id(self, image_id: str) -> ImageRecord | None:
+        """Return the image of this id (decimal text); None if there is none."""
+
+    async def get_by_path(self, path: str) -> ImageRecord | None:
+        """Return the image that was written to this path."""
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
+        """Return images, newest ``created_at`` first, then by falling id; ``ms_stage`` comes by one join."""
+
+    async def list_for_ms(self, ms_path: str) -> list[ImageRecord]:
+        """Return the images of one Measurement Set, newest first."""
+
+    async def list_for_source(self, source_id: str, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
+        """Return the images in which a source was measured, newest first."""
+
+    async def count(self) -> int:
+        """Return the number of images."""
+
+
+class MSRepositoryProtocol(Protocol):
+    """Reads Measurement Sets; kept by ``AsyncMSRepository(adapter)``."""
+
+    async def get_metadata(self, ms_path: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set of this path."""
+
+    async def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set that a run made."""
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[MeasurementSetRecord]:
+        """Return Measurement Sets, latest observation first, then by path."""
+
+    async def get_calibrator_matches(self, ms_path: str) -> list[CalibrationTableRecord]:
+        """Return the calibration tables of a Measurement Set, in the order of application.
+
+        Those solved from it; if there are none, the newest active set whose validity holds its mid time.
+        """
+
+    async def count(self) -> int:
+        """Return the number of Measurement Sets."""
+
+
+class SourceRepositoryProtocol(Protocol):
+    """Reads sources; kept by ``AsyncSourceRepository(adapter)``."""
+
+    async def get_by_id(self, source_id: str) -> SourceSummary | None:
+        """Return the source of this id."""
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[SourceSummary]:
+        """Return sources by rising id (byte order)."""
+
+    async def list_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> list[SourceRecord]:
+        """Return the sources within ``radius_deg`` of a position, nearest first; across RA 0 and at the poles too."""
+
+    async def get_lightcurve(
+        self, source_id: str, start_mjd: float | None = None, end_mjd: float | None = None
+    ) -> list[LightCurvePoint]:
+        """Return the measurements of a source by rising time; both ends belong to the range."""
+
+    async def count(self) -> int:
+        """Return the number of sources."""
+
+
+class JobRepositoryProtocol(Protocol):
+    """Reads runs; kept by ``AsyncJobRepository(adapter)``."""
+
+    async def get_by_run_id(self, run_id: str) -> JobRecord | None:
+        """Return the run of exactly this id."""
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[JobRecord]:
+        """Return runs, newest ``created_at`` first, then by falling number."""
+
+    async def count(self) -> int:
+        """Return the number of runs."""
+
+
+class CalibrationRepositoryProtocol(Protocol):
+    """Reads calibration tables; kept by ``AsyncCalibrationRepository(adapter)``."""
+
+    async def get_by_path(self, path: str) -> CalibrationTableRecord | None:
+        """Return the table of this path."""
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[CalibrationTableRecord]:
+        """Return tables, newest first, then by path."""
+
+    async def list_active(self, mjd: float) -> list[CalibrationTableRecord]:
+        """Return the newest active set that is valid at ``mjd`` (an open end is no limit), by order of application."""
+
+    async def count(self) -> int:
+        """Return the number of tables."""
+
+
+class StatsRepositoryProtocol(Protocol):
+    """Counts; kept by ``AsyncStatsRepository(adapter)``."""
+
+    async def get_statistics(self) -> Statistics:
+        """Return how much there is of everything, as of one moment."""
+
+
+class ProvenanceRepositoryProtocol(Protocol):
+    """Reads how products were made; kept by ``AsyncProvenanceRepository(adapter)``."""
+
+    async def list_for_run(self, run_id: str) -> list[ProvenanceRecord]:
+        """Return the stages of a run in the order in which they began."""
+
+    async def list_for_file(self, path: str) -> list[ProvenanceRecord]:
+        """Return the stages that read or wrote a file, in the order in which they began."""
+
+
+class SchemaRepositoryProtocol(Protocol):
+    """Knows whether the database is ours; kept by ``AsyncSchemaRepository(adapter)``."""
+
+    async def get_revision(self) -> str | None:
+        """Return the revision of the tables; None in a database that was never migrated."""
+
+    async def require_current(self) -> None:
+        """Raise DatabaseSchemaError unless the tables are those of this version."""
