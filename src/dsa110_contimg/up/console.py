@@ -1,0 +1,116 @@
+"""What `dsa110 up` shows and keeps of its processes' logs.
+
+Every line of every process goes to ``<logs>/<name>.jsonl`` (a file that grows beyond 10 MB is moved to ``.1``, the one
+before it goes) and, when it is of interest to a person, to the screen with the process's name in its own colour.
+"""
+
+import json
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+ROTATE_BYTES = 10_000_000
+_SHOWN = ("INFO", "WARNING", "ERROR", "CRITICAL")
+_LEVEL_STYLE = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
+#: Colours that differ for people who see red and green alike.
+_COLOURS = ("cyan", "yellow", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta", "bright_blue")
+_KNOWN_FIELDS = ("time", "level", "component", "logger", "message", "error")
+
+
+def read_event(line: str, name: str) -> dict[str, Any]:
+    """Return a line of a process's output as an event; a line that is not JSON becomes the message of one."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if isinstance(event, dict) and isinstance(event.get("message"), str):
+        return event
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"time": now, "level": "INFO", "component": name, "message": line}
+
+
+class LogFile:
+    """One process's log, raw JSON lines, with a bound on its size."""
+
+    def __init__(self, path: Path, rotate_bytes: int = ROTATE_BYTES) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self._rotate_bytes = rotate_bytes
+        self._file = path.open("a", encoding="utf-8")
+        self.recent: deque[str] = deque(maxlen=5)
+
+    def write(self, event: dict[str, Any]) -> None:
+        """Append one event."""
+        self.recent.append(str(event["message"]))
+        self._file.write(json.dumps(event, default=str) + "\n")
+        self._file.flush()
+        if self._file.tell() > self._rotate_bytes:
+            self._file.close()
+            self.path.replace(self.path.with_suffix(".jsonl.1"))
+            self._file = self.path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Screen:
+    """The one log stream that a person reads."""
+
+    def __init__(self, console: Console, logs: Path) -> None:
+        self.console = console
+        self.logs = logs
+        self._files: dict[str, LogFile] = {}
+        self._styles: dict[str, str] = {}
+
+    def log_file(self, name: str) -> LogFile:
+        """Return the log of one process."""
+        if name not in self._files:
+            self._files[name] = LogFile(self.logs / f"{name}.jsonl")
+            self._styles[name] = _COLOURS[(len(self._styles)) % len(_COLOURS)]
+        return self._files[name]
+
+    def take(self, name: str, line: str, shown: bool = True) -> None:
+        """Keep one line of a process and show it."""
+        event = read_event(line, name)
+        self.log_file(name).write(event)
+        if shown and event.get("level") in _SHOWN:
+            self._print(name, event)
+
+    def say(self, message: str, level: str = "INFO", name: str = "up") -> None:
+        """Show and keep an event of the supervisor itself."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        event = {"time": now, "level": level, "component": name, "message": message}
+        self.log_file(name).write(event)
+        self._print(name, event)
+
+    def last_words(self, name: str) -> str:
+        """Return the last lines of a process in one line."""
+        return " | ".join(self.log_file(name).recent) or "(it said nothing)"
+
+    def close(self) -> None:
+        """Close the log files."""
+        for file in self._files.values():
+            file.close()
+
+    def _print(self, name: str, event: dict[str, Any]) -> None:
+        level = str(event.get("level"))
+        style = _LEVEL_STYLE.get(level, "")
+        more = {key: value for key, value in event.items() if key not in _KNOWN_FIELDS}
+        text = Text(f"{str(event.get('time'))[11:19]} ", style="dim")
+        text.append(f"{name:<10}", style=self._styles.get(name, ""))
+        text.append("" if level == "INFO" else f" {level}", style=style)
+        text.append(f" {printable(str(event['message']))}", style=style)
+        text.append("".join(f" {key}={printable(str(value))}" for key, value in more.items()), style="dim")
+        if "error" in event:
+            text.append(f"\n{event['error']}", style="dim")
+        self.console.print(text, soft_wrap=True, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters escaped, so that it can neither break the line nor steer a terminal."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
