@@ -1,0 +1,135 @@
+"""Calibrators of known position and flux density at 1.4 GHz.
+
+``data/calibrators.csv`` holds the entries of the VLA calibrator list that have a flux density at 20 cm, with the
+spectral index between 20 cm and 6 cm where both are known. The primary calibrators 3C48, 3C138, 3C147, 3C196, 3C286 and
+3C295 carry the scale of Perley & Butler (2017, ApJS 230, 7, table 6) at 1.4 GHz and its local slope instead. Sources
+without a flux density at 20 cm are not in the list: none is ever assumed.
+"""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+
+from dsa110_contimg.pipeline import beam
+from dsa110_contimg.pipeline.array import BAND_CENTRE_HZ
+from dsa110_contimg.pipeline.errors import BadInputError
+
+REFERENCE_HZ = 1.4e9
+#: Used where the list has no flux density at 6 cm; over our band an error of 0.5 in it changes a flux by 3 % at most.
+_TYPICAL_SPECTRAL_INDEX = -0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """A compact source of known flux density.
+
+    Attributes
+    ----------
+    name, alternate_name : str
+        IAU J2000 name (``0521+166``) and a common one (``3C138``; may be empty).
+    ra_deg, dec_deg : float
+        ICRS position.
+    flux_1400_jy : float
+        Flux density at 1.4 GHz.
+    spectral_index : float
+        S ~ frequency ** spectral_index.
+    quality : str
+        VLA codes for configurations A to D: P under 3 % amplitude closure error, S 3 to 10 %, W more, X not to be used.
+    uv_min_klambda, uv_max_klambda : float or None
+        Range of baselines on which the source behaves as a point.
+    scale : str
+        ``PB2017`` or ``VLA``.
+    """
+
+    name: str
+    alternate_name: str
+    ra_deg: float
+    dec_deg: float
+    flux_1400_jy: float
+    spectral_index: float
+    quality: str
+    uv_min_klambda: float | None
+    uv_max_klambda: float | None
+    scale: str
+
+    def flux_jy(self, frequency_hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return the flux density (Jy) at these frequencies (Hz)."""
+        ratio = np.asarray(frequency_hz, dtype=np.float64) / REFERENCE_HZ
+        return np.asarray(self.flux_1400_jy * ratio**self.spectral_index, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratorInBeam:
+    """A calibrator as seen through the primary beam, at the centre of the band."""
+
+    calibrator: Calibrator
+    separation_deg: float
+    apparent_flux_jy: float
+
+
+@cache
+def load() -> tuple[Calibrator, ...]:
+    """Return all calibrators in order of right ascension."""
+    text = files("dsa110_contimg.pipeline").joinpath("data/calibrators.csv").read_text(encoding="ascii")
+    return tuple(_calibrator(row) for row in csv.DictReader(text.splitlines()))
+
+
+def find(name: str) -> Calibrator:
+    """Return the calibrator of this name (IAU or common, upper or lower case).
+
+    Raises
+    ------
+    BadInputError
+        No calibrator of the list has the name.
+    """
+    wanted = name.casefold().replace(" ", "")
+    for calibrator in load():
+        if wanted in (calibrator.name.casefold(), calibrator.alternate_name.casefold()):
+            return calibrator
+    raise BadInputError(f"calibrator {name!r} is not in the catalogue; give a J2000 name such as 0521+166 or 3C138")
+
+
+def calibrators_in_beam(
+    ra_deg: float, dec_deg: float, *, min_response: float = 0.1, min_apparent_jy: float = 0.0
+) -> list[CalibratorInBeam]:
+    """Return the calibrators in the main lobe of the primary beam, brightest apparent flux density first.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : float
+        Pointing direction (ICRS).
+    min_response : float
+        Smallest power response of the beam at the centre of the band.
+    min_apparent_jy : float
+        Smallest flux density times response.
+    """
+    ra_rad, dec_rad = np.radians([[c.ra_deg, c.dec_deg] for c in load()]).T
+    separation_rad = beam.separation_rad(np.radians(ra_deg), np.radians(dec_deg), ra_rad, dec_rad)
+    in_main_lobe = separation_rad < beam.half_power_width_rad(BAND_CENTRE_HZ)
+    response = np.where(in_main_lobe, beam.power(separation_rad, BAND_CENTRE_HZ), 0.0)
+    seen = [
+        CalibratorInBeam(c, float(np.degrees(s)), float(c.flux_jy(BAND_CENTRE_HZ) * a))
+        for c, s, a in zip(load(), separation_rad, response, strict=True)
+        if a >= min_response
+    ]
+    bright = [c for c in seen if c.apparent_flux_jy >= min_apparent_jy]
+    return sorted(bright, key=lambda c: -c.apparent_flux_jy)
+
+
+def _calibrator(row: dict[str, str]) -> Calibrator:
+    return Calibrator(
+        name=row["name"],
+        alternate_name=row["alternate_name"],
+        ra_deg=float(row["ra_deg"]),
+        dec_deg=float(row["dec_deg"]),
+        flux_1400_jy=float(row["flux_1400_jy"]),
+        spectral_index=float(row["spectral_index"] or _TYPICAL_SPECTRAL_INDEX),
+        quality=row["quality"],
+        uv_min_klambda=float(row["uv_min_klambda"]) if row["uv_min_klambda"] else None,
+        uv_max_klambda=float(row["uv_max_klambda"]) if row["uv_max_klambda"] else None,
+        scale=row["scale"],
+    )
