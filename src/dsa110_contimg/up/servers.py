@@ -25,14 +25,18 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from dsa110_contimg.exit_codes import CommandError, ExitCode
+
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 _PR_SET_PDEATHSIG = 1
 _NOBODY = "65534"
 
 
-class ServerError(RuntimeError):
+class ServerError(CommandError):
     """An embedded server could not be prepared, started or reached; the message gives its last words."""
+
+    exit_code = ExitCode.SERVER
 
 
 def free_port() -> int:

@@ -7,13 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
+from dsa110_contimg.exit_codes import CommandError, ExitCode
 
-class StateInUseError(RuntimeError):
+
+class StateInUseError(CommandError):
     """Another `dsa110 up` runs on the state directory."""
 
+    exit_code = ExitCode.STATE_IN_USE
 
-class NothingRunsError(RuntimeError):
+
+class NothingRunsError(CommandError):
     """No `dsa110 up` runs on the state directory, so that its servers cannot be asked."""
+
+    exit_code = ExitCode.NOTHING_RUNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +60,13 @@ class StateDirectory:
         return self.root / "logs"
 
     @property
-    def data(self) -> Path:
-        """Products of the pipeline."""
-        return self.root / "data"
-
-    @property
-    def incoming(self) -> Path:
-        """Raw files of simulated observations."""
-        return self.data / "incoming"
-
-    @property
     def run(self) -> Path:
         """What is true only while `dsa110 up` runs."""
         return self.root / "run"
 
     def create(self) -> None:
         """Create the directories; only the owner may look into those that hold secrets."""
-        for directory in (self.root, self.data, self.incoming):
-            directory.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         for directory in (self.postgres, self.redis, self.logs, self.run):
             directory.mkdir(exist_ok=True, mode=0o700)
 

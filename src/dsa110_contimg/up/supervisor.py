@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.up.console import Screen
 from dsa110_contimg.up.servers import die_with_parent
 
@@ -21,8 +22,10 @@ LINE_LIMIT_BYTES = 1 << 20
 POLL_S = 0.05
 
 
-class ProcessFailedError(RuntimeError):
+class ProcessFailedError(CommandError):
     """A process could not be started or kept running; the message gives its last words."""
+
+    exit_code = ExitCode.PROCESS
 
 
 @dataclass(frozen=True, slots=True)

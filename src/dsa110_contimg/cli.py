@@ -1,0 +1,152 @@
+"""The entrance: one command, `dsa110`. It composes and starts; it decides nothing.
+
+What a command needs is imported when the command runs (:func:`_run`, the one place that imports by name), so that
+`dsa110 --help` and shell completion answer at once.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsa110_contimg.api.config import ConfigError
+from dsa110_contimg.exit_codes import CommandError, ExitCode
+from dsa110_contimg.version import code_version
+
+EXIT_CODES = "Exit codes:\n\n" + "\n\n".join(f"- {code.value}: {code.meaning}" for code in ExitCode)
+
+app = typer.Typer(
+    name="dsa110",
+    help="Continuum imaging of the DSA-110 radio telescope: raw UVH5 files in, calibrated and measured images out.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+absurd = typer.Typer(name="absurd", help="The durable task queue in PostgreSQL.", no_args_is_help=True)
+app.add_typer(absurd)
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", exists=True, file_okay=False, readable=True, help="Directory of *_sbNN.hdf5 files; left untouched."
+    ),
+]
+Port = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port of the API; 0 takes a free one.")]
+
+
+def _run(target: str, *arguments: Any) -> None:
+    """Import ``module:function``, call it and leave with the exit code that it returns."""
+    module, _, function = target.partition(":")
+    try:
+        code = getattr(importlib.import_module(f"dsa110_contimg.{module}"), function)(*arguments)
+    except CommandError as error:
+        typer.secho(f"dsa110: {error}", err=True, fg="red")
+        code = error.exit_code
+    except ConfigError as error:
+        typer.secho(f"dsa110: {error}", err=True, fg="red")
+        code = ExitCode.USAGE
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    sys.exit(code)
+
+
+@app.command(epilog="Examples:\n\n`dsa110 up`\n\n`dsa110 up --data /data/incoming --once`\n\n`dsa110 up --port 8080`")
+def up(
+    data: Data = None,
+    once: Annotated[bool, typer.Option("--once", help="End after the summary instead of serving on.")] = False,
+    port: Port = None,
+) -> None:
+    """Start everything: servers, API, workers; process the data (or a simulated observation); serve the result.
+
+    PostgreSQL and Redis come out of wheels unless ABSURD_DATABASE_URL and REDIS_URL name servers. Everything lies in the
+    state directory (DSA110_STATE_DIR, by default ./state) and is kept between runs.
+    """
+    _run("up.start:run", data, once, port)
+
+
+@app.command(epilog="Example:\n\n`dsa110 simulate /tmp/observation --sources 40 --seed 7`")
+def simulate(
+    directory: Annotated[Path, typer.Argument(file_okay=False, help="Where the 16 subband files are written.")],
+    antennas: Annotated[int | None, typer.Option(min=4, help="Number of antennas.")] = None,
+    sources: Annotated[int | None, typer.Option(min=1, help="Number of sources besides the calibrator.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same observation.")] = None,
+    stamp: Annotated[str | None, typer.Option(help="Time stamp, YYYY-MM-DDTHH:MM:SS (UTC).")] = None,
+) -> None:
+    """Write one simulated observation in the telescope's own file layout, with its truth beside it."""
+    _run("up.observation:simulate_command", directory, antennas, sources, seed, stamp)
+
+
+@app.command(epilog="Examples:\n\n`dsa110 ingest /data/incoming`\n\n`dsa110 ingest /data/incoming --wait`")
+def ingest(
+    directory: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Directory of *_sbNN.hdf5 files.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the work until it ends.")] = False,
+) -> None:
+    """Put the observations in a directory into the queue of the running system; what is done already is left alone."""
+    _run("up.observation:ingest_command", directory, wait)
+
+
+@app.command(epilog="Example:\n\n`DSA110_PORT=8080 dsa110 api`")
+def api() -> None:
+    """Run the API alone, against the servers of a running `dsa110 up` or those that the environment names."""
+    _run("up.plan:become", "api")
+
+
+@app.command(epilog="Example:\n\n`ABSURD_WORKER_CONCURRENCY=2 dsa110 worker`")
+def worker() -> None:
+    """Run one more ABSURD worker: it takes stages of observations from the durable queue."""
+    _run("up.plan:become", "worker")
+
+
+@app.command(epilog="Example:\n\n`dsa110 scheduler`")
+def scheduler() -> None:
+    """Run the ABSURD scheduler: it spawns tasks at their times."""
+    _run("up.plan:become", "scheduler")
+
+
+@app.command("rq-worker", epilog="Example:\n\n`dsa110 rq-worker`")
+def rq_worker() -> None:
+    """Run one more RQ worker: reruns, thumbnails and reports."""
+    _run("up.plan:become", "rq-worker")
+
+
+@app.command(epilog="Examples:\n\n`dsa110 config`\n\n`dsa110 config --json`")
+def config(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Show every setting in force, with its variable and meaning; secrets are masked."""
+    _run("up.settings:show", as_json)
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="Examples:\n\n`dsa110 db status`\n\n`dsa110 db upgrade`\n\n`dsa110 db downgrade -1`",
+)
+def db(
+    words: Annotated[list[str], typer.Argument(help="status, upgrade, downgrade, create, history or heads")],
+) -> None:
+    """Migrate the products database; the same as `python scripts/ops/migrate.py`."""
+    _run("up.plan:migrate", words)
+
+
+@absurd.command("init", epilog="Example:\n\n`dsa110 absurd init`")
+def absurd_init() -> None:
+    """Create the queue's tables and functions; does nothing to those that exist."""
+    _run("up.plan:become", "absurd-init")
+
+
+@absurd.command("status", epilog="Example:\n\n`dsa110 absurd status`")
+def absurd_status() -> None:
+    """Show the queue's schema, its workers and how many tasks are in which state."""
+    _run("up.plan:become", "absurd-status")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(code_version())
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
