@@ -61,8 +61,8 @@ def up(
 ) -> None:
     """Start everything: servers, API, workers; process the data (or a simulated observation); serve the result.
 
-    PostgreSQL and Redis come out of wheels unless ABSURD_DATABASE_URL and REDIS_URL name servers. Everything lies in the
-    state directory (DSA110_STATE_DIR, by default ./state) and is kept between runs.
+    PostgreSQL and Redis come out of wheels unless ABSURD_DATABASE_URL and REDIS_URL name servers. Everything lies in
+    the state directory (DSA110_STATE_DIR, by default ./state) and is kept between runs.
     """
     _run("up.start:run", data, once, port)
 
