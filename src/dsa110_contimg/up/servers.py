@@ -87,6 +87,7 @@ class EmbeddedServer:
 
     name = "server"
     stop_signal = signal.SIGTERM
+    start_attempts = 5
 
     def __init__(self, home: Path) -> None:
         self.home = home.resolve()
@@ -123,34 +124,40 @@ class EmbeddedServer:
     def start(self) -> str:
         """Start the server as a child of this process and return its URL when it answers.
 
+        A server that was killed may leave processes that hold its data for a moment more; hence the attempts.
+
         Raises
         ------
         ServerError
-            The server ended, or did not answer within 30 s; the message gives the end of its log.
+            The server ended at every attempt, or did not answer within 30 s; the message gives the end of its log.
         """
         self.prepare()
-        log = (self.home / "server.log").open("ab")
-        self._process = subprocess.Popen(
-            self.command(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=die_with_parent(self.stop_signal),
-        )
-        log.close()
-        self.wait_ready(lambda: self._process is not None and self._process.poll() is None)
-        return self.url
+        for _ in range(self.start_attempts):
+            self._spawn()
+            if self._answers():
+                return self.url
+            self.stop()
+            time.sleep(0.5)
+        raise ServerError(f"{self.name} did not start; the end of {self.home / 'server.log'}: {self.last_words()}")
 
-    def wait_ready(self, alive: Callable[[], bool], timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Wait until the server answers; ``alive`` tells whether waiting still makes sense."""
-        deadline = time.monotonic() + timeout_s
-        while not self.ready():
-            if not alive() or time.monotonic() > deadline:
-                self.stop()
-                raise ServerError(
-                    f"{self.name} did not start; the end of {self.home / 'server.log'}: {self.last_words()}"
-                )
+    def _spawn(self) -> None:
+        with (self.home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(self.stop_signal),
+            )
+
+    def _answers(self) -> bool:
+        """Wait until the server answers, has ended or is late."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+            if self.ready():
+                return True
             time.sleep(0.05)
+        return False
 
     def last_words(self) -> str:
         """Return the last lines of the server's log."""
