@@ -7,7 +7,7 @@ to it for that reason (DNS rebinding, cross-site WebSockets), they are no extras
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from dsa110_contimg.api.exceptions import DSA110APIError
@@ -15,7 +15,6 @@ from dsa110_contimg.api.exceptions import DSA110APIError
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -48,16 +47,9 @@ class NetworkSet:
     networks: tuple[Network, ...] = ()
 
     @classmethod
-    def parse(cls, names: Iterable[str], setting: str) -> "NetworkSet":
-        """Read addresses and CIDR networks.
-
-        Raises
-        ------
-        ValueError
-            A name is neither; the message gives the setting and the name (a typing error must stop the start, because
-            a name that is silently dropped locks everybody out, or in).
-        """
-        return cls(tuple(_parse_network(name, setting) for name in names))
+    def of(cls, networks: Iterable[Network]) -> "NetworkSet":
+        """Take networks as configured; an IPv4 network mapped into IPv6 becomes IPv4, as addresses do."""
+        return cls(tuple(_unmapped(network) for network in networks))
 
     def __contains__(self, address: Address) -> bool:
         return any(address.version == network.version and address in network for network in self.networks)
@@ -66,17 +58,11 @@ class NetworkSet:
         return bool(self.networks)
 
 
-def _parse_network(name: str, setting: str) -> Network:
-    try:
-        network = ip_network(name.strip(), strict=False)
-    except ValueError as error:
-        raise ValueError(
-            f"{setting}: {name!r} is neither an IP address nor a network; write for example 10.0.0.0/8 or 192.168.1.7"
-        ) from error
+def _unmapped(network: Network) -> Network:
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    if mapped is not None and network.prefixlen >= 96:
-        return ip_network(f"{mapped}/{network.prefixlen - 96}")
-    return network
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return IPv4Network((mapped, network.prefixlen - 96))
 
 
 def parse_address(text: str) -> Address:

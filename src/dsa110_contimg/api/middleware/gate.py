@@ -244,7 +244,10 @@ class _Passage:
 
     def log(self) -> None:
         """Write one line; the path is quoted so that no line break in it makes a second one."""
-        client = self.scope["state"].get("client_ip", "-")
-        elapsed_ms = (time.perf_counter() - self.started_s) * 1e3
-        words = (self.method, self.path, self.status, elapsed_ms, client, self.request_id)
-        access_log.info("%s %r %d %.1f ms %s %s", *words)
+        elapsed_ms = round((time.perf_counter() - self.started_s) * 1e3, 1)
+        facts = {
+            "request_id": self.request_id,
+            "client": self.scope["state"].get("client_ip"),
+            "elapsed_ms": elapsed_ms,
+        }
+        access_log.info("%s %r %d", self.method, self.path, self.status, extra=facts)

@@ -1,0 +1,106 @@
+"""Every error of a route becomes the one error body; this is one of the three places that may catch everything."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from dsa110_contimg.api.exceptions import DSA110APIError
+from dsa110_contimg.api.middleware.error_body import RequestError, error_body
+
+log = logging.getLogger(__name__)
+
+_RETRY_AFTER_S = "5"
+
+
+def _reply(
+    request: Request, error: DSA110APIError, detail: Any = None, headers: dict[str, str] | None = None
+) -> Response:
+    body = error_body(error, request.scope.get("state", {}).get("request_id", ""), detail)
+    given = dict(headers or {})
+    if error.status_code == 503:
+        given.setdefault("Retry-After", _RETRY_AFTER_S)
+    content = orjson.dumps(body, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return Response(content, error.status_code, given, media_type="application/json")
+
+
+async def on_api_error(request: Request, error: Exception) -> Response:
+    """Answer an error that a service raised on purpose."""
+    assert isinstance(error, DSA110APIError)
+    if error.status_code >= 500:
+        log.warning("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+    return _reply(request, error)
+
+
+async def on_framework_error(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: an unknown path, a method that a path does not know."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    message = error.detail if isinstance(error.detail, str) else status.phrase
+    code = status.name if status != HTTPStatus.NOT_FOUND else "NOT_FOUND"
+    return _reply(request, RequestError(status, code, message), error.detail, dict(error.headers or {}))
+
+
+async def on_invalid_parameters(request: Request, error: Exception) -> Response:
+    """Answer parameters of a wrong type or out of bounds: 422, with the framework's list as ``detail``."""
+    assert isinstance(error, RequestValidationError)
+    problems = [_problem(item) for item in error.errors()]
+    message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in problems)
+    found = RequestError(422, "VALIDATION_ERROR", message or "The request is not valid.")
+    found.details = {"errors": problems}
+    return _reply(request, found, problems)
+
+
+def _problem(item: dict[str, Any]) -> dict[str, Any]:
+    """Keep what clients read of one problem; long inputs are cut."""
+    loc: Sequence[Any] = item.get("loc", ())
+    kept = {"type": str(item["type"]), "loc": list(loc), "msg": str(item["msg"]), "input": _cut(item.get("input"))}
+    return kept | ({"ctx": {key: str(value) for key, value in item["ctx"].items()}} if item.get("ctx") else {})
+
+
+def _cut(value: Any) -> Any:
+    return value[:200] if isinstance(value, str) else value
+
+
+class CatchAll:
+    """Plain ASGI: whatever nobody else caught becomes a 500 with the common body, and a traceback in the log."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application; answer its failure unless its reply has begun."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            request = Request(scope)
+            log.exception("%s %s failed", request.method, request.url.path)
+            if begun:  # half a reply cannot be taken back; the server breaks the connection
+                raise
+            failure = RequestError(500, "INTERNAL_ERROR", f"An unexpected error occurred ({type(error).__name__}).")
+            failure.action = "Tell the operator the reference id; it is in the log."
+            await _reply(request, failure)(scope, receive, watched)
+
+
+def install(app: FastAPI) -> None:
+    """Give the handlers to an application."""
+    app.add_exception_handler(DSA110APIError, on_api_error)
+    app.add_exception_handler(HTTPException, on_framework_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_parameters)
+    app.add_middleware(CatchAll)

@@ -1,0 +1,53 @@
+"""Replies as bytes: JSON without a detour through models, with a tag by which a client can ask for changes only."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from starlette.responses import Response
+
+
+def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    """Return a JSON reply; NaN and infinities become null, times ISO 8601 with Z.
+
+    The strong ``ETag`` is a checksum of the bytes; the gate answers 304 when the client already has them.
+    """
+    content = orjson.dumps(payload, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+    tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    return Response(content, status, {"ETag": tag, **(headers or {})}, media_type="application/json")
+
+
+def page_reply(rows: list[dict[str, Any]], total: int, path: str, limit: int, offset: int) -> Response:
+    """Return one page of a list: the bare array, how many rows there are, and where the next page is.
+
+    Parameters
+    ----------
+    rows
+        The page.
+    total : int
+        Rows of the whole list; goes into ``X-Total-Count``.
+    path : str
+        Path of the list, for ``Link: rel="next"``.
+    limit, offset : int
+        As asked.
+    """
+    headers = {"X-Total-Count": str(total)}
+    if offset + len(rows) < total and rows:
+        headers["Link"] = f'<{path}?limit={limit}&offset={offset + len(rows)}>; rel="next"'
+    return json_reply(rows, headers)
+
+
+def iso_time(unix_s: float | None) -> str | None:
+    """Return Unix seconds as ISO 8601 UTC with Z; None stays None."""
+    if unix_s is None:
+        return None
+    text = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds" if unix_s % 1 else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+def path_segment(text: str) -> str:
+    """Return a text as one segment of a URL: every reserved character is percent-encoded, slashes too."""
+    return quote(text, safe="")

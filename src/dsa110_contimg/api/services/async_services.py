@@ -1,0 +1,239 @@
+"""What the routes of images, Measurement Sets, sources and runs ask for: fetch, decide, return a document.
+
+Services raise :class:`RecordNotFoundError` for what is not known and return what ``schemas.py`` describes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dsa110_contimg.api.exceptions import RecordNotFoundError
+from dsa110_contimg.api.interfaces import (
+    ImageRecord,
+    ImageRepositoryProtocol,
+    JobRecord,
+    JobRepositoryProtocol,
+    MeasurementSetRecord,
+    MSRepositoryProtocol,
+    ProvenanceRepositoryProtocol,
+    SourceRepositoryProtocol,
+)
+from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.services import qa_service, views
+
+View = dict[str, Any]
+Page = tuple[list[View], int]
+
+_MOST_CONTRIBUTIONS = 1000
+
+
+class AsyncImageService:
+    """Images.
+
+    Parameters
+    ----------
+    images
+        Where images are kept.
+    measurement_sets
+        Where the calibration tables of an image's Measurement Set are asked for; without it no table is named.
+    """
+
+    def __init__(self, images: ImageRepositoryProtocol, measurement_sets: MSRepositoryProtocol | None = None) -> None:
+        self.images = images
+        self.measurement_sets = measurement_sets
+
+    async def find(self, image_id: str) -> ImageRecord:
+        """Return the record of an image.
+
+        Raises
+        ------
+        RecordNotFoundError
+            No image has this id.
+        """
+        image = await self.images.get_by_id(image_id)
+        if image is None:
+            raise RecordNotFoundError("Image", image_id)
+        return image
+
+    async def list_images(self, limit: int, offset: int) -> Page:
+        """Return a page of images, newest first, and the number of all."""
+        rows = await self.images.list_all(limit, offset)
+        return [views.image_item(image) for image in rows], await self.images.count()
+
+    async def get_image(self, image_id: str) -> View:
+        """Return one image."""
+        image = await self.find(image_id)
+        return views.image_detail(image, await cal_table_of(self.measurement_sets, image.ms_path))
+
+    async def get_qa(self, image_id: str) -> View:
+        """Return the verdict on an image."""
+        return qa_service.image_qa(await self.find(image_id))
+
+
+class AsyncMSService:
+    """Measurement Sets."""
+
+    def __init__(self, measurement_sets: MSRepositoryProtocol, images: ImageRepositoryProtocol) -> None:
+        self.measurement_sets = measurement_sets
+        self.images = images
+
+    async def find(self, ms_path: str) -> MeasurementSetRecord:
+        """Return the record of a Measurement Set.
+
+        Raises
+        ------
+        RecordNotFoundError
+            None has this path.
+        """
+        ms = await self.measurement_sets.get_metadata(ms_path)
+        if ms is None:
+            raise RecordNotFoundError("MeasurementSet", ms_path)
+        return ms
+
+    async def get_metadata(self, ms_path: str) -> View:
+        """Return one Measurement Set with its calibration tables and the verdict on its newest image."""
+        ms = await self.find(ms_path)
+        grade = qa_service.ms_grade(ms, await self.images.list_for_ms(ms_path))
+        return views.ms_detail(ms, await self._matches(ms_path), grade, qa_service.ms_summary(ms))
+
+    async def get_calibrator_matches(self, ms_path: str) -> View:
+        """Return the calibration tables of a Measurement Set, in the order of application."""
+        await self.find(ms_path)
+        return {"ms_path": ms_path, "matches": await self._matches(ms_path)}
+
+    async def _matches(self, ms_path: str) -> list[View]:
+        tables = await self.measurement_sets.get_calibrator_matches(ms_path)
+        return [{"cal_table": table.path, "type": table.table_type} for table in tables]
+
+
+class AsyncSourceService:
+    """Sources of the sky."""
+
+    def __init__(self, sources: SourceRepositoryProtocol, images: ImageRepositoryProtocol) -> None:
+        self.sources = sources
+        self.images = images
+
+    async def list_sources(self, limit: int, offset: int) -> Page:
+        """Return a page of sources by rising id, and the number of all."""
+        rows = await self.sources.list_all(limit, offset)
+        return [views.source_item(source) for source in rows], await self.sources.count()
+
+    async def get_source(self, source_id: str) -> View:
+        """Return one source and the images in which it was measured."""
+        source = await self.sources.get_by_id(source_id)
+        if source is None:
+            raise RecordNotFoundError("Source", source_id)
+        images = await self.images.list_for_source(source_id, _MOST_CONTRIBUTIONS)
+        return views.source_detail(source, images, await self.sources.get_lightcurve(source_id))
+
+    async def get_lightcurve(self, source_id: str, start_mjd: float | None, end_mjd: float | None) -> View:
+        """Return the measurements of a source; an unknown source has none."""
+        return views.light_curve(source_id, await self.sources.get_lightcurve(source_id, start_mjd, end_mjd))
+
+
+class AsyncJobService:
+    """Runs of the pipeline."""
+
+    def __init__(self, jobs: JobRepositoryProtocol, images: ImageRepositoryProtocol) -> None:
+        self.jobs = jobs
+        self.images = images
+
+    async def list_jobs(self, limit: int, offset: int) -> Page:
+        """Return a page of runs, newest first, and the number of all."""
+        return [views.job_item(job) for job in await self.jobs.list_all(limit, offset)], await self.jobs.count()
+
+    async def find(self, run_id: str) -> JobRecord:
+        """Return the record of a run, by exactly its id.
+
+        Raises
+        ------
+        RecordNotFoundError
+            No run has this id.
+        """
+        job = await self.jobs.get_by_run_id(run_id)
+        if job is None:
+            raise RecordNotFoundError("Job", run_id)
+        return job
+
+    async def get_job(self, run_id: str) -> View:
+        """Return one run."""
+        job = await self.find(run_id)
+        return views.job_detail(job, await self.images.list_for_ms(job.ms_path))
+
+
+class AsyncProvenanceService:
+    """Where products come from."""
+
+    def __init__(
+        self,
+        images: AsyncImageService,
+        measurement_sets: AsyncMSService,
+        jobs: AsyncJobService,
+        provenance: ProvenanceRepositoryProtocol,
+    ) -> None:
+        self.images = images
+        self.measurement_sets = measurement_sets
+        self.jobs = jobs
+        self.provenance = provenance
+
+    async def of_image(self, image_id: str) -> View:
+        """Return where an image comes from."""
+        image = await self.images.find(image_id)
+        return await self._document(
+            image.run_id, image.ms_path, image, created_at=image.created_at,
+            pointing=(image.center_ra_deg, image.center_dec_deg), qa=(image.qa_grade, image.qa_summary),
+        )  # fmt: skip
+
+    async def of_ms(self, ms_path: str) -> View:
+        """Return where a Measurement Set comes from."""
+        ms = await self.measurement_sets.find(ms_path)
+        images = await self.images.images.list_for_ms(ms_path)
+        return await self._document(
+            ms.run_id, ms.path, _first(images), created_at=ms.processed_at,
+            pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg),
+            qa=(qa_service.ms_grade(ms, images), qa_service.ms_summary(ms)),
+        )  # fmt: skip
+
+    async def of_job(self, run_id: str) -> View:
+        """Return what a run used and made."""
+        job = await self.jobs.find(run_id)
+        image = _first(await self.images.images.list_for_ms(job.ms_path))
+        ms = await self.measurement_sets.measurement_sets.get_metadata(job.ms_path)
+        return await self._document(
+            run_id, job.ms_path, image, created_at=job.started_at,
+            pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg) if ms else (None, None),
+            qa=(image.qa_grade, image.qa_summary) if image else (None, None),
+        )  # fmt: skip
+
+    async def _document(
+        self,
+        run_id: str,
+        ms_path: str,
+        image: ImageRecord | None,
+        *,
+        created_at: float | None,
+        pointing: tuple[float | None, float | None],
+        qa: tuple[str | None, str | None],
+    ) -> View:
+        facts = {
+            "run_id": run_id,
+            "ms_path": ms_path,
+            "cal_table": await cal_table_of(self.measurement_sets.measurement_sets, ms_path),
+            "pointing_ra_deg": pointing[0],
+            "pointing_dec_deg": pointing[1],
+            "qa_grade": qa[0],
+            "qa_summary": qa[1],
+            "created_at": iso_time(created_at),
+        }
+        return views.provenance(facts, image, await self.provenance.list_for_run(run_id))
+
+
+async def cal_table_of(measurement_sets: MSRepositoryProtocol | None, ms_path: str) -> str | None:
+    """Return the calibration table that is applied first, the same for a Measurement Set, its images and its run."""
+    if measurement_sets is None:
+        return None
+    tables = await measurement_sets.get_calibrator_matches(ms_path)
+    return tables[0].path if tables else None
+
+
+def _first(images: Sequence[ImageRecord]) -> ImageRecord | None:
+    return images[0] if images else None

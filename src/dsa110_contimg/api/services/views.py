@@ -1,0 +1,220 @@
+"""Records as the API shows them: one function per reply of ``schemas.py``, pure, without a decision of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dsa110_contimg.api.interfaces import (
+    ImageRecord,
+    JobRecord,
+    LightCurvePoint,
+    MeasurementSetRecord,
+    ProductFile,
+    ProvenanceRecord,
+    SourceSummary,
+)
+from dsa110_contimg.api.replies import iso_time, path_segment
+
+View = dict[str, Any]
+
+_IMAGE_NUMBERS = ("noise_jy", "dynamic_range", "peak_flux_jy", "beam_major_arcsec", "beam_minor_arcsec", "beam_pa_deg")
+_IMAGE_FACTS = (
+    "thermal_noise_jy", "pbcor", "format", "field_name", "imsize_x", "imsize_y", "cellsize_arcsec", "freq_ghz",
+    "bandwidth_mhz", "integration_sec", "mid_mjd",
+)  # fmt: skip
+_MS_FACTS = (
+    "group_id", "stage", "status", "start_mjd", "mid_mjd", "end_mjd", "field_name", "cal_applied", "flagged_fraction",
+    "quality_note",
+)  # fmt: skip
+_CAMEL_CASE = {
+    "run_id": "runId", "ms_path": "msPath", "cal_table": "calTable", "pointing_ra_deg": "pointingRaDeg",
+    "pointing_dec_deg": "pointingDecDeg", "qa_grade": "qaGrade", "qa_summary": "qaSummary", "logs_url": "logsUrl",
+    "qa_url": "qaUrl", "created_at": "createdAt",
+}  # fmt: skip
+
+
+def image_item(image: ImageRecord) -> View:
+    """Return one row of the list of images."""
+    return {
+        "id": str(image.id),
+        "path": image.path,
+        "qa_grade": image.qa_grade,
+        "created_at": iso_time(image.created_at),
+        "run_id": image.run_id,
+        "type": image.type,
+        "pointing_ra_deg": image.center_ra_deg,
+        "pointing_dec_deg": image.center_dec_deg,
+    } | {name: getattr(image, name) for name in _IMAGE_NUMBERS}
+
+
+def image_detail(image: ImageRecord, cal_table: str | None) -> View:
+    """Return one image."""
+    base = f"/api/v1/images/{image.id}"
+    return (
+        image_item(image)
+        | {name: getattr(image, name) for name in _IMAGE_FACTS}
+        | {
+            "ms_path": image.ms_path,
+            "cal_table": cal_table,
+            "qa_summary": image.qa_summary,
+            "fits_url": f"{base}/fits",
+            "thumbnail_url": f"{base}/thumbnail",
+            "provenance_url": f"{base}/provenance",
+        }
+    )
+
+
+def ms_detail(ms: MeasurementSetRecord, matches: list[View], qa_grade: str, qa_summary: str) -> View:
+    """Return one Measurement Set."""
+    return {
+        "path": ms.path,
+        "pointing_ra_deg": ms.pointing_ra_deg,
+        "pointing_dec_deg": ms.pointing_dec_deg,
+        "calibrator_matches": matches,
+        "qa_grade": qa_grade,
+        "qa_summary": qa_summary,
+        "run_id": ms.run_id,
+        "created_at": iso_time(ms.processed_at),
+        "missing_subbands": list(ms.missing_subbands),
+    } | {name: getattr(ms, name) for name in _MS_FACTS}
+
+
+def source_item(source: SourceSummary) -> View:
+    """Return one row of the list of sources."""
+    return {
+        "id": source.id,
+        "name": source.name,
+        "ra_deg": source.ra_deg,
+        "dec_deg": source.dec_deg,
+        "num_images": source.num_images,
+        "image_id": _text(source.latest_image_id),
+        "first_detected_mjd": source.first_detected_mjd,
+        "last_detected_mjd": source.last_detected_mjd,
+    }
+
+
+def source_detail(source: SourceSummary, images: Sequence[ImageRecord], curve: Sequence[LightCurvePoint]) -> View:
+    """Return one source with the images in which it was measured and its flux density there."""
+    measured = {point.image_id: point for point in curve}
+    return {
+        "id": source.id,
+        "name": source.name,
+        "ra_deg": source.ra_deg,
+        "dec_deg": source.dec_deg,
+        "num_images": source.num_images,
+        "contributing_images": [_contribution(image, measured.get(image.id or 0)) for image in images],
+        "latest_image_id": _text(source.latest_image_id),
+    }
+
+
+def _contribution(image: ImageRecord, point: LightCurvePoint | None) -> View:
+    return {
+        "image_id": str(image.id),
+        "path": image.path,
+        "ms_path": image.ms_path,
+        "qa_grade": image.qa_grade,
+        "created_at": iso_time(image.created_at),
+        "flux_jy": point.flux_jy if point else None,
+        "flux_error_jy": point.flux_err_jy if point else None,
+    }
+
+
+def light_curve(source_id: str, curve: Sequence[LightCurvePoint]) -> View:
+    """Return the measurements of a source; a missing integrated flux density is replaced by the peak."""
+    return {"source_id": source_id, "data_points": [_curve_point(point) for point in curve]}
+
+
+def _curve_point(point: LightCurvePoint) -> View:
+    return {
+        "mjd": point.mjd,
+        "flux_jy": point.peak_jyb if point.flux_jy is None else point.flux_jy,
+        "flux_err_jy": point.peak_err_jyb if point.flux_err_jy is None else point.flux_err_jy,
+        "peak_jyb": point.peak_jyb,
+        "peak_err_jyb": point.peak_err_jyb,
+        "snr": point.snr,
+        "image_id": str(point.image_id),
+        "image_path": point.image_path,
+        "flags": point.flags,
+    }
+
+
+def job_item(job: JobRecord) -> View:
+    """Return one row of the list of runs."""
+    return {
+        "run_id": job.run_id,
+        "status": job.status,
+        "started_at": iso_time(job.started_at),
+        "finished_at": iso_time(job.finished_at),
+        "created_at": iso_time(job.created_at),
+        "group_id": job.group_id,
+        "error": job.error,
+    }
+
+
+def job_detail(job: JobRecord, images: Sequence[ImageRecord]) -> View:
+    """Return one run; logs and a verdict of its own have no address yet."""
+    return job_item(job) | {
+        "logs_url": None,
+        "qa_url": f"/api/images/{images[0].id}/qa" if images else None,
+        "config": dict(job.params) or None,
+        "ms_path": job.ms_path,
+        "workflow_id": job.workflow_id,
+        "image_ids": [str(image.id) for image in images],
+        "provenance_url": f"/api/v1/jobs/{path_segment(job.run_id)}/provenance",
+    }
+
+
+def provenance(facts: Mapping[str, Any], image: ImageRecord | None, stages: Sequence[ProvenanceRecord]) -> View:
+    """Return where a product comes from.
+
+    Parameters
+    ----------
+    facts
+        ``run_id, ms_path, cal_table, pointing_ra_deg, pointing_dec_deg, qa_grade, qa_summary, created_at``.
+    image
+        The image that belongs to it.
+    stages
+        How each stage was run.
+    """
+    ms_segment = path_segment(facts["ms_path"]) if facts["ms_path"] else None
+    told = {
+        **facts,
+        "logs_url": None,
+        "qa_url": f"/api/images/{image.id}/qa" if image else None,
+        "ms_url": f"/api/ms/{ms_segment}/metadata" if ms_segment else None,
+        "image_url": f"/api/images/{image.id}" if image else None,
+    }
+    camel = {camel: told[snake] for snake, camel in _CAMEL_CASE.items()} | {
+        "calUrl": None,
+        "msUrl": f"/ms/{ms_segment}" if ms_segment else None,
+        "imageUrl": f"/images/{image.id}" if image else None,
+    }
+    return {**told, **camel, "stages": [stage(record) for record in stages]}
+
+
+def stage(record: ProvenanceRecord) -> View:
+    """Return how one stage made what it made."""
+    return {
+        "stage": record.stage,
+        "task_id": record.task_id,
+        "attempt": record.attempt,
+        "code_version": record.code_version,
+        "host": record.host,
+        "started_at": iso_time(record.started_at),
+        "finished_at": iso_time(record.finished_at),
+        "duration_s": round(record.finished_at - record.started_at, 3),
+        "cpu_s": record.cpu_s,
+        "peak_rss_bytes": record.peak_rss_bytes,
+        "params": dict(record.params),
+        "summary": dict(record.summary),
+        "inputs": [_file(file) for file in record.files if file.role == "input"],
+        "outputs": [_file(file) for file in record.files if file.role == "output"],
+    }
+
+
+def _file(file: ProductFile) -> View:
+    names = ("path", "role", "kind", "size_bytes", "sha256")
+    return {name: getattr(file, name) for name in names}
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)

@@ -1,0 +1,87 @@
+"""What a request may say: known query parameters, ids, pages.
+
+The framework checks types and bounds of what a route declares. It ignores what a route does not declare; here a
+parameter that nobody reads is an error, because a misspelt filter would silently answer another question.
+"""
+
+import difflib
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Query, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from dsa110_contimg.api.exceptions import ValidationError
+
+MAX_PAGE = 1000
+
+#: How many rows of a list.
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="most rows in the reply")]
+#: How many rows of a list are left out at its beginning.
+Offset = Annotated[int, Query(ge=0, le=2**62, description="rows left out at the beginning")]
+
+_UNIX_EPOCH_MJD = 40587.0
+
+
+def require_known(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse the first name that is not known.
+
+    Raises
+    ------
+    ValidationError
+        The message gives the nearest known name.
+    """
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            raise ValidationError(_unknown(name, names), field=name)
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    remedy = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(names)}" if names else "there are none"
+    return f"Unknown query parameter {name[:60]!r}; {remedy}"
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """Give the query parameters of a route and of what it depends on."""
+    yield from (field.alias for field in dependant.query_params)
+    for needed in dependant.dependencies:
+        yield from _query_names(needed)
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses query parameters it does not declare, with 400 and the nearest name."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the framework's handler behind the check."""
+        handler = super().get_route_handler()
+        known = frozenset(_query_names(self.dependant))
+
+        async def strict(request: Request) -> Response:
+            if request.scope["query_string"]:
+                require_known(request.query_params.keys(), known)
+            return await handler(request)
+
+        return strict
+
+
+def parse_time_mjd(text: str | None, field: str) -> float | None:
+    """Return the MJD (UTC) of an ISO 8601 date or date-time; a time without zone is UTC.
+
+    Raises
+    ------
+    ValidationError
+        The text is no such time.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        message = f"{field}={text[:60]!r} is no date; write for example 2026-02-11 or 2026-02-11T03:04:05Z"
+        raise ValidationError(message, field=field, value=text[:60]) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.timestamp() / 86400.0 + _UNIX_EPOCH_MJD
