@@ -449,3 +449,8 @@ def get_config() -> APIConfig:
 def reset_config() -> None:
     """Forget the settings, so that the next :func:`get_config` reads the environment again."""
     get_config.cache_clear()
+
+
+def process_environment() -> dict[str, str]:
+    """Return a copy of the environment, for those that start other processes; nobody else asks."""
+    return dict(os.environ)
