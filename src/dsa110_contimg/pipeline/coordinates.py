@@ -46,9 +46,7 @@ def meridian_icrs(jd_utc: float, dec_rad: float) -> tuple[float, float]:
         The time lies outside the Earth-orientation tables.
     """
     dut1_s, x_rad, y_rad = _earth_orientation(np.array([jd_utc]))
-    ra_rad, icrs_dec_rad = erfa.atoc13(
-        "H", 0.0, dec_rad, jd_utc, 0.0, dut1_s[0], *_site(x_rad[0], y_rad[0])
-    )
+    ra_rad, icrs_dec_rad = erfa.atoc13("H", 0.0, dec_rad, jd_utc, 0.0, dut1_s[0], *_site(x_rad[0], y_rad[0]))
     return float(ra_rad) % (2 * np.pi), float(icrs_dec_rad)
 
 
