@@ -1,0 +1,208 @@
+"""Repositories that await: each method executes one of ``queries`` through an adapter.
+
+``repositories.py`` has the same classes, methods and signatures without ``Async`` and without awaiting.
+"""
+
+from collections.abc import Sequence
+
+from dsa110_contimg.api import database
+from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
+from dsa110_contimg.api.exceptions import DatabaseSchemaError
+from dsa110_contimg.api.interfaces import (
+    CalibrationTableRecord,
+    ImageRecord,
+    JobRecord,
+    LightCurvePoint,
+    MeasurementSetRecord,
+    ProvenanceRecord,
+    Recording,
+    SourceRecord,
+    SourceSummary,
+    Statistics,
+)
+from dsa110_contimg.api.queries import (
+    calibration,
+    images,
+    jobs,
+    measurement_sets,
+    provenance,
+    schema,
+    sources,
+    statistics,
+)
+from dsa110_contimg.api.queries import recording as recordings
+from dsa110_contimg.api.tables import SCHEMA_REVISION
+
+
+class _AsyncRepository:
+    def __init__(self, adapter: DatabaseAdapter) -> None:
+        self._adapter = adapter
+
+
+class AsyncImageRepository(_AsyncRepository):
+    """Reads images."""
+
+    async def get_by_id(self, image_id: str) -> ImageRecord | None:
+        """Return the image of this id (decimal text); None if there is none."""
+        return await database.read(self._adapter, images.by_id(image_id))
+
+    async def get_by_path(self, path: str) -> ImageRecord | None:
+        """Return the image that was written to this path."""
+        return await database.read(self._adapter, images.by_path(path))
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
+        """Return images, newest ``created_at`` first, then by falling id."""
+        return await database.read(self._adapter, images.page(limit, offset))
+
+    async def list_for_ms(self, ms_path: str) -> list[ImageRecord]:
+        """Return the images of one Measurement Set, newest first."""
+        return await database.read(self._adapter, images.for_ms(ms_path))
+
+    async def list_for_source(self, source_id: str, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
+        """Return the images in which a source was measured, newest first."""
+        return await database.read(self._adapter, images.for_source(source_id, limit, offset))
+
+    async def count(self) -> int:
+        """Return the number of images."""
+        return await database.read(self._adapter, images.count())
+
+
+class AsyncMSRepository(_AsyncRepository):
+    """Reads Measurement Sets."""
+
+    async def get_metadata(self, ms_path: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set of this path."""
+        return await database.read(self._adapter, measurement_sets.by_path(ms_path))
+
+    async def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set that a run made."""
+        return await database.read(self._adapter, measurement_sets.by_run(run_id))
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[MeasurementSetRecord]:
+        """Return Measurement Sets, latest observation first, then by path."""
+        return await database.read(self._adapter, measurement_sets.page(limit, offset))
+
+    async def get_calibrator_matches(self, ms_path: str) -> list[CalibrationTableRecord]:
+        """Return the calibration tables of a Measurement Set, in the order of application."""
+        return await database.read(self._adapter, calibration.matches(ms_path))
+
+    async def count(self) -> int:
+        """Return the number of Measurement Sets."""
+        return await database.read(self._adapter, measurement_sets.count())
+
+
+class AsyncSourceRepository(_AsyncRepository):
+    """Reads sources."""
+
+    async def get_by_id(self, source_id: str) -> SourceSummary | None:
+        """Return the source of this id."""
+        return await database.read(self._adapter, sources.by_id(source_id))
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[SourceSummary]:
+        """Return sources by rising id (byte order)."""
+        return await database.read(self._adapter, sources.page(limit, offset))
+
+    async def list_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> list[SourceRecord]:
+        """Return the sources within ``radius_deg`` of a position, nearest first."""
+        return await database.read(self._adapter, sources.near(ra_deg, dec_deg, radius_deg))
+
+    async def get_lightcurve(
+        self, source_id: str, start_mjd: float | None = None, end_mjd: float | None = None
+    ) -> list[LightCurvePoint]:
+        """Return the measurements of a source by rising time; both ends belong to the range."""
+        return await database.read(self._adapter, sources.lightcurve(source_id, start_mjd, end_mjd))
+
+    async def count(self) -> int:
+        """Return the number of sources."""
+        return await database.read(self._adapter, sources.count())
+
+
+class AsyncJobRepository(_AsyncRepository):
+    """Reads runs."""
+
+    async def get_by_run_id(self, run_id: str) -> JobRecord | None:
+        """Return the run of exactly this id."""
+        return await database.read(self._adapter, jobs.by_run(run_id))
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[JobRecord]:
+        """Return runs, newest ``created_at`` first, then by falling number."""
+        return await database.read(self._adapter, jobs.page(limit, offset))
+
+    async def count(self) -> int:
+        """Return the number of runs."""
+        return await database.read(self._adapter, jobs.count())
+
+
+class AsyncCalibrationRepository(_AsyncRepository):
+    """Reads calibration tables."""
+
+    async def get_by_path(self, path: str) -> CalibrationTableRecord | None:
+        """Return the table of this path."""
+        return await database.read(self._adapter, calibration.by_path(path))
+
+    async def list_all(self, limit: int = 100, offset: int = 0) -> list[CalibrationTableRecord]:
+        """Return tables, newest first, then by path."""
+        return await database.read(self._adapter, calibration.page(limit, offset))
+
+    async def list_active(self, mjd: float) -> list[CalibrationTableRecord]:
+        """Return the newest active set that is valid at ``mjd``, by order of application."""
+        return await database.read(self._adapter, calibration.active(mjd))
+
+    async def count(self) -> int:
+        """Return the number of tables."""
+        return await database.read(self._adapter, calibration.count())
+
+
+class AsyncStatsRepository(_AsyncRepository):
+    """Counts."""
+
+    async def get_statistics(self) -> Statistics:
+        """Return how much there is of everything."""
+        return await database.read(self._adapter, statistics.statistics())
+
+
+class AsyncProvenanceRepository(_AsyncRepository):
+    """Reads how products were made."""
+
+    async def list_for_run(self, run_id: str) -> list[ProvenanceRecord]:
+        """Return the stages of a run in the order in which they began."""
+        return await database.read(self._adapter, provenance.for_run(run_id))
+
+    async def list_for_file(self, path: str) -> list[ProvenanceRecord]:
+        """Return the stages that read or wrote a file, in the order in which they began."""
+        return await database.read(self._adapter, provenance.for_file(path))
+
+
+class AsyncSchemaRepository(_AsyncRepository):
+    """Knows whether the database is ours."""
+
+    async def get_revision(self) -> str | None:
+        """Return the revision of the tables; None in a database that was never migrated."""
+        try:
+            return await database.read(self._adapter, schema.revision())
+        except DatabaseSchemaError:
+            return None
+
+    async def require_current(self) -> None:
+        """Raise DatabaseSchemaError unless the tables are those of this version."""
+        schema.require(await self.get_revision(), SCHEMA_REVISION)
+
+
+class AsyncProductRecorder(_AsyncRepository):
+    """Keeps what stages made."""
+
+    async def record(self, recording: Recording) -> None:
+        """Keep all parts of a recording in one transaction."""
+        await database.write(self._adapter, recordings.record(recording))
+
+    async def save_job(self, job: JobRecord) -> None:
+        """Keep a run by its id."""
+        await database.write(self._adapter, recordings.save_job(job))
+
+    async def sources_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Sequence[SourceRecord]:
+        """Return the known sources within ``radius_deg`` of a position, nearest first."""
+        return await database.read(self._adapter, sources.near(ra_deg, dec_deg, radius_deg))
+
+    async def get_job(self, run_id: str) -> JobRecord | None:
+        """Return a run by its id."""
+        return await database.read(self._adapter, jobs.by_run(run_id))

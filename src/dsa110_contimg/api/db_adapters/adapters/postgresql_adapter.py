@@ -1,0 +1,197 @@
+"""PostgreSQL through an asyncpg pool, with a limit on everything that can take long."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+from dsa110_contimg.api.config import without_password
+from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import postgresql_errors
+from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
+from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
+
+# The client gives up this long after the server should have: a server that vanished says nothing.
+GRACE_S = 2.0
+
+
+def _json_text(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def _prepare(raw: Any) -> None:
+    for kind in ("json", "jsonb"):
+        await raw.set_type_codec(kind, encoder=_json_text, decoder=orjson.loads, schema="pg_catalog")
+
+
+class PostgreSQLConnection:
+    """One connection; errors come in our words."""
+
+    def __init__(self, raw: Any, name: str) -> None:
+        self._raw = raw
+        self._name = name
+
+    async def execute(self, query: str, params: Params = ()) -> int:
+        """Execute a statement and return how many rows it changed."""
+        with postgresql_errors(self._name):
+            status: str = await self._raw.execute(query, *params)
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdecimal() else 0
+
+    async def execute_many(self, query: str, rows: Sequence[Params]) -> None:
+        """Execute a statement once for each of ``rows``."""
+        with postgresql_errors(self._name):
+            await self._raw.executemany(query, rows)
+
+    async def fetch_all(self, query: str, params: Params = ()) -> Sequence[Row]:
+        """Execute a statement and return all its rows."""
+        with postgresql_errors(self._name):
+            rows: Sequence[Row] = await self._raw.fetch(query, *params)
+            return rows
+
+    async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
+        """Execute a statement and return its first row."""
+        rows = await self.fetch_all(query, params)
+        return rows[0] if rows else None
+
+    async def fetch_val(self, query: str, params: Params = ()) -> Any:
+        """Execute a statement and return the first value of its first row; None without a row."""
+        row = await self.fetch_one(query, params)
+        return None if row is None else row[0]
+
+
+class PostgreSQLAdapter:
+    """A PostgreSQL database.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://user:password@host:port/database``.
+    pool_min, pool_max : int
+        Connections kept open, and most connections.
+    timeout_s : float
+        Longest wait for the server, and for a free connection.
+    statement_timeout_s, lock_timeout_s : float
+        Longest statement, and longest wait for a row; a transaction that does nothing ends after twice the former.
+    ssl : bool
+        Refuse connections without TLS.
+    """
+
+    backend = DatabaseBackend.POSTGRESQL
+    placeholder = "$"
+
+    def __init__(
+        self,
+        url: str,
+        pool_min: int = 1,
+        pool_max: int = 10,
+        timeout_s: float = 30.0,
+        statement_timeout_s: float = 5.0,
+        lock_timeout_s: float = 5.0,
+        ssl: bool = False,
+    ) -> None:
+        self.name = without_password(url)
+        self._timeout_s = timeout_s
+        self._pool: Any = None
+        self._options = {
+            "dsn": url,
+            "min_size": pool_min,
+            "max_size": pool_max,
+            "timeout": timeout_s,
+            "command_timeout": statement_timeout_s + GRACE_S,
+            "init": _prepare,
+            "server_settings": {
+                "application_name": "dsa110-contimg",
+                "timezone": "UTC",
+                "statement_timeout": _milliseconds(statement_timeout_s),
+                "lock_timeout": _milliseconds(lock_timeout_s),
+                "idle_in_transaction_session_timeout": _milliseconds(2 * statement_timeout_s),
+                "tcp_keepalives_idle": "10",
+                "tcp_keepalives_interval": "10",
+                "tcp_keepalives_count": "3",
+            },
+            **({"ssl": "require"} if ssl else {}),
+        }
+
+    async def connect(self) -> None:
+        """Open the pool; does nothing when it is open."""
+        if self._pool is not None:
+            return
+        with postgresql_errors(self.name):
+            async with asyncio.timeout(self._timeout_s):
+                self._pool = await asyncpg.create_pool(**self._options)
+
+    async def disconnect(self) -> None:
+        """Close all connections; those that do not end in time are cut."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), GRACE_S)
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Any]:
+        if self._pool is None:
+            raise DatabaseConnectionError(
+                f"The products database {self.name} is not open: call connect() first", self.name
+            )
+        with postgresql_errors(self.name):
+            try:
+                raw = await self._pool.acquire(timeout=self._timeout_s)
+            except TimeoutError:
+                raise DatabaseBusyError(
+                    f"No connection to the products database {self.name} became free in {self._timeout_s:g} s",
+                    self.name,
+                ) from None
+        try:
+            yield raw
+        finally:
+            with postgresql_errors(self.name):
+                await self._pool.release(raw)
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection."""
+        async with self._lent() as raw:
+            yield PostgreSQLConnection(raw, self.name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection in a transaction: committed at the end, rolled back by any exception or cancellation."""
+        async with self._lent() as raw:
+            with postgresql_errors(self.name):
+                async with raw.transaction():
+                    yield PostgreSQLConnection(raw, self.name)
+
+    async def execute(self, query: str, params: Params = ()) -> int:
+        """Execute a statement and return how many rows it changed."""
+        async with self.acquire() as connection:
+            return await connection.execute(query, params)
+
+    async def execute_many(self, query: str, rows: Sequence[Params]) -> None:
+        """Execute a statement once for each of ``rows``, all in one transaction."""
+        async with self.acquire() as connection:
+            await connection.execute_many(query, rows)
+
+    async def fetch_all(self, query: str, params: Params = ()) -> Sequence[Row]:
+        """Execute a statement and return all its rows."""
+        async with self.acquire() as connection:
+            return await connection.fetch_all(query, params)
+
+    async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
+        """Execute a statement and return its first row."""
+        async with self.acquire() as connection:
+            return await connection.fetch_one(query, params)
+
+    async def fetch_val(self, query: str, params: Params = ()) -> Any:
+        """Execute a statement and return the first value of its first row."""
+        async with self.acquire() as connection:
+            return await connection.fetch_val(query, params)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))

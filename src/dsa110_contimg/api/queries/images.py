@@ -1,0 +1,68 @@
+"""Statements on images."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.sql import Select
+
+from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
+from dsa110_contimg.api.interfaces import ImageRecord
+from dsa110_contimg.api.queries.decoding import (
+    ask,
+    counting,
+    every,
+    first,
+    paged,
+    record_columns,
+    record_reader,
+    row_number,
+    value,
+)
+from dsa110_contimg.api.tables import images, ms_index, photometry
+
+_COLUMNS = [*record_columns(ImageRecord, images), ms_index.c.stage.label("ms_stage")]
+_read = record_reader(ImageRecord, _COLUMNS)
+_JOINED: Select[Any] = select(*_COLUMNS).join_from(images, ms_index, ms_index.c.path == images.c.ms_path, isouter=True)
+_NEWEST = (images.c.created_at.desc(), images.c.id.desc())
+
+_BY_ID = Statement(_JOINED.where(images.c.id == bindparam("id")))
+_BY_PATH = Statement(_JOINED.where(images.c.path == bindparam("path")))
+_ALL = paged(_JOINED.order_by(*_NEWEST))
+_FOR_MS = Statement(_JOINED.where(images.c.ms_path == bindparam("ms_path")).order_by(*_NEWEST))
+_FOR_SOURCE = paged(
+    _JOINED.join(photometry, photometry.c.image_path == images.c.path)
+    .where(photometry.c.source_id == bindparam("source_id"))
+    .order_by(*_NEWEST)
+)
+_COUNT = counting(images)
+
+
+def by_id(image_id: str) -> Steps[ImageRecord | None]:
+    """Find an image by its id, the decimal text of its number."""
+    number = row_number(image_id)
+    return None if number is None else (yield Query(_BY_ID, {"id": number}, first(_read)))
+
+
+def by_path(path: str) -> Steps[ImageRecord | None]:
+    """Find an image by its path."""
+    return ask(Query(_BY_PATH, {"path": path}, first(_read)))
+
+
+def page(limit: int, offset: int) -> Steps[list[ImageRecord]]:
+    """Read a part of all images, newest first."""
+    return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(_read)))
+
+
+def for_ms(ms_path: str) -> Steps[list[ImageRecord]]:
+    """Read the images of a Measurement Set, newest first."""
+    return ask(Query(_FOR_MS, {"ms_path": ms_path}, every(_read)))
+
+
+def for_source(source_id: str, limit: int, offset: int) -> Steps[list[ImageRecord]]:
+    """Read a part of the images in which a source was measured, newest first."""
+    return ask(Query(_FOR_SOURCE, {"source_id": source_id, "limit": limit, "offset": offset}, every(_read)))
+
+
+def count() -> Steps[int]:
+    """Count the images."""
+    return ask(Query(_COUNT, {}, value))

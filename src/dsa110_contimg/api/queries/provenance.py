@@ -1,0 +1,68 @@
+"""Statements on how products were made."""
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import bindparam, select
+
+from dsa110_contimg.api.db_adapters.backend import Row
+from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
+from dsa110_contimg.api.interfaces import ProductFile, ProvenanceRecord
+from dsa110_contimg.api.queries.decoding import every, record_columns, record_reader
+from dsa110_contimg.api.tables import provenance, provenance_files
+
+_COLUMNS = record_columns(ProvenanceRecord, provenance)
+_read = record_reader(ProvenanceRecord, _COLUMNS)
+_FILE_COLUMNS = record_columns(ProductFile, provenance_files)
+_read_file = record_reader(ProductFile, _FILE_COLUMNS)
+_ORDER = (provenance.c.started_at, provenance.c.id)
+
+_USED = select(provenance_files.c.provenance_id).where(provenance_files.c.path == bindparam("path"))
+_OF_RUN = provenance.c.run_id == bindparam("run_id")
+_OF_FILE = provenance.c.id.in_(_USED)
+
+
+def _stages(condition: Any) -> Statement:
+    return Statement(select(provenance.c.id, *_COLUMNS).where(condition).order_by(*_ORDER))
+
+
+def _files(condition: Any) -> Statement:
+    chosen = select(provenance.c.id).where(condition)
+    return Statement(
+        select(provenance_files.c.provenance_id, *_FILE_COLUMNS)
+        .where(provenance_files.c.provenance_id.in_(chosen))
+        .order_by(provenance_files.c.id)
+    )
+
+
+_RUN_STAGES, _RUN_FILES = _stages(_OF_RUN), _files(_OF_RUN)
+_FILE_STAGES, _FILE_FILES = _stages(_OF_FILE), _files(_OF_FILE)
+
+
+def _numbered_stage(row: Row) -> tuple[int, ProvenanceRecord]:
+    number, *values = row
+    return number, _read(values)  # type: ignore[arg-type]
+
+
+def _numbered_file(row: Row) -> tuple[int, ProductFile]:
+    number, *values = row
+    return number, _read_file(values)  # type: ignore[arg-type]
+
+
+def _together(stages: Statement, files: Statement, params: dict[str, str]) -> Steps[list[ProvenanceRecord]]:
+    numbered: list[tuple[int, ProvenanceRecord]] = yield Query(stages, params, every(_numbered_stage))
+    used: list[tuple[int, ProductFile]] = yield Query(files, params, every(_numbered_file))
+    by_stage: dict[int, list[ProductFile]] = {}
+    for number, file in used:
+        by_stage.setdefault(number, []).append(file)
+    return [replace(record, files=tuple(by_stage.get(number, ()))) for number, record in numbered]
+
+
+def for_run(run_id: str) -> Steps[list[ProvenanceRecord]]:
+    """Read the stages of a run in the order in which they began."""
+    return _together(_RUN_STAGES, _RUN_FILES, {"run_id": run_id})
+
+
+def for_file(path: str) -> Steps[list[ProvenanceRecord]]:
+    """Read the stages that read or wrote a file."""
+    return _together(_FILE_STAGES, _FILE_FILES, {"path": path})

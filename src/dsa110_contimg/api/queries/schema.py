@@ -1,0 +1,23 @@
+"""Is the database ours, and of this version?"""
+
+from sqlalchemy import Text, column, select, table
+
+from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
+from dsa110_contimg.api.exceptions import DatabaseSchemaError
+from dsa110_contimg.api.queries.decoding import ask, value
+
+_REVISION = Statement(select(table("alembic_version", column("version_num", Text)).c.version_num))
+
+
+def revision() -> Steps[str | None]:
+    """Read the revision of the tables; fails in a database that was never migrated."""
+    return ask(Query(_REVISION, {}, value))
+
+
+def require(found: str | None, wanted: str) -> None:
+    """Raise DatabaseSchemaError unless the revision that was found is the one that is wanted."""
+    if found != wanted:
+        state = "has no tables of ours" if found is None else f"has revision {found} of the tables"
+        raise DatabaseSchemaError(
+            f"The products database {state}, this version needs revision {wanted}; run `dsa110 db upgrade`"
+        )

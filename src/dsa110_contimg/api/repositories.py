@@ -1,0 +1,207 @@
+"""Repositories that block, for scripts, RQ jobs and batches: each method executes one of ``queries``.
+
+``async_repositories.py`` has the same classes, methods and signatures with ``Async``; a test keeps them the same.
+"""
+
+from collections.abc import Sequence
+
+from dsa110_contimg.api.database import BlockingDatabase
+from dsa110_contimg.api.exceptions import DatabaseSchemaError
+from dsa110_contimg.api.interfaces import (
+    CalibrationTableRecord,
+    ImageRecord,
+    JobRecord,
+    LightCurvePoint,
+    MeasurementSetRecord,
+    ProvenanceRecord,
+    Recording,
+    SourceRecord,
+    SourceSummary,
+    Statistics,
+)
+from dsa110_contimg.api.queries import (
+    calibration,
+    images,
+    jobs,
+    measurement_sets,
+    provenance,
+    schema,
+    sources,
+    statistics,
+)
+from dsa110_contimg.api.queries import recording as recordings
+from dsa110_contimg.api.tables import SCHEMA_REVISION
+
+
+class _Repository:
+    def __init__(self, database: BlockingDatabase) -> None:
+        self._database = database
+
+
+class ImageRepository(_Repository):
+    """Reads images."""
+
+    def get_by_id(self, image_id: str) -> ImageRecord | None:
+        """Return the image of this id (decimal text); None if there is none."""
+        return self._database.read(images.by_id(image_id))
+
+    def get_by_path(self, path: str) -> ImageRecord | None:
+        """Return the image that was written to this path."""
+        return self._database.read(images.by_path(path))
+
+    def list_all(self, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
+        """Return images, newest ``created_at`` first, then by falling id."""
+        return self._database.read(images.page(limit, offset))
+
+    def list_for_ms(self, ms_path: str) -> list[ImageRecord]:
+        """Return the images of one Measurement Set, newest first."""
+        return self._database.read(images.for_ms(ms_path))
+
+    def list_for_source(self, source_id: str, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
+        """Return the images in which a source was measured, newest first."""
+        return self._database.read(images.for_source(source_id, limit, offset))
+
+    def count(self) -> int:
+        """Return the number of images."""
+        return self._database.read(images.count())
+
+
+class MSRepository(_Repository):
+    """Reads Measurement Sets."""
+
+    def get_metadata(self, ms_path: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set of this path."""
+        return self._database.read(measurement_sets.by_path(ms_path))
+
+    def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set that a run made."""
+        return self._database.read(measurement_sets.by_run(run_id))
+
+    def list_all(self, limit: int = 100, offset: int = 0) -> list[MeasurementSetRecord]:
+        """Return Measurement Sets, latest observation first, then by path."""
+        return self._database.read(measurement_sets.page(limit, offset))
+
+    def get_calibrator_matches(self, ms_path: str) -> list[CalibrationTableRecord]:
+        """Return the calibration tables of a Measurement Set, in the order of application."""
+        return self._database.read(calibration.matches(ms_path))
+
+    def count(self) -> int:
+        """Return the number of Measurement Sets."""
+        return self._database.read(measurement_sets.count())
+
+
+class SourceRepository(_Repository):
+    """Reads sources."""
+
+    def get_by_id(self, source_id: str) -> SourceSummary | None:
+        """Return the source of this id."""
+        return self._database.read(sources.by_id(source_id))
+
+    def list_all(self, limit: int = 100, offset: int = 0) -> list[SourceSummary]:
+        """Return sources by rising id (byte order)."""
+        return self._database.read(sources.page(limit, offset))
+
+    def list_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> list[SourceRecord]:
+        """Return the sources within ``radius_deg`` of a position, nearest first."""
+        return self._database.read(sources.near(ra_deg, dec_deg, radius_deg))
+
+    def get_lightcurve(
+        self, source_id: str, start_mjd: float | None = None, end_mjd: float | None = None
+    ) -> list[LightCurvePoint]:
+        """Return the measurements of a source by rising time; both ends belong to the range."""
+        return self._database.read(sources.lightcurve(source_id, start_mjd, end_mjd))
+
+    def count(self) -> int:
+        """Return the number of sources."""
+        return self._database.read(sources.count())
+
+
+class JobRepository(_Repository):
+    """Reads runs."""
+
+    def get_by_run_id(self, run_id: str) -> JobRecord | None:
+        """Return the run of exactly this id."""
+        return self._database.read(jobs.by_run(run_id))
+
+    def list_all(self, limit: int = 100, offset: int = 0) -> list[JobRecord]:
+        """Return runs, newest ``created_at`` first, then by falling number."""
+        return self._database.read(jobs.page(limit, offset))
+
+    def count(self) -> int:
+        """Return the number of runs."""
+        return self._database.read(jobs.count())
+
+
+class CalibrationRepository(_Repository):
+    """Reads calibration tables."""
+
+    def get_by_path(self, path: str) -> CalibrationTableRecord | None:
+        """Return the table of this path."""
+        return self._database.read(calibration.by_path(path))
+
+    def list_all(self, limit: int = 100, offset: int = 0) -> list[CalibrationTableRecord]:
+        """Return tables, newest first, then by path."""
+        return self._database.read(calibration.page(limit, offset))
+
+    def list_active(self, mjd: float) -> list[CalibrationTableRecord]:
+        """Return the newest active set that is valid at ``mjd``, by order of application."""
+        return self._database.read(calibration.active(mjd))
+
+    def count(self) -> int:
+        """Return the number of tables."""
+        return self._database.read(calibration.count())
+
+
+class StatsRepository(_Repository):
+    """Counts."""
+
+    def get_statistics(self) -> Statistics:
+        """Return how much there is of everything."""
+        return self._database.read(statistics.statistics())
+
+
+class ProvenanceRepository(_Repository):
+    """Reads how products were made."""
+
+    def list_for_run(self, run_id: str) -> list[ProvenanceRecord]:
+        """Return the stages of a run in the order in which they began."""
+        return self._database.read(provenance.for_run(run_id))
+
+    def list_for_file(self, path: str) -> list[ProvenanceRecord]:
+        """Return the stages that read or wrote a file, in the order in which they began."""
+        return self._database.read(provenance.for_file(path))
+
+
+class SchemaRepository(_Repository):
+    """Knows whether the database is ours."""
+
+    def get_revision(self) -> str | None:
+        """Return the revision of the tables; None in a database that was never migrated."""
+        try:
+            return self._database.read(schema.revision())
+        except DatabaseSchemaError:
+            return None
+
+    def require_current(self) -> None:
+        """Raise DatabaseSchemaError unless the tables are those of this version."""
+        schema.require(self.get_revision(), SCHEMA_REVISION)
+
+
+class ProductRecorder(_Repository):
+    """Keeps what stages made."""
+
+    def record(self, recording: Recording) -> None:
+        """Keep all parts of a recording in one transaction."""
+        self._database.write(recordings.record(recording))
+
+    def save_job(self, job: JobRecord) -> None:
+        """Keep a run by its id."""
+        self._database.write(recordings.save_job(job))
+
+    def sources_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Sequence[SourceRecord]:
+        """Return the known sources within ``radius_deg`` of a position, nearest first."""
+        return self._database.read(sources.near(ra_deg, dec_deg, radius_deg))
+
+    def get_job(self, run_id: str) -> JobRecord | None:
+        """Return a run by its id."""
+        return self._database.read(jobs.by_run(run_id))

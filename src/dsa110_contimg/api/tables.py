@@ -1,0 +1,423 @@
+"""Tables of the products database: the one description of every column.
+
+Each column carries in ``column.info`` its ``unit`` (as astropy writes it; empty for numbers without one), its ``ucd``
+(IVOA UCD 1+) and its ``description``. Everything that speaks of a column (answers, exports, table heads) takes the
+words from here. The column names are those of the earlier pipeline's unified schema, with ours beside them.
+
+Both databases get the same tables: numbers with a point are double precision, times named ``*_at`` are Unix seconds
+(UTC), ``*_mjd`` MJD (UTC); JSON is kept as text and yes/no as 0 or 1 on both, so that one statement serves both.
+NaN and the infinities are no values; they are kept as NULL.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+
+SCHEMA_REVISION = "0001"
+"""Revision of the migrations that makes these tables."""
+
+
+class Number(TypeDecorator[float]):
+    """Double precision; NaN and the infinities become NULL."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect | None) -> float | None:
+        """Return a finite number or None."""
+        return value if value is not None and math.isfinite(value) else None
+
+
+class Flag(TypeDecorator[bool]):
+    """Yes or no, kept as 1 or 0."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: bool | None, dialect: Dialect | None) -> int | None:
+        """Return 0 or 1."""
+        return None if value is None else int(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect | None) -> bool | None:
+        """Return True or False."""
+        return None if value is None else bool(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value, kept as text; NaN and the infinities in it become null."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect | None) -> str | None:
+        """Return the text of a value; an SQL NULL for None."""
+        return None if value is None else orjson.dumps(value, default=_plain).decode()
+
+    def process_result_value(self, value: Any | None, dialect: Dialect | None) -> Any | None:
+        """Return the value of a text."""
+        return None if value is None else orjson.loads(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+# PostgreSQL sorts text by the rules of its locale unless told otherwise; identifiers are in byte order on both.
+Identifier = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+# SQLite numbers rows by itself only in a column that is exactly INTEGER.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _column(
+    name: str, kind: Any, description: str, ucd: str = "", unit: str = "", *rules: Any, **options: Any
+) -> Column[Any]:
+    info = {"unit": unit, "ucd": ucd, "description": description}
+    return Column(name, kind, *rules, info=info, **options)
+
+
+def _mjd(name: str, description: str, ucd: str = "time.epoch", **options: Any) -> Column[Any]:
+    return _column(name, Number, f"{description}, MJD (UTC)", ucd, "d", **options)
+
+
+def _unix(name: str, description: str, ucd: str = "time", **options: Any) -> Column[Any]:
+    return _column(name, Number, f"{description}, Unix time (UTC)", ucd, "s", **options)
+
+
+def _row_number() -> Column[Any]:
+    return _column("id", RowNumber, "Number of the row", "meta.id;meta.main", primary_key=True)
+
+
+def _path(name: str, description: str, *rules: Any, **options: Any) -> Column[Any]:
+    return _column(name, Identifier, description, "meta.ref.url", "", *rules, nullable=False, **options)
+
+
+def _run(**options: Any) -> Column[Any]:
+    return _column("run_id", Identifier, "Pipeline run that made it", "meta.id", **options)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ms_index = Table(
+    "ms_index",
+    metadata,
+    _column("path", Identifier, "Path of the Measurement Set", "meta.id;meta.main", primary_key=True),
+    _mjd("start_mjd", "Begin of the observation", "time.start;obs.exposure"),
+    _mjd("end_mjd", "End of the observation", "time.end;obs.exposure"),
+    _mjd("mid_mjd", "Middle of the observation", "time.epoch;obs.exposure"),
+    _unix("processed_at", "Conversion of the raw files", "time.processing"),
+    _column("status", Text, "State of the processing: completed, failed, ...", "meta.code.status"),
+    _column("stage", Text, "Last finished stage: converted, flagged, calibrated, imaged, cataloged", "meta.code.class"),
+    _unix("stage_updated_at", "Last change of the stage", "time.processing"),
+    _column("cal_applied", Flag, "1 when the calibration was applied", "meta.code", nullable=False, server_default="0"),
+    _column("imagename", Text, "Common start of the paths of its images", "meta.ref.url"),
+    _column("ra_deg", Number, "Right ascension of the field centre (ICRS)", "pos.eq.ra", "deg"),
+    _column("dec_deg", Number, "Declination of the field centre (ICRS)", "pos.eq.dec", "deg"),
+    _column("pointing_ra_deg", Number, "Right ascension of the phase centre (ICRS)", "pos.eq.ra;instr.fov", "deg"),
+    _column("pointing_dec_deg", Number, "Declination of the phase centre (ICRS)", "pos.eq.dec;instr.fov", "deg"),
+    _column("field_name", Text, "Name of the field", "meta.id;obs.field"),
+    _column("group_id", Identifier, "Stamp of the group of subband files, UTC", "meta.id;obs"),
+    _unix("created_at", "First record of this Measurement Set", "time.creation", nullable=False),
+    _run(),
+    _column("flagged_fraction", Number, "Flagged part of the visibilities, 0 to 1", "stat.fit.omit;arith.ratio"),
+    _column("missing_subbands", Json, "Numbers of the subbands that were not there", "meta.number;em.freq"),
+    _column("quality_note", Text, "What a user of the data should know", "meta.note"),
+    Index(None, "mid_mjd", "path"),
+    Index(None, "run_id"),
+    Index(None, "group_id"),
+    Index(None, "stage"),
+    Index(None, "status"),
+)
+
+images = Table(
+    "images",
+    metadata,
+    _row_number(),
+    _path("path", "Path of the image", unique=True),
+    _path("ms_path", "Measurement Set it was made of", ForeignKey("ms_index.path", ondelete="CASCADE")),
+    _unix("created_at", "Making of the image", "time.creation", nullable=False),
+    _column("type", Text, "Kind of image: 5min, image, residual, mosaic, ...", "meta.code.class", nullable=False),
+    _column("format", Text, "File format: fits or casa", "meta.code", nullable=False, server_default="fits"),
+    _column("beam_major_arcsec", Number, "Synthesised beam, major axis (FWHM)", "instr.beam;phys.angSize", "arcsec"),
+    _column("beam_minor_arcsec", Number, "Synthesised beam, minor axis (FWHM)", "instr.beam;phys.angSize", "arcsec"),
+    _column("beam_pa_deg", Number, "Synthesised beam, position angle north to east", "instr.beam;pos.posAng", "deg"),
+    _column("noise_jy", Number, "Measured noise (rms)", "stat.stdev;phot.flux.density", "Jy / beam"),
+    _column("thermal_noise_jy", Number, "Expected thermal noise", "instr.sensitivity;phot.flux.density", "Jy / beam"),
+    _column("peak_flux_jy", Number, "Brightest pixel", "phot.flux.density;stat.max", "Jy / beam"),
+    _column("dynamic_range", Number, "Brightest pixel over noise", "stat.snr;stat.max"),
+    _column("pbcor", Flag, "1 when corrected for the primary beam", "meta.code", nullable=False, server_default="0"),
+    _column("field_name", Text, "Name of the field", "meta.id;obs.field"),
+    _column("center_ra_deg", Number, "Right ascension of the centre (ICRS)", "pos.eq.ra", "deg"),
+    _column("center_dec_deg", Number, "Declination of the centre (ICRS)", "pos.eq.dec", "deg"),
+    _column("imsize_x", Integer, "Width", "meta.number;instr.pixel", "pix"),
+    _column("imsize_y", Integer, "Height", "meta.number;instr.pixel", "pix"),
+    _column("cellsize_arcsec", Number, "Pixel scale", "instr.scale", "arcsec"),
+    _column("freq_ghz", Number, "Reference frequency", "em.freq", "GHz"),
+    _column("bandwidth_mhz", Number, "Bandwidth", "instr.bandwidth", "MHz"),
+    _column("integration_sec", Number, "Integration time", "time.duration;obs.exposure", "s"),
+    _mjd("mid_mjd", "Middle of the observation", "time.epoch;obs.exposure"),
+    _run(),
+    _column("qa_grade", Text, "Verdict on the quality: good, warn or fail", "meta.code.qual"),
+    _column("qa_summary", Text, "The verdict in words", "meta.note"),
+    _column("qa_metrics", Json, "The numbers behind the verdict", "meta.code.qual;stat"),
+    Index(None, "created_at", "id"),
+    Index(None, "ms_path", "created_at"),
+    Index(None, "run_id"),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    _column(
+        "id", Identifier, "Name by which the source is known to the database", "meta.id;meta.main", primary_key=True
+    ),
+    _column("name", Text, "Name for people", "meta.id;src", nullable=False),
+    _column("ra_deg", Number, "Right ascension (ICRS)", "pos.eq.ra;meta.main", "deg", nullable=False),
+    _column("dec_deg", Number, "Declination (ICRS)", "pos.eq.dec;meta.main", "deg", nullable=False),
+    _column("catalog_match", Text, "Counterpart in a catalogue", "meta.id.cross"),
+    _column("source_type", Text, "Kind of source", "src.class"),
+    _mjd("first_detected_mjd", "First measurement", "time.epoch;stat.min"),
+    _mjd("last_detected_mjd", "Last measurement", "time.epoch;stat.max"),
+    _column("detection_count", Integer, "Measurements", "meta.number", nullable=False, server_default="0"),
+    Index(None, "dec_deg", "ra_deg"),
+)
+
+photometry = Table(
+    "photometry",
+    metadata,
+    _row_number(),
+    _column(
+        "source_id", Identifier, "Source that was measured", "meta.id;src", "", ForeignKey("sources.id"), nullable=False
+    ),
+    _path("image_path", "Image in which it was measured", ForeignKey("images.path", ondelete="CASCADE")),
+    _column("ra_deg", Number, "Right ascension of the fit (ICRS)", "pos.eq.ra", "deg", nullable=False),
+    _column("dec_deg", Number, "Declination of the fit (ICRS)", "pos.eq.dec", "deg", nullable=False),
+    _column("nvss_flux_mjy", Number, "Flux density in NVSS", "phot.flux.density;em.radio.750-1500MHz", "mJy"),
+    _column("peak_jyb", Number, "Peak flux density", "phot.flux.density;stat.max", "Jy / beam"),
+    _column("peak_err_jyb", Number, "Its uncertainty (1 sigma)", "stat.error;phot.flux.density", "Jy / beam"),
+    _column("flux_jy", Number, "Integrated flux density", "phot.flux.density", "Jy"),
+    _column("flux_err_jy", Number, "Its uncertainty (1 sigma)", "stat.error;phot.flux.density", "Jy"),
+    _column("normalized_flux_jy", Number, "Flux density on the ensemble's scale", "phot.flux.density;arith", "Jy"),
+    _column("normalized_flux_err_jy", Number, "Its uncertainty (1 sigma)", "stat.error;phot.flux.density", "Jy"),
+    _column("snr", Number, "Peak flux density over local noise", "stat.snr"),
+    _column("local_rms", Number, "Noise around the source", "stat.stdev;phot.flux.density", "Jy / beam"),
+    _column("sep_from_center_deg", Number, "Distance from the image centre", "pos.angDistance", "deg"),
+    _mjd("mjd", "Middle of the observation", "time.epoch;obs.exposure"),
+    _unix("measured_at", "Making of the measurement", "time.processing"),
+    _column(
+        "flags", Integer, "Bits of the source finder; 0 is clean", "meta.code.qual", nullable=False, server_default="0"
+    ),
+    UniqueConstraint("source_id", "image_path"),
+    Index(None, "source_id", "mjd"),
+    Index(None, "image_path"),
+)
+
+caltables = Table(
+    "caltables",
+    metadata,
+    _row_number(),
+    _column("set_name", Text, "Set of tables that are applied together", "meta.id", nullable=False),
+    _path("path", "Path of the table", unique=True),
+    _column("table_type", Text, "Kind of solutions: K, BP, GP, ...", "meta.code.class", nullable=False),
+    _column("order_index", Integer, "Place in the order of application", "meta.number", nullable=False),
+    _column("cal_field", Text, "Calibrator", "meta.id;src.calib"),
+    _column("refant", Text, "Reference antenna", "meta.id;instr"),
+    _unix("created_at", "Making of the table", "time.creation", nullable=False),
+    _mjd("valid_start_mjd", "Begin of validity (NULL is no limit)", "time.start"),
+    _mjd("valid_end_mjd", "End of validity (NULL is no limit)", "time.end"),
+    _column("status", Text, "active, retired or failed", "meta.code.status", nullable=False, server_default="active"),
+    _column("notes", Text, "Remarks", "meta.note"),
+    _column("source_ms_path", Identifier, "Measurement Set it was solved from", "meta.ref.url"),
+    _column("solver_command", Text, "Call of the solver", "meta.note;meta.software"),
+    _column("solver_version", Text, "Version of the solver", "meta.version;meta.software"),
+    _column("solver_params", Json, "Parameters of the solver", "meta.note;meta.software"),
+    _column("quality_metrics", Json, "Numbers on the quality of the solutions", "meta.code.qual;stat"),
+    CheckConstraint("status IN ('active', 'retired', 'failed')", name="status"),
+    Index(None, "set_name"),
+    Index(None, "source_ms_path", "order_index"),
+    Index(None, "valid_start_mjd", "valid_end_mjd"),
+    Index(None, "created_at", "path"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _row_number(),
+    _column("type", Text, "Kind of job", "meta.code.class", nullable=False, server_default="pipeline"),
+    _column("status", Text, "pending, running, completed or failed", "meta.code.status", nullable=False),
+    _path("ms_path", "Measurement Set of the run"),
+    _column("run_id", Identifier, "Name of the run", "meta.id;meta.main", nullable=False, unique=True),
+    _column("group_id", Identifier, "Stamp of the group of subband files, UTC", "meta.id;obs"),
+    _column("workflow_id", Identifier, "Workflow of the task queue", "meta.id"),
+    _column("params", Json, "Parameters of the run", "meta.note"),
+    _column("logs", Text, "Remarks of the run", "meta.note"),
+    _column("artifacts", Json, "Paths of what the run made", "meta.ref.url"),
+    _unix("created_at", "Order of the run", "time.creation", nullable=False),
+    _unix("started_at", "Begin of the run", "time.start;time.processing"),
+    _unix("finished_at", "End of the run", "time.end;time.processing"),
+    _column("error", Text, "Why the run failed", "meta.note"),
+    CheckConstraint("status IN ('pending', 'running', 'completed', 'failed')", name="status"),
+    Index(None, "created_at", "id"),
+    Index(None, "status"),
+    Index(None, "ms_path"),
+)
+
+batch_jobs = Table(
+    "batch_jobs",
+    metadata,
+    _row_number(),
+    _column("type", Text, "Kind of batch", "meta.code.class", nullable=False),
+    _unix("created_at", "Order of the batch", "time.creation", nullable=False),
+    _column("status", Text, "pending, running, done, failed or cancelled", "meta.code.status", nullable=False),
+    _column("total_items", Integer, "Items", "meta.number", nullable=False),
+    _column("completed_items", Integer, "Items done", "meta.number", nullable=False, server_default="0"),
+    _column("failed_items", Integer, "Items failed", "meta.number", nullable=False, server_default="0"),
+    _column("params", Json, "Parameters of the batch", "meta.note"),
+    Index(None, "created_at", "id"),
+    Index(None, "status"),
+)
+
+batch_job_items = Table(
+    "batch_job_items",
+    metadata,
+    _row_number(),
+    _column(
+        "batch_id", RowNumber, "Its batch", "meta.id.parent", "", ForeignKey("batch_jobs.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    _path("ms_path", "What is worked on: a Measurement Set, or another name of the item"),
+    _column("job_id", RowNumber, "Job of the item", "meta.id", "", ForeignKey("jobs.id", ondelete="SET NULL")),
+    _column("status", Text, "pending, running, done, failed or cancelled", "meta.code.status", nullable=False),
+    _column("error", Text, "Why it failed", "meta.note"),
+    _unix("started_at", "Begin of the work", "time.start;time.processing"),
+    _unix("completed_at", "End of the work", "time.end;time.processing"),
+    _column("data_id", Text, "Name of the data product", "meta.id"),
+    Index(None, "batch_id"),
+    Index(None, "ms_path"),
+)  # fmt: skip
+
+hdf5_files = Table(
+    "hdf5_files",
+    metadata,
+    _column("path", Identifier, "Path of the subband file", "meta.id;meta.main", primary_key=True),
+    _column("filename", Identifier, "Name of the file", "meta.id;meta.file", nullable=False),
+    _column("group_id", Identifier, "Stamp of its group, UTC", "meta.id;obs", nullable=False),
+    _column("subband_code", Text, "Subband as in the name, sb00 to sb15", "meta.id;em.freq", nullable=False),
+    _column("subband_num", Integer, "Number of the subband, 0 to 15", "meta.number;em.freq"),
+    _column("timestamp_iso", Text, "Time stamp of the name, ISO 8601 (UTC)", "time.start;obs"),
+    _mjd("timestamp_mjd", "Time stamp of the name", "time.start;obs"),
+    _column("file_size_bytes", BigInteger, "Size of the file", "phys.size;meta.file", "byte"),
+    _unix("modified_time", "Last change of the file", "time;meta.file"),
+    _unix("indexed_at", "Finding of the file", "time.processing", nullable=False),
+    _column("stored", Flag, "1 while the file is there", "meta.code", nullable=False, server_default="1"),
+    _column("ra_deg", Number, "Right ascension of the pointing (ICRS)", "pos.eq.ra", "deg"),
+    _column("dec_deg", Number, "Declination of the pointing (ICRS)", "pos.eq.dec", "deg"),
+    _column("obs_date", Text, "Day of the observation (UTC)", "time.epoch;obs"),
+    _column("obs_time", Text, "Time of the day of the observation (UTC)", "time.epoch;obs"),
+    Index(None, "group_id", "subband_code"),
+    Index(None, "timestamp_mjd"),
+    Index(None, "stored"),
+)
+
+_QUALITY = "excellent, good, marginal, poor or unknown"
+
+image_qa = Table(
+    "image_qa",
+    metadata,
+    _row_number(),
+    _path("ms_path", "Measurement Set of the image"),
+    _column("job_id", RowNumber, "Job that measured it", "meta.id", nullable=False),
+    _path("image_path", "Image that was measured"),
+    _column("rms_noise", Number, "Noise (rms)", "stat.stdev;phot.flux.density", "Jy / beam"),
+    _column("peak_flux", Number, "Brightest pixel", "phot.flux.density;stat.max", "Jy / beam"),
+    _column("dynamic_range", Number, "Brightest pixel over noise", "stat.snr;stat.max"),
+    _column("beam_major", Number, "Synthesised beam, major axis (FWHM)", "instr.beam;phys.angSize", "arcsec"),
+    _column("beam_minor", Number, "Synthesised beam, minor axis (FWHM)", "instr.beam;phys.angSize", "arcsec"),
+    _column("beam_pa", Number, "Synthesised beam, position angle north to east", "instr.beam;pos.posAng", "deg"),
+    _column("num_sources", Integer, "Sources found", "meta.number;src"),
+    _column("thumbnail_path", Text, "Path of the preview", "meta.ref.url"),
+    _column("overall_quality", Text, _QUALITY, "meta.code.qual"),
+    _unix("timestamp", "Making of the measurement", "time.processing", nullable=False),
+    Index(None, "image_path"),
+    Index(None, "ms_path"),
+)
+
+calibration_qa = Table(
+    "calibration_qa",
+    metadata,
+    _row_number(),
+    _path("ms_path", "Measurement Set that was solved"),
+    _column("job_id", RowNumber, "Job that measured it", "meta.id", nullable=False),
+    _column("k_metrics", Json, "Numbers on the delays", "meta.code.qual;stat"),
+    _column("bp_metrics", Json, "Numbers on the bandpass", "meta.code.qual;stat"),
+    _column("g_metrics", Json, "Numbers on the gains", "meta.code.qual;stat"),
+    _column("overall_quality", Text, _QUALITY, "meta.code.qual"),
+    _column("flags_total", Number, "Flagged part of the solutions, 0 to 1", "stat.fit.omit;arith.ratio"),
+    _column("per_spw_stats", Json, "Numbers on each spectral window", "meta.code.qual;stat"),
+    _unix("timestamp", "Making of the measurement", "time.processing", nullable=False),
+    Index(None, "ms_path"),
+)
+
+provenance = Table(
+    "provenance",
+    metadata,
+    _row_number(),
+    _run(nullable=False),
+    _column("stage", Identifier, "Stage of the run (task name)", "meta.code.class", nullable=False),
+    _column("task_id", Identifier, "Task of the queue", "meta.id", nullable=False),
+    _column("attempt", Integer, "Attempt that succeeded, from 1", "meta.number", nullable=False),
+    _column("code_version", Text, "Version of this software", "meta.version;meta.software", nullable=False),
+    _column("host", Text, "Machine", "meta.id", nullable=False),
+    _unix("started_at", "Begin of the stage", "time.start;time.processing", nullable=False),
+    _unix("finished_at", "End of the stage", "time.end;time.processing", nullable=False),
+    _column("cpu_s", Number, "CPU time", "time.duration;time.processing", "s"),
+    _column("peak_rss_bytes", BigInteger, "Most memory in use", "phys.size;stat.max", "byte"),
+    _column("params", Json, "Parameters of the stage", "meta.note", nullable=False),
+    _column("summary", Json, "What the stage says about its product", "meta.note", nullable=False),
+    UniqueConstraint("run_id", "stage"),
+)
+
+provenance_files = Table(
+    "provenance_files",
+    metadata,
+    _row_number(),
+    _column(
+        "provenance_id", RowNumber, "Stage that used it", "meta.id.parent", "",
+        ForeignKey("provenance.id", ondelete="CASCADE"), nullable=False,
+    ),
+    _path("path", "Path of the file or directory"),
+    _column("role", Text, "input or output", "meta.code", nullable=False),
+    _column("kind", Text, "uvh5, ms, caltable, image, catalogue, ...", "meta.code.class", nullable=False),
+    _column("size_bytes", BigInteger, "Size", "phys.size;meta.file", "byte", nullable=False),
+    _column("sha256", Text, "SHA-256 checksum, hexadecimal", "meta.checksum", nullable=False),
+    CheckConstraint("role IN ('input', 'output')", name="role"),
+    UniqueConstraint("provenance_id", "path", "role"),
+    Index(None, "path"),
+)  # fmt: skip
