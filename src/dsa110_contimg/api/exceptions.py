@@ -14,6 +14,8 @@
     │   ├── FITSParsingError              500 FITS_PARSING_ERROR
     │   └── MSParsingError                500 MS_PARSING_ERROR
     ├── ExternalServiceError              502 EXTERNAL_SERVICE_ERROR
+    ├── ServiceUnavailableError           503 SERVICE_UNAVAILABLE           a part of us that is down or switched off
+    │   └── QueueDisabledError            503 ABSURD_DISABLED
     └── DatabaseError                     500 DATABASE_ERROR
         ├── DatabaseQueryError            500 DATABASE_QUERY_ERROR
         ├── DatabaseTransactionError      500 DATABASE_TRANSACTION_ERROR
@@ -189,6 +191,27 @@ class ExternalServiceError(DSA110APIError):
 
     def __init__(self, service: str, reason: str) -> None:
         super().__init__(f"{service}: {reason}", {"service": service})
+
+
+class ServiceUnavailableError(DSA110APIError):
+    """A part of the service is down; the rest goes on."""
+
+    status_code = 503
+    error_code = "SERVICE_UNAVAILABLE"
+    action = "Try again in a moment; the operators see the reason in the log."
+
+    def __init__(self, service: str, reason: str) -> None:
+        super().__init__(f"{service}: {reason}", {"service": service})
+
+
+class QueueDisabledError(ServiceUnavailableError):
+    """The durable task queue is switched off."""
+
+    error_code = "ABSURD_DISABLED"
+    action = "Ask the operators to set ABSURD_ENABLED=true and ABSURD_DATABASE_URL."
+
+    def __init__(self) -> None:
+        super().__init__("ABSURD", "the task queue is not enabled")
 
 
 class DatabaseError(DSA110APIError):

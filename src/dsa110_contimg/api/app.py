@@ -1,0 +1,133 @@
+"""The application: routes, gate, error handlers, and what is opened at its start and closed at its end."""
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Response
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+from dsa110_contimg import __version__, logs
+from dsa110_contimg.absurd.client import AbsurdClient
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.connection import Database
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.config import APIConfig, get_config
+from dsa110_contimg.api.db_adapters import create_adapter
+from dsa110_contimg.api.exceptions import DatabaseError
+from dsa110_contimg.api.middleware import exception_handler
+from dsa110_contimg.api.middleware.gate import Gate, GateRules
+from dsa110_contimg.api.routes import absurd, health, images, jobs, ms, sources, stats
+from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
+from dsa110_contimg.api.services.composition import compose
+
+log = logging.getLogger(__name__)
+
+#: The first is documented, the second is the same for clients that have no version in their addresses.
+BASES = ("/api/v1", "/api")
+_ROUTERS = (images.router, sources.router, jobs.router, ms.router, stats.router, health.router, absurd.router)
+_WEB = Path(__file__).parent.parent / "web"
+_ERRORS = {status: {"model": schemas.ErrorBody} for status in (400, 403, 404, 422, 500, 503)}
+_QUEUE_PATIENCE_S = 0.5  # a person waits for the reply
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | None = None) -> FastAPI:
+    """Return the application.
+
+    Parameters
+    ----------
+    config : APIConfig, optional
+        Settings; those of the environment unless given.
+    queue_config : AbsurdConfig, optional
+        Settings of the durable queue; those of the environment unless given.
+    """
+    config = config or get_config()
+    app = FastAPI(
+        title="DSA-110 Continuum Imaging Pipeline API",
+        version=__version__,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # the usual pages load scripts of other servers, which our content policy forbids
+        redoc_url=None,
+        lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env()),
+        responses=_ERRORS,  # type: ignore[arg-type]
+    )
+    for base in BASES:
+        for router in _ROUTERS:
+            app.include_router(router, prefix=base, include_in_schema=base == BASES[0])
+    app.include_router(absurd.router, include_in_schema=False)
+    app.add_api_route("/", front_page, include_in_schema=False)
+    app.mount("/web", StaticFiles(directory=_WEB))
+    exception_handler.install(app)
+    app.add_middleware(Gate, rules=gate_rules(config))
+    return app
+
+
+async def front_page() -> Response:
+    """Return the page for people."""
+    return FileResponse(_WEB / "index.html")
+
+
+def gate_rules(config: APIConfig) -> GateRules:
+    """Return what the gate lets pass by the settings."""
+    access = config.access
+    allowed = NetworkSet.of(access.allowed_ips)
+    names = {name.lower().rstrip(".") for name in (*access.allowed_hosts, socket.gethostname())}
+    return GateRules(
+        clients=ClientAddressRule(allowed, NetworkSet.of(access.trusted_proxies)),
+        hosts=HostRule(frozenset(names), allowed),
+        origins=OriginRule(frozenset(access.allowed_origins)),
+        max_body_bytes=access.max_body_bytes,
+        max_header_bytes=access.max_header_bytes,
+        max_headers=access.max_headers,
+    )
+
+
+def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        adapter = create_adapter(config.database, config.timeouts)
+        try:
+            await adapter.connect()
+        except DatabaseError as error:  # what does not need it goes on; the adapter tries again when it is asked
+            log.warning("the products database cannot be used yet: %s", error)
+        database = Database(queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S)
+        client = AbsurdClient(queue_config, database) if queue_config.enabled else None
+        services = compose(config, adapter, client, queue_config.queue_name)
+        app.state.services = services
+        try:
+            yield
+        finally:
+            await services.absurd.close()
+            await adapter.disconnect()
+
+    return lifespan
+
+
+def server_settings(config: APIConfig) -> uvicorn.Config:
+    """Return how uvicorn serves: it rewrites no address (the gate does), names no software, bounds what it buffers."""
+    return uvicorn.Config(
+        create_app(config),
+        host=config.server.host,
+        port=config.server.port,
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,  # the gate writes one line per request
+        log_config=None,
+        h11_max_incomplete_event_size=2 * config.access.max_header_bytes,
+        ws_max_size=64 << 10,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def serve(config: APIConfig | None = None) -> None:
+    """Serve until told to stop; the entry of ``dsa110 api``."""
+    config = config or get_config()
+    logs.setup("api", config.log.level)
+    uvicorn.Server(server_settings(config)).run()

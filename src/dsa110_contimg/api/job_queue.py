@@ -1,0 +1,162 @@
+"""Work whose loss costs a click: the RQ queue in Redis (pictures; later reruns and reports).
+
+What costs science is in the durable ABSURD queue in PostgreSQL, a different store that by default has the same name.
+Jobs are data (JSON), never pickled objects: a worker calls functions of :mod:`dsa110_contimg.api.batch.jobs` by name.
+When Redis is down that is said; nothing is "queued" in a process's memory.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from rq import Queue, Worker
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from dsa110_contimg.api.config import APIConfig, without_password
+from dsa110_contimg.api.exceptions import RecordNotFoundError, ServiceUnavailableError
+from dsa110_contimg.api.replies import iso_time
+
+JOBS_MODULE = "dsa110_contimg.api.batch.jobs"
+_JOB_TIMEOUT_S = 3600
+_RESULT_KEPT_S = 86400
+
+
+class JobQueue:
+    """One RQ queue. All methods block; call them from a thread, a script or a worker.
+
+    Parameters
+    ----------
+    redis_url : str
+        Address of Redis.
+    queue_name : str
+        Name of the queue.
+    timeout_s : float
+        How long an answer of Redis is waited for.
+    """
+
+    def __init__(self, redis_url: str, queue_name: str, timeout_s: float = 2.0) -> None:
+        self.redis_url = redis_url
+        self.queue_name = queue_name
+        self.connection = redis.Redis.from_url(
+            redis_url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s, health_check_interval=30
+        )
+        self._queue = Queue(
+            queue_name, connection=self.connection, serializer=JSONSerializer, default_timeout=_JOB_TIMEOUT_S
+        )
+
+    @classmethod
+    def from_config(cls, config: APIConfig) -> "JobQueue":
+        """Return the queue of the settings."""
+        return cls(config.redis.url, config.queue.name, config.timeouts.redis_socket)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Redis answers now."""
+        try:
+            return bool(self.connection.ping())
+        except redis.RedisError:
+            return False
+
+    def enqueue(self, function: str, *arguments: Any, job_id: str | None = None) -> str:
+        """Put a job into the queue and return its id.
+
+        Parameters
+        ----------
+        function : str
+            Name of a function of :mod:`dsa110_contimg.api.batch.jobs`.
+        arguments
+            JSON-able values.
+        job_id : str, optional
+            A job that waits or runs under this id is not put there a second time.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Redis is down: the job is *not* queued.
+        """
+        with self._redis_said():
+            job = self._queue.enqueue_call(
+                f"{JOBS_MODULE}.{function}", args=list(arguments), job_id=job_id, unique=job_id is not None,
+                result_ttl=_RESULT_KEPT_S, failure_ttl=_RESULT_KEPT_S,
+            )  # fmt: skip
+            return str(job.id)
+
+    def enqueue_thumbnail(self, image_path: str) -> str:
+        """Have the picture of an image made before anybody asks for it; return the job's id."""
+        return self.enqueue("make_thumbnail", image_path)
+
+    def get_job(self, job_id: str) -> dict[str, Any]:
+        """Return a job: ``job_id, status, created_at, started_at, ended_at, result, error, meta``.
+
+        Raises
+        ------
+        RecordNotFoundError
+            No job has this id.
+        ServiceUnavailableError
+            Redis is down.
+        """
+        with self._redis_said():
+            try:
+                job = Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
+            except NoSuchJobError as error:
+                raise RecordNotFoundError("QueueJob", job_id) from error
+            latest = job.latest_result()
+            return {
+                "job_id": str(job.id),
+                "status": str(job.get_status(refresh=False).value),
+                "created_at": _time(job.created_at),
+                "started_at": _time(job.started_at),
+                "ended_at": _time(job.ended_at),
+                "result": latest.return_value if latest else None,
+                "error": latest.exc_string if latest else None,
+                "meta": job.meta or None,
+            }
+
+    def stats(self) -> dict[str, Any]:
+        """Return connection, name, address (without password) and how many jobs are in which state."""
+        told = {"queue_name": self.queue_name, "redis_url": without_password(self.redis_url)}
+        try:
+            with self._redis_said():
+                return told | {
+                    "connected": True,
+                    "queued_count": self._queue.count,
+                    "started_count": self._queue.started_job_registry.count,
+                    "finished_count": self._queue.finished_job_registry.count,
+                    "failed_count": self._queue.failed_job_registry.count,
+                }
+        except ServiceUnavailableError as error:
+            return told | {"connected": False, "error": str(error)}
+
+    def work(self, *, burst: bool = False) -> None:
+        """Run jobs until told to stop (SIGTERM lets the current job end); with ``burst`` until there is none left."""
+        worker = Worker([self._queue], connection=self._worker_connection(), serializer=JSONSerializer)
+        worker.work(burst=burst, with_scheduler=False, logging_level=None)
+
+    def _worker_connection(self) -> "redis.Redis":
+        """Return a connection that may wait for a job as long as it takes."""
+        return redis.Redis.from_url(self.redis_url, socket_connect_timeout=5, health_check_interval=30)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    @contextmanager
+    def _redis_said(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            raise ServiceUnavailableError(
+                "Redis", f"the job queue {self.queue_name!r} does not answer: {error}"
+            ) from error
+
+
+def _time(moment: Any) -> str | None:
+    return iso_time(moment.timestamp()) if moment else None
+
+
+def run_worker(config: APIConfig) -> None:
+    """Run the worker of ``dsa110 rq-worker`` until it is told to stop."""
+    JobQueue.from_config(config).work()

@@ -1,0 +1,28 @@
+"""Health: does the process answer, can it serve, how are its parts."""
+
+from fastapi import APIRouter, Response
+
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.dependencies import Monitor
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.validation import StrictRoute
+
+router = APIRouter(prefix="/health", tags=["health"], route_class=StrictRoute)
+
+
+@router.get("", response_model=schemas.HealthReply, response_model_exclude_unset=True)
+async def get_health(monitor: Monitor, detailed: bool = False) -> Response:
+    """Return the state of the service; ``detailed=true`` asks databases, Redis, disks and queue as well."""
+    return json_reply(await monitor.detailed() if detailed else monitor.summary())
+
+
+@router.get("/live", response_model=schemas.Liveness)
+async def get_liveness() -> Response:
+    """Return that the process answers; nothing else is touched."""
+    return json_reply({"status": "alive"})
+
+
+@router.get("/ready", response_model=schemas.Readiness)
+async def get_readiness(monitor: Monitor) -> Response:
+    """Return that the database can be used; 503 when it cannot, also when it was never migrated."""
+    return json_reply(await monitor.ready())

@@ -1,0 +1,65 @@
+"""The services of one process, composed from its database, its queue and its settings."""
+
+from dataclasses import dataclass
+
+from dsa110_contimg.api.async_repositories import (
+    AsyncImageRepository,
+    AsyncJobRepository,
+    AsyncMSRepository,
+    AsyncProvenanceRepository,
+    AsyncSchemaRepository,
+    AsyncSourceRepository,
+    AsyncStatsRepository,
+)
+from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
+from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.services.absurd_service import AbsurdService, TaskQueueProtocol
+from dsa110_contimg.api.services.async_services import (
+    AsyncImageService,
+    AsyncJobService,
+    AsyncMSService,
+    AsyncProvenanceService,
+    AsyncSourceService,
+)
+from dsa110_contimg.api.services.fits_service import ImageFileService
+from dsa110_contimg.api.services.stats_service import AsyncStatsService
+from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
+from dsa110_contimg.api.services_monitor import HealthMonitor
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that routes ask."""
+
+    images: AsyncImageService
+    image_files: ImageFileService
+    measurement_sets: AsyncMSService
+    sources: AsyncSourceService
+    jobs: AsyncJobService
+    provenance: AsyncProvenanceService
+    stats: AsyncStatsService
+    health: HealthMonitor
+    absurd: AbsurdService
+
+
+def compose(config: APIConfig, adapter: DatabaseAdapter, queue: TaskQueueProtocol | None, queue_name: str) -> Services:
+    """Return the services over a products database and a queue (None: switched off); nothing is opened here."""
+    image_rows, ms_rows = AsyncImageRepository(adapter), AsyncMSRepository(adapter)
+    images = AsyncImageService(image_rows, ms_rows)
+    measurement_sets = AsyncMSService(ms_rows, image_rows)
+    jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
+    absurd = AbsurdService(queue, queue_name)
+    files = FileStore(config.paths.served_roots)
+    thumbnails = ThumbnailService(files, config.paths.state_dir / "thumbnails")
+    return Services(
+        images=images,
+        image_files=ImageFileService(images, files, thumbnails),
+        measurement_sets=measurement_sets,
+        sources=AsyncSourceService(AsyncSourceRepository(adapter), image_rows),
+        jobs=jobs,
+        provenance=AsyncProvenanceService(images, measurement_sets, jobs, AsyncProvenanceRepository(adapter)),
+        stats=AsyncStatsService(AsyncStatsRepository(adapter)),
+        health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.health),
+        absurd=absurd,
+    )

@@ -1,0 +1,93 @@
+// The page asks the public API and nothing else. Texts go into the page as text, never as markup.
+const BASE = "/api/v1";
+const EVERY_MS = 5000;
+
+const at = (id) => document.getElementById(id);
+const time = (text) => (text ? text.replace("T", " ").replace(/(\.\d+)?Z$/, "") : "");
+const number = (value, digits, unit) => (value === null ? "not known" : `${value.toFixed(digits)} ${unit}`.trim());
+
+function element(name, content = "", attributes = {}) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...[content].flat());
+  return made;
+}
+
+function fill(id, rows, empty) {
+  const nothing = element("tr", element("td", empty, { colspan: 4 }));
+  at(id).replaceChildren(...(rows.length ? rows.map((cells) => element("tr", cells)) : [nothing]));
+}
+
+async function ask(path) {
+  const reply = await fetch(BASE + path);
+  const body = await reply.json();
+  if (!reply.ok) throw new Error(body.message ?? `${path}: ${reply.status}`);
+  return { body, total: Number(reply.headers.get("X-Total-Count")) };
+}
+
+function showImage(image) {
+  if (!image) return;
+  const beam = [image.beam_major_arcsec, image.beam_minor_arcsec].map((axis) => number(axis, 1, "″")).join(" × ");
+  const facts = [
+    ["Made (UTC)", time(image.created_at)],
+    ["Centre (ICRS)", `${number(image.pointing_ra_deg, 4, "°")}, ${number(image.pointing_dec_deg, 4, "°")}`],
+    ["Noise", number(image.noise_jy && image.noise_jy * 1e3, 3, "mJy/beam")],
+    ["Peak", number(image.peak_flux_jy, 3, "Jy/beam")],
+    ["Dynamic range", number(image.dynamic_range, 0, "")],
+    ["Beam", `${beam}, position angle ${number(image.beam_pa_deg, 0, "°")}`],
+    ["Verdict", element("span", image.qa_grade ?? "not assessed", { class: image.qa_grade ?? "" })],
+  ];
+  const url = `${BASE}/images/${image.id}`;
+  const alt = `Sky image ${image.id}, north up, east left, asinh brightness scale`;
+  const picture = element("img", "", { src: `${url}/thumbnail`, alt });
+  if (at("image").dataset.shown !== `${image.id} ${image.created_at}`) {
+    at("image").dataset.shown = `${image.id} ${image.created_at}`;
+    at("image").replaceChildren(element("a", picture, { href: `${url}/fits` }), element("figcaption"));
+  }
+  const list = element("dl", facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+  const links = [element("a", "FITS", { href: `${url}/fits` }), " · ", element("a", "Provenance", { href: `${url}/provenance` })];
+  at("image").querySelector("figcaption").replaceChildren(list, ...links);
+}
+
+function showJobs(jobs) {
+  fill("jobs", jobs.map((job) => [
+    element("td", element("a", job.run_id, { href: `${BASE}/jobs/${encodeURIComponent(job.run_id)}` })),
+    element("td", job.status, { class: job.status, title: job.error ?? "" }),
+    element("td", time(job.started_at)),
+    element("td", time(job.finished_at)),
+  ]), "No run yet.");
+}
+
+function showTasks({ tasks }) {
+  fill("tasks", tasks.map((task) => [
+    element("td", task.task_name),
+    element("td", task.status, { class: task.status }),
+    element("td", task.progress === null ? "" : `${Math.round(task.progress * 100)} %`),
+    element("td", task.error ?? task.progress_message ?? ""),
+  ]), "No task yet.");
+}
+
+function showSources(sources, total) {
+  at("sources-note").textContent = total > sources.length ? `First ${sources.length} of ${total}.` : `${total} sources.`;
+  fill("sources", sources.map((source) => [
+    element("td", element("a", source.name ?? source.id, { href: `${BASE}/sources/${encodeURIComponent(source.id)}/lightcurve` })),
+    element("td", source.ra_deg.toFixed(5), { class: "number" }),
+    element("td", source.dec_deg.toFixed(5), { class: "number" }),
+    element("td", String(source.num_images), { class: "number" }),
+  ]), "No source yet.");
+}
+
+async function refresh() {
+  const parts = [
+    ask("/images?limit=1").then(({ body }) => showImage(body[0])),
+    ask("/jobs?limit=10").then(({ body }) => showJobs(body)),
+    ask("/absurd/tasks?limit=10").then(({ body }) => showTasks(body), (error) => fill("tasks", [], error.message)),
+    ask("/sources?limit=100").then(({ body, total }) => showSources(body, total)),
+  ];
+  const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
+  at("fresh").className = failed ? "stale" : "";
+  at("fresh").textContent = failed ? failed.reason.message : `As of ${time(new Date().toISOString())} UTC`;
+  setTimeout(refresh, document.hidden ? 6 * EVERY_MS : EVERY_MS);
+}
+
+refresh();
