@@ -187,10 +187,15 @@ def read_header(path: str | Path) -> Header:
 @contextmanager
 def opened(path: str | Path) -> Iterator[h5py.File]:
     """Open a UVH5 file for reading after a check of its structure; every failure in the block names the file."""
-    path = Path(path)
+    with _hdf5(Path(path)) as file:
+        _check_structure(Path(path), file)
+        yield file
+
+
+@contextmanager
+def _hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
-            _check_structure(path, file)
             yield file
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such file; give the path of a subband file") from error
@@ -261,7 +266,9 @@ def _check_structure(path: Path, file: h5py.File) -> None:
 def _refuse_links(path: Path, parent: h5py.Group, name: str) -> None:
     link = parent.get(name, getlink=True) if name in parent.keys() else None  # noqa: SIM118 - does not follow the link
     if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
-        raise BadInputError(f"{path}: {name} is a link to {link.path}; links are not followed, store the data in the file")
+        raise BadInputError(
+            f"{path}: {name} is a link to {link.path}; links are not followed, store the data in the file"
+        )
 
 
 def _refuse_foreign_storage(path: Path, node: h5py.Dataset | h5py.Group) -> None:
@@ -281,7 +288,9 @@ def _header(path: Path, file: h5py.File) -> Header:
     extra = header["extra_keywords"]
     if "phase_center_dec" not in extra:
         raise BadInputError(f"{path}: extra_keywords lacks phase_center_dec, the pointing is unknown; {_COPY_AGAIN}")
-    dec_rad, hour_angle_rad = (float(extra[k][()]) if k in extra else 0.0 for k in ("phase_center_dec", "ha_phase_center"))
+    dec_rad, hour_angle_rad = (
+        float(extra[k][()]) if k in extra else 0.0 for k in ("phase_center_dec", "ha_phase_center")
+    )
     if not abs(dec_rad) <= np.pi / 2 or hour_angle_rad != 0.0:
         raise BadInputError(
             f"{path}: phase centre at hour angle {hour_angle_rad} rad, declination {dec_rad} rad; "
@@ -330,7 +339,9 @@ def _check_sizes(path: Path, header: h5py.Group, data: h5py.Group, sizes: tuple[
 
 def _check_times(path: Path, jd_utc: npt.NDArray[np.float64], integration_s: float) -> None:
     if not (np.all(np.isfinite(jd_utc)) and jd_utc[0] > _EARLIEST_JD and np.all(np.diff(jd_utc) > 0)):
-        raise BadInputError(f"{path}: times are not ascending Julian dates after 2016 (first {jd_utc[0]}); leave it out")
+        raise BadInputError(
+            f"{path}: times are not ascending Julian dates after 2016 (first {jd_utc[0]}); leave it out"
+        )
     if not 0.1 < integration_s < 120.0:
         raise BadInputError(f"{path}: integration time {integration_s} s is not between 0.1 and 120 s; leave it out")
 
@@ -345,5 +356,74 @@ def _subband(path: Path, header: h5py.Group, frequencies_hz: npt.NDArray[np.floa
         )
     subband = array.subband_of(frequencies_hz[0])
     if subband is None:
-        raise BadInputError(f"{path}: first channel at {frequencies_hz[0]} Hz starts no subband of the array; leave it out")
+        raise BadInputError(
+            f"{path}: first channel at {frequencies_hz[0]} Hz starts no subband of the array; leave it out"
+        )
     return subband
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The baselines of a file, in the order of its rows within one integration.
+
+    Attributes
+    ----------
+    antenna1, antenna2 : ndarray, int64, shape (baseline,)
+        Antenna numbers as in the file.
+    antenna_numbers : ndarray, int64, shape (station,)
+    antenna_positions_m : ndarray, float64, shape (station, 3)
+        Geocentric, relative to the file's idea of the centre of the array.
+    """
+
+    antenna1: npt.NDArray[np.int64]
+    antenna2: npt.NDArray[np.int64]
+    antenna_numbers: npt.NDArray[np.int64]
+    antenna_positions_m: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Visibilities:
+    """Some rows of a file, each array of shape (row, channel descending, polarisation)."""
+
+    visibilities: npt.NDArray[np.complex64]
+    flags: npt.NDArray[np.bool_]
+    samples: npt.NDArray[np.float32]
+
+
+def read_rows_of(header: Header) -> Rows:
+    """Read the baselines of a file and check that all integrations have the same, in the same order.
+
+    Raises
+    ------
+    BadInputError
+        Times and baselines of the rows are not a regular grid with time slowest.
+    """
+    grid = len(header.jd_utc), header.n_baselines
+    with _hdf5(Path(header.path)) as file:
+        group = file["Header"]
+        times = group["time_array"][()].reshape(grid)
+        antennas = [group[name][()].astype(np.int64).reshape(grid) for name in ("ant_1_array", "ant_2_array")]
+        numbers = group["antenna_numbers"][()].astype(np.int64)
+        positions_m = group["antenna_positions"][()].astype(np.float64)
+    regular = np.all(times == times[:, :1]) and all(np.all(a == a[:1]) for a in antennas)
+    one, two = antennas[0][0], antennas[1][0]
+    pairs = {(min(p), max(p)) for p in zip(one.tolist(), two.tolist(), strict=True)}
+    if not regular or len(pairs) != one.size:
+        raise BadInputError(f"{header.path}: its rows are not the same baselines at each time in turn; {_COPY_AGAIN}")
+    if not np.isin(antennas, numbers).all() or positions_m.shape != (numbers.size, 3):
+        raise BadInputError(f"{header.path}: its baselines name antennas that have no position; {_COPY_AGAIN}")
+    return Rows(one, two, numbers, positions_m)
+
+
+def read_visibilities(header: Header, first_row: int, last_row: int) -> Visibilities:
+    """Read the rows from ``first_row`` up to, not including, ``last_row``."""
+    with _hdf5(Path(header.path)) as file:
+        data = file["Data"]
+        parts = [data[name][first_row:last_row] for name in _DATA_ITEMS]
+    shape = parts[0].shape[0], parts[0].shape[-2], parts[0].shape[-1]
+    visibilities, flags, samples = (part.reshape(shape) for part in parts)
+    return Visibilities(
+        visibilities.astype(np.complex64, copy=False),
+        flags.astype(np.bool_, copy=False),
+        samples.astype(np.float32, copy=False),
+    )
