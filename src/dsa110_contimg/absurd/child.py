@@ -1,0 +1,228 @@
+"""A child process of the worker: runs one function of a stage and reports on it.
+
+``python -m dsa110_contimg.absurd.child module:function --report FD [--memory-mb N]`` reads the options as JSON from
+standard input, builds the dataclass that annotates the function's first parameter, and calls ``function(options,
+progress)``. On the file descriptor FD it writes one JSON object a line: ``{"progress": [fraction, message]}`` as often
+as the function says so, and at the end ``{"result": ..., "facts": ...}`` or ``{"error": ..., "facts": ...}``. Standard
+output and standard error belong to the libraries that the function uses.
+"""
+
+import argparse
+import ctypes
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from dsa110_contimg.absurd.payloads import encode
+
+_PR_SET_PDEATHSIG = 1
+_PROGRESS_INTERVAL_S = 0.2
+
+
+class OptionsError(ValueError):
+    """The options do not fit the function; trying again cannot help."""
+
+    retryable = False
+
+
+# -------------------------------------------------------------------------------------------------------------- options
+def build(kind: Any, value: Any, where: str = "options") -> Any:
+    """Return ``value``, as JSON gives it, as an instance of the annotated type ``kind``.
+
+    Knows dataclasses (nested too), tuples, lists, dicts, optionals and other unions, ``Literal``, str, int, float, bool;
+    an int is accepted where a float is asked for.
+
+    Raises
+    ------
+    OptionsError
+        A key is missing or unknown, or a value is of another type; the message says where.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _build_union(arguments, value, where)
+    if origin is typing.Literal:
+        return _expect(value in arguments, value, where, f"one of {list(arguments)}")
+    if origin is tuple or kind is tuple:
+        return _build_tuple(arguments, value, where)
+    if origin is list:
+        _expect(isinstance(value, list), value, where, "a list")
+        return [build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        _expect(isinstance(value, dict), value, where, "an object")
+        return {key: build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    return _build_scalar(kind, value, where)
+
+
+def _expect(fits: bool, value: Any, where: str, wanted: str) -> Any:
+    if not fits:
+        raise OptionsError(f"{where} is {value!r}; give {wanted}")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    _expect(isinstance(value, dict), value, where, f"an object with the fields of {kind.__name__}")
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    required = {
+        name for name, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }  # fmt: skip
+    if missing := sorted(required - value.keys()):
+        raise OptionsError(f"{where}: {missing} missing for {kind.__name__}")
+    if unknown := sorted(value.keys() - fields.keys()):
+        raise OptionsError(f"{where}: {unknown} unknown to {kind.__name__}; it has {sorted(fields)}")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+def _build_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    reasons = []
+    for kind in sorted(kinds, key=lambda kind: kind is float):  # an int fits int before float
+        try:
+            return build(kind, value, where)
+        except OptionsError as error:
+            reasons.append(str(error))
+    raise OptionsError("; or ".join(reasons))
+
+
+def _build_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    _expect(isinstance(value, list), value, where, "a list")
+    if not kinds:
+        return tuple(value)
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    _expect(len(kinds) == len(value), value, where, f"a list of {len(kinds)}")
+    return tuple(build(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _build_scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is None or kind is type(None):
+        return _expect(value is None, value, where, "null")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _expect(type(value) is kind, value, where, f"a value of type {getattr(kind, '__name__', kind)}")
+    return value
+
+
+# ------------------------------------------------------------------------------------------------------------- running
+def load(target: str) -> Callable[..., Any]:
+    """Return the function that ``module:function`` names.
+
+    Raises
+    ------
+    OptionsError
+        There is no such module or function.
+    """
+    module_name, _, name = target.partition(":")
+    try:
+        return typing.cast("Callable[..., Any]", getattr(importlib.import_module(module_name), name))
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise OptionsError(f"{target} cannot be run: {error}") from error
+
+
+def run(target: str, options: Any, progress: Callable[[float, str], None]) -> Any:
+    """Load the function, build its options and call it."""
+    function = load(target)
+    first = next(iter(inspect.signature(function).parameters))
+    kind = typing.get_type_hints(function).get(first, Any)
+    return function(build(kind, options), progress)
+
+
+class Report:
+    """Writes the lines of the report; a progress sooner than 0.2 s after the last one is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last_s = 0.0
+        self._started_at = time.time()
+
+    def progress(self, fraction: float, message: str) -> None:
+        """Say how far the stage is; the last word (fraction 1) is always said."""
+        now_s = time.monotonic()
+        if fraction >= 1.0 or now_s - self._last_s >= _PROGRESS_INTERVAL_S:
+            self._last_s = now_s
+            self._write({"progress": [float(fraction), str(message)]})
+
+    def result(self, value: Any) -> None:
+        """Say what the function returned."""
+        self._write({"result": value, "facts": self._facts()})
+
+    def error(self, error: BaseException) -> None:
+        """Say what the function raised."""
+        words = {
+            "type": type(error).__qualname__,
+            "message": str(error) or type(error).__qualname__,
+            "retryable": bool(getattr(error, "retryable", True)),
+            "traceback": "".join(traceback.format_exception(error))[-8000:],
+        }
+        self._write({"error": words, "facts": self._facts()})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._stream.write(encode(line) + "\n")
+        self._stream.flush()
+
+    def _facts(self) -> Mapping[str, Any]:
+        """Return times, CPU time with that of finished grandchildren, and the process's own peak of resident memory."""
+        own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {
+            "started_at": self._started_at,
+            "finished_at": time.time(),
+            "cpu_s": own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime,
+            "peak_rss_bytes": _peak_rss_bytes(),
+            "host": socket.gethostname(),
+        }
+
+
+def _peak_rss_bytes() -> int:
+    """Return VmHWM. The figure of getrusage would also count the worker's memory before exec."""
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - not a file of ours
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
+def die_with_worker(parent: int) -> None:
+    """Let the kernel kill this process when the worker ends, and go at once when that has already happened."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        sys.exit("the worker is gone")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one function; exit code 0 = it returned, 1 = it raised (the report tells what)."""
+    parser = argparse.ArgumentParser("python -m dsa110_contimg.absurd.child", description=__doc__)
+    parser.add_argument("target", help="module:function")
+    parser.add_argument("--report", type=int, required=True, help="file descriptor for the report")
+    parser.add_argument("--parent", type=int, help="process id of the worker; this process dies with it")
+    parser.add_argument("--memory-mb", type=int, help="limit of the address space")
+    arguments = parser.parse_args(argv)
+    if arguments.parent:
+        die_with_worker(arguments.parent)
+    if arguments.memory_mb:
+        resource.setrlimit(resource.RLIMIT_AS, (arguments.memory_mb << 20, arguments.memory_mb << 20))
+    os.set_inheritable(arguments.report, False)
+    with os.fdopen(arguments.report, "w", encoding="utf-8") as stream:
+        report = Report(stream)
+        try:
+            report.result(run(arguments.target, json.load(sys.stdin), report.progress))
+        except BaseException as error:
+            report.error(error)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

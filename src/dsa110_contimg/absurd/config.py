@@ -1,0 +1,172 @@
+"""Settings of the queue. The only place of this wing where the environment is read."""
+
+import difflib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
+
+logger = logging.getLogger(__name__)
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names the variable, its value and what would be right."""
+
+
+def _text(value: str) -> str:
+    return value.strip()
+
+
+def _flag(value: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if value.strip().lower() not in words:
+        raise ValueError("true or false")
+    return words[value.strip().lower()]
+
+
+def _whole(smallest: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = smallest - 1
+        if number < smallest:
+            raise ValueError(f"a whole number of at least {smallest}")
+        return number
+
+    return read
+
+
+def _seconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < 1e9:
+        raise ValueError("a number of seconds above 0")
+    return number
+
+
+def _address(value: str) -> str:
+    if urlsplit(value.strip()).scheme not in ("postgresql", "postgres"):
+        raise ValueError("an address like postgresql://user:password@host:5432/dsa110_absurd")
+    return value.strip()
+
+
+def _name(value: str) -> str:
+    if not value.strip():
+        raise ValueError("a name that is not empty")
+    return value.strip()
+
+
+#: Variable → (field of the configuration, reader of its text).
+_VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "ABSURD_ENABLED": ("enabled", _flag),
+    "ABSURD_DATABASE_URL": ("database_url", _address),
+    "ABSURD_QUEUE_NAME": ("queue_name", _name),
+    "ABSURD_WORKER_CONCURRENCY": ("worker_concurrency", _whole(1)),
+    "ABSURD_WORKER_POLL_INTERVAL": ("worker_poll_interval_sec", _seconds),
+    "ABSURD_TASK_TIMEOUT": ("task_timeout_sec", _seconds),
+    "ABSURD_MAX_RETRIES": ("max_retries", _whole(0)),
+    "ABSURD_DLQ_ENABLED": ("dead_letter_enabled", _flag),
+    "ABSURD_DLQ_QUEUE_NAME": ("dead_letter_queue_name", _name),
+    "ABSURD_API_BASE_URL": ("api_base_url", _text),
+    "ABSURD_API_HEARTBEAT_INTERVAL": ("api_heartbeat_interval_sec", _seconds),
+    "ABSURD_MAX_CRASHES": ("max_crashes", _whole(1)),
+    "ABSURD_LEASE": ("lease_sec", _seconds),
+    "ABSURD_HEARTBEAT_INTERVAL": ("heartbeat_interval_sec", _seconds),
+    "ABSURD_STOP_GRACE": ("stop_grace_sec", _seconds),
+    "ABSURD_KILL_GRACE": ("kill_grace_sec", _seconds),
+    "ABSURD_CHILD_MEMORY_MB": ("child_memory_mb", _whole(64)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AbsurdConfig:
+    """Settings of client, worker and scheduler; each field's variable stands in ``README.md``."""
+
+    enabled: bool = False
+    database_url: str = field(default="postgresql://localhost/dsa110_absurd", repr=False)
+    queue_name: str = "dsa110-pipeline"
+    worker_concurrency: int = 4
+    worker_poll_interval_sec: float = 1.0
+    task_timeout_sec: float = 3600.0
+    max_retries: int = 3
+    dead_letter_enabled: bool = True
+    dead_letter_queue_name: str = ""
+    api_base_url: str = ""
+    api_heartbeat_interval_sec: float = 10.0
+    max_crashes: int = 2
+    lease_sec: float = 10.0
+    heartbeat_interval_sec: float = 3.0
+    stop_grace_sec: float = 10.0
+    kill_grace_sec: float = 5.0
+    child_memory_mb: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.dead_letter_queue_name:
+            object.__setattr__(self, "dead_letter_queue_name", f"{self.queue_name}-dlq")
+        self.validate()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "AbsurdConfig":
+        """Read the ``ABSURD_*`` variables of ``environ`` (the process's environment when it is not given).
+
+        A variable that is empty counts as not set. One that nothing reads is named in a warning, with the variable it
+        resembles.
+
+        Raises
+        ------
+        ConfigError
+            A value cannot be used; the message names variable, value and remedy.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, object] = {}
+        for variable, (name, read) in _VARIABLES.items():
+            text = environ.get(variable, "")
+            if text == "":
+                continue
+            try:
+                values[name] = read(text)
+            except ValueError as error:
+                shown = masked(text) if name == "database_url" else text
+                raise ConfigError(f"{variable} is {shown!r}; give {error}") from None
+        for unread in sorted(name for name in environ if name.startswith("ABSURD_") and name not in _VARIABLES):
+            near = difflib.get_close_matches(unread, _VARIABLES, n=1)
+            logger.warning("nothing reads %s%s", unread, f"; did you mean {near[0]}?" if near else "")
+        return cls(**values)  # type: ignore[arg-type]
+
+    def validate(self) -> None:
+        """Check what a single value cannot tell.
+
+        Raises
+        ------
+        ConfigError
+            The worker's beat does not fit into its lease, or a value is out of range.
+        """
+        if not self.queue_name:
+            raise ConfigError("ABSURD_QUEUE_NAME is ''; give a name that is not empty")
+        if self.worker_concurrency < 1:
+            raise ConfigError(f"ABSURD_WORKER_CONCURRENCY is {self.worker_concurrency}; give at least 1")
+        if self.max_retries < 0:
+            raise ConfigError(f"ABSURD_MAX_RETRIES is {self.max_retries}; give at least 0")
+        if self.heartbeat_interval_sec * 2 > self.lease_sec:
+            raise ConfigError(
+                f"ABSURD_HEARTBEAT_INTERVAL is {self.heartbeat_interval_sec:g} and ABSURD_LEASE is {self.lease_sec:g}; "
+                "give a lease of at least twice the interval, or one late beat costs a worker its tasks"
+            )
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__slots__ if name != "database_url"}
+        shown["database_url"] = masked(self.database_url)
+        return f"AbsurdConfig({', '.join(f'{name}={value!r}' for name, value in sorted(shown.items()))})"
+
+
+def masked(url: str) -> str:
+    """Return an address with its password replaced by ``***``."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))

@@ -1,0 +1,195 @@
+"""Connections to the queue's database: how they are opened, what a broken one looks like, when to try again."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import asyncpg
+
+from dsa110_contimg.absurd import statements
+from dsa110_contimg.absurd.config import masked
+from dsa110_contimg.absurd.payloads import encode
+
+SCHEMA_VERSION = 1
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 60.0
+
+Answer = TypeVar("Answer")
+
+
+class AbsurdError(Exception):
+    """Base of the queue's own errors."""
+
+
+class QueueUnavailableError(AbsurdError):
+    """The queue's database does not answer."""
+
+
+class SchemaError(AbsurdError):
+    """The database does not hold the tables and functions that this version of the code works with."""
+
+
+#: What is worth another try: the connection broke, the server is (re)starting or full, or two transactions crossed.
+PASSING = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.TransactionRollbackError,
+    asyncpg.exceptions.LockNotAvailableError,
+)
+
+#: What opening a connection can answer when the address, the password or the database's name is wrong.
+REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+
+def delays(first_s: float = 0.05, longest_s: float = 5.0) -> Iterator[float]:
+    """Return waiting times in seconds for one try after the other: exponential, full jitter, capped."""
+    limit = first_s
+    while True:
+        yield random.uniform(0.0, limit)  # noqa: S311 - spreads clients, guards nothing
+        limit = min(limit * 2.0, longest_s)
+
+
+async def persist(
+    call: Callable[[], Awaitable[Answer]], patience_s: float, errors: tuple[type[Exception], ...] = PASSING
+) -> Answer:
+    """Await ``call()`` until it succeeds; let its error out when ``patience_s`` is over.
+
+    Every call of the queue may be repeated: spawns carry ids made by the caller, a worker's writes carry its claim.
+    """
+    deadline = time.monotonic() + patience_s
+    for delay_s in delays():
+        try:
+            return await call()
+        except errors:
+            if time.monotonic() + delay_s > deadline:
+                raise
+        await asyncio.sleep(delay_s)
+    raise AssertionError("delays() never ends")
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.set_type_codec("jsonb", encoder=encode, decoder=json.loads, schema="pg_catalog")
+
+
+_SETTINGS = {"idle_in_transaction_session_timeout": "10000", "tcp_keepalives_idle": "10"}
+
+
+async def open_connection(url: str, name: str, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
+    """Open one connection that calls itself ``name``."""
+    connection = await asyncpg.connect(
+        url,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings={**_SETTINGS, "application_name": name},
+    )
+    await _prepare(connection)
+    return connection
+
+
+class Database:
+    """A pool of connections whose calls are repeated while an error is likely to pass.
+
+    Parameters
+    ----------
+    url : str
+        Address of the queue's database.
+    name : str
+        How its sessions call themselves.
+    max_size : int
+        Connections at most; they are opened when they are needed.
+    patience_s : float
+        How long a call goes on trying.
+    """
+
+    def __init__(self, url: str, name: str, max_size: int = 10, patience_s: float = 2.0) -> None:
+        self.url = url
+        self._name = name
+        self._max_size = max_size
+        self._patience_s = patience_s
+        self._pool: Any = None
+
+    async def connect(self) -> None:
+        """Open the pool and check the version of the schema.
+
+        Raises
+        ------
+        QueueUnavailableError
+            The server does not answer, or refuses the address.
+        SchemaError
+            The schema is missing or of another version.
+        """
+        try:
+            self._pool = await asyncpg.create_pool(
+                self.url, min_size=1, max_size=self._max_size, timeout=CONNECT_TIMEOUT_S, init=_prepare,
+                command_timeout=COMMAND_TIMEOUT_S, server_settings={**_SETTINGS, "application_name": self._name},
+            )  # fmt: skip
+            await self._check_schema()
+        except (*PASSING, *REFUSED) as error:
+            await self.close()
+            raise self._unavailable(error) from error
+        except SchemaError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the pool; connections in use get five seconds to come back."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), 5.0)
+        except TimeoutError:
+            pool.terminate()
+
+    async def fetch(self, statement: str, *args: Any, patience_s: float | None = None) -> list[Any]:
+        """Run a statement and return its rows.
+
+        Raises
+        ------
+        QueueUnavailableError
+            The database did not answer within the patience.
+        """
+        pool = self._pool
+        if pool is None:
+            raise ValueError("this client is not connected; await connect() first, or use `async with`")
+
+        async def call() -> list[Any]:
+            async with pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+                rows: list[Any] = await connection.fetch(statement, *args)
+                return rows
+
+        try:
+            return await persist(call, self._patience_s if patience_s is None else patience_s)
+        except PASSING as error:
+            raise self._unavailable(error) from error
+
+    async def fetchval(self, statement: str, *args: Any, patience_s: float | None = None) -> Any:
+        """Run a statement and return the first column of its first row."""
+        rows = await self.fetch(statement, *args, patience_s=patience_s)
+        return rows[0][0] if rows else None
+
+    async def _check_schema(self) -> None:
+        if not await self.fetchval(statements.SCHEMA_EXISTS):
+            raise SchemaError(
+                f"the database {masked(self.url)} holds no queue; run `python -m dsa110_contimg.absurd.setup init`"
+            )
+        version = await self.fetchval(statements.SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            raise SchemaError(
+                f"the queue of {masked(self.url)} has schema version {version}, this code works with {SCHEMA_VERSION}; "
+                "run `python -m dsa110_contimg.absurd.setup init` with the newer of the two"
+            )
+
+    def _unavailable(self, error: Exception) -> QueueUnavailableError:
+        reason = str(error) or type(error).__name__
+        return QueueUnavailableError(
+            f"the queue's database {masked(self.url)} does not answer ({reason}); is the server up, and is "
+            "ABSURD_DATABASE_URL right?"
+        )
