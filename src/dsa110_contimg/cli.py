@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dsa110_contimg.absurd.config import ConfigError as QueueConfigError
 from dsa110_contimg.api.config import ConfigError
 from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.version import code_version
@@ -45,7 +46,7 @@ def _run(target: str, *arguments: Any) -> None:
     except CommandError as error:
         typer.secho(f"dsa110: {error}", err=True, fg="red")
         code = error.exit_code
-    except ConfigError as error:
+    except (ConfigError, QueueConfigError) as error:
         typer.secho(f"dsa110: {error}", err=True, fg="red")
         code = ExitCode.USAGE
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.up.console import Screen
@@ -93,7 +94,7 @@ class Supervisor:
         self._backoff = backoff or Backoff()
         self._specs: dict[str, ProcessSpec] = {}
         self._running: dict[str, asyncio.subprocess.Process] = {}
-        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._watchers: dict[str, asyncio.Task[Any]] = {}
         self._stopping = False
         self.gave_up: asyncio.Future[ProcessFailedError] = asyncio.get_running_loop().create_future()
 
@@ -122,6 +123,13 @@ class Supervisor:
             raise ProcessFailedError(
                 f"{spec.name} was not ready after {spec.ready_timeout_s:.0f} s; {self._last_words(spec)}"
             ) from None
+
+    async def run_to_end(self, spec: ProcessSpec) -> int:
+        """Run a process that ends by itself and return its exit code; it is not started again."""
+        self._specs[spec.name] = spec
+        task = asyncio.create_task(self._run(spec), name=f"run {spec.name}")
+        self._watchers[spec.name] = task
+        return await asyncio.shield(task)
 
     async def stop(self) -> None:
         """Stop all processes, the last started first."""
