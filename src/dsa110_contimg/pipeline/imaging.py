@@ -1,0 +1,299 @@
+"""Stage imaging: from calibrated visibilities to images of the sky in Stokes I.
+
+Method, in the order of the code; each module named gives its formulas and sources.
+
+1. The radius of the field: where the primary beam at the lowest frequency falls to `FIELD_RESPONSE`, and half the drift
+   of the observation, so that no bright source stays outside and scatters its sidelobes in.
+2. Stokes I, averaged in frequency as far as the field allows; noise from the data (`averaging`).
+3. Robust weights, and the noise expected from them (`weighting`).
+4. Size of a pixel from the synthesised beam: at least `PIXELS_PER_BEAM` on its minor axis (`psf`).
+5. Bright compact sources fitted to the visibilities and subtracted (`components`).
+6. CLEAN of the rest with a guard against divergence (`deconvolution`).
+7. Restoring, correction for the primary beam's mean response (`psf`, `response`), three FITS images (`fitsimage`).
+
+The flat-noise image is the restored image as the interferometer saw it; its noise is the same everywhere. The
+corrected image is it divided by the effective primary beam, blank where that is below `BEAM_CUT`. The noise is the
+robust standard deviation of the residual inside the corrected area.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_contimg.pipeline import beam as primary
+from dsa110_contimg.pipeline.array import SUBBAND_COUNT, subband_frequencies_hz
+from dsa110_contimg.pipeline.averaging import AveragedVisibilities, Doubles, Floats, read_averaged, robust_sigma
+from dsa110_contimg.pipeline.components import PointComponent, PointFitter
+from dsa110_contimg.pipeline.deconvolution import Deconvolved, RadlerMinorCycle, guarded_clean, residual_of
+from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
+from dsa110_contimg.pipeline.fitsimage import Card, ImageGeometry, write_image
+from dsa110_contimg.pipeline.gridding import ImageGrid, point_spread_function
+from dsa110_contimg.pipeline.progress import Progress
+from dsa110_contimg.pipeline.psf import Beam, add_points, convolve, fit_beam, pixel_grid_for
+from dsa110_contimg.pipeline.response import DriftingBeam, drifting_beam, effective_beam, weight_table
+from dsa110_contimg.pipeline.visibilities import Layout, read_layout, subtable_column
+from dsa110_contimg.pipeline.weighting import apply_briggs, thermal_noise
+
+FIELD_RESPONSE = 0.08  # a 5 Jy source there has sidelobes of 0.4 Jy x 2 %; farther out 1 Jy sources are too rare
+BEAM_CUT = 0.1  # below it the noise is ten times that of the centre, and the model of the beam is a guess
+PIXELS_PER_BEAM = 4.5  # 4 to 5: a peak between pixels is then 3 % above the nearest pixel, before fitting
+PREVIEW_PIXELS = 512  # of the point spread function that the size of a pixel is chosen from
+PREVIEW_OVERSAMPLING = 5.0  # pixels to the narrowest fringe
+MAX_PIXELS = 8192  # a side; 270 MB an image
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """What to image and how.
+
+    Parameters
+    ----------
+    ms_path : calibrated Measurement Set.
+    image_path, flat_noise_path, residual_path : FITS images to write.
+    n_pixels, cell_arcsec : size of the image and of a pixel; None = chosen from the data.
+    robust : Briggs' parameter, -2 (uniform) to 2 (natural).
+    max_minor_iterations : bound of CLEAN.
+    """
+
+    ms_path: str
+    image_path: str
+    flat_noise_path: str
+    residual_path: str
+    n_pixels: int | None = None
+    cell_arcsec: float | None = None
+    robust: float = 0.5
+    max_minor_iterations: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class MadeImage:
+    """The images of one observation and what is to be known about them; names carry their units.
+
+    ``noise_jy`` is the robust rms of the residual (Jy/beam), ``thermal_noise_jy`` what the weights lead to,
+    ``peak_flux_jy`` the brightest pixel of the flat-noise image, ``dynamic_range`` their ratio, ``n_visibilities`` the
+    unflagged samples, ``n_point_sources`` the sources fitted to the visibilities.
+    """
+
+    image_path: str
+    flat_noise_path: str
+    residual_path: str
+    beam_major_arcsec: float
+    beam_minor_arcsec: float
+    beam_pa_deg: float
+    noise_jy: float
+    thermal_noise_jy: float
+    peak_flux_jy: float
+    dynamic_range: float
+    center_ra_deg: float
+    center_dec_deg: float
+    imsize_x: int
+    imsize_y: int
+    cellsize_arcsec: float
+    freq_ghz: float
+    bandwidth_mhz: float
+    integration_sec: float
+    mid_mjd: float
+    n_visibilities: int
+    n_point_sources: int
+    n_iterations: int
+    n_major_cycles: int
+    converged: bool
+    missing_subbands: tuple[int, ...]
+    files: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sky:
+    """What the imager needs to know besides the visibilities."""
+
+    visibilities: AveragedVisibilities
+    tables: list[Doubles]
+    drifting: DriftingBeam
+    grid: ImageGrid
+    psf: Floats
+    beam: Beam
+    thermal_jyb: float
+
+
+def image(options: ImageOptions, progress: Progress) -> MadeImage:
+    """Make the images of a calibrated Measurement Set.
+
+    Raises
+    ------
+    BadInputError
+        If the Measurement Set cannot be read or the options make no image.
+    DataQualityError
+        If nothing is unflagged, or no beam fits.
+    RetryableError
+        If the disk is full.
+    """
+    layout = read_layout(options.ms_path)
+    sky = _prepared(options, layout, _part(progress, 0.0, 0.25))
+    fitter = PointFitter(
+        sky.visibilities,
+        sky.drifting,
+        sky.grid,
+        sky.psf,
+        sky.beam,
+        sky.thermal_jyb,
+    )
+    points = fitter.subtract(_part(progress, 0.25, 0.5))
+    heights = [fitter.mean_flux_jyb(point, sky.tables, points.reference_hz) for point in points.components]
+    dirty, model = points.image, np.zeros_like(points.image)
+    minor = RadlerMinorCycle(sky.psf, dirty, model, sky.grid, sky.beam, options.max_minor_iterations)
+    cleaned = guarded_clean(
+        dirty,
+        model,
+        minor,
+        lambda present: residual_of(sky.visibilities, points.residual, present, sky.grid),
+        _part(progress, 0.5, 0.9),
+    )
+    progress(0.9, "restoring and writing the images")
+    restored = _restored(sky, cleaned, points.components, heights)
+    return _written(options, layout, sky, cleaned, restored, minor.n_iterations, len(heights))
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    """Return the progress of a part of the stage."""
+    return lambda fraction, message: progress(start + (end - start) * fraction, message)
+
+
+def _prepared(options: ImageOptions, layout: Layout, progress: Progress) -> _Sky:
+    radius_rad = _field_radius_rad(options, layout)
+    visibilities = read_averaged(options.ms_path, radius_rad, progress)
+    apply_briggs(visibilities, 2 * radius_rad, options.robust)
+    grid = _chosen_grid(options, visibilities, radius_rad)
+    psf = point_spread_function(visibilities, grid)
+    tables = weight_table(visibilities, layout.n_times)
+    drifting = drifting_beam(layout.times_mjd, layout.centre_ra_rad, layout.centre_dec_rad)
+    beam = fit_beam(psf, grid.cell_rad)
+    return _Sky(visibilities, tables, drifting, grid, psf, beam, thermal_noise(visibilities))
+
+
+def _field_radius_rad(options: ImageOptions, layout: Layout) -> float:
+    """Return half the side of the image: as asked for, or as the primary beam wants it."""
+    if options.n_pixels is not None and options.cell_arcsec is not None:
+        return float(options.n_pixels * np.radians(options.cell_arcsec / 3600) / 2)
+    angles = np.linspace(0, 2 * primary.half_power_width_rad(layout.frequencies_hz[0]), 400)
+    return float(angles[np.argmax(primary.power(angles, layout.frequencies_hz[0]) < FIELD_RESPONSE)])
+
+
+def _chosen_grid(options: ImageOptions, visibilities: AveragedVisibilities, radius_rad: float) -> ImageGrid:
+    """Return the image's grid: as asked for, or fine enough for the synthesised beam."""
+    if options.cell_arcsec is not None:
+        cell_rad = float(np.radians(options.cell_arcsec / 3600))
+        grid = ImageGrid(options.n_pixels or 2 * int(np.ceil(radius_rad / cell_rad)), cell_rad)
+    else:
+        preview = ImageGrid(PREVIEW_PIXELS, 1 / (PREVIEW_OVERSAMPLING * visibilities.longest_baseline_wavelengths))
+        beam = fit_beam(point_spread_function(visibilities, preview, wide=False), preview.cell_rad)
+        grid = pixel_grid_for(beam, radius_rad, PIXELS_PER_BEAM)
+        grid = ImageGrid(options.n_pixels or grid.n_pixels, grid.cell_rad)
+    if grid.n_pixels % 2 or not 64 <= grid.n_pixels <= MAX_PIXELS:
+        raise BadInputError(
+            f"an image of {grid.n_pixels} pixels a side cannot be made: give an even number from 64 to {MAX_PIXELS}, "
+            "or larger pixels"
+        )
+    return grid
+
+
+def _restored(sky: _Sky, cleaned: Deconvolved, points: list[PointComponent], heights_jyb: list[float]) -> Floats:
+    """Return the restored image (Jy/beam): residual, CLEAN components and fitted sources."""
+    restored = cleaned.residual + convolve(cleaned.model, sky.beam, sky.grid.cell_rad)
+    half = sky.grid.n_pixels // 2
+    x = np.array([half - point.l_cosine / sky.grid.cell_rad for point in points])
+    y = np.array([half + point.m_cosine / sky.grid.cell_rad for point in points])
+    add_points(restored, x, y, np.array(heights_jyb), sky.beam, sky.grid.cell_rad)
+    return restored
+
+
+def _missing_subbands(layout: Layout) -> tuple[int, ...]:
+    """Return the subbands of which no channel is in the Measurement Set."""
+    present = layout.frequencies_hz
+    spacing = np.abs(np.diff(subband_frequencies_hz(0))[0])
+    centers = [float(subband_frequencies_hz(number).mean()) for number in range(SUBBAND_COUNT)]
+    return tuple(n for n, center in enumerate(centers) if np.abs(present - center).min() > spacing)
+
+
+def _written(
+    options: ImageOptions,
+    layout: Layout,
+    sky: _Sky,
+    cleaned: Deconvolved,
+    restored: Floats,
+    n_iterations: int,
+    n_points: int,
+) -> MadeImage:
+    """Correct for the primary beam, measure, and write the three images."""
+    response = effective_beam(sky.visibilities, sky.tables, sky.drifting, sky.grid)
+    inside = response >= BEAM_CUT
+    noise_jyb = robust_sigma(cleaned.residual[inside])
+    peak_jyb = float(restored[inside].max(initial=-np.inf))
+    if not noise_jyb > 0 or not np.isfinite(peak_jyb):
+        raise DataQualityError(f"{options.ms_path}: the image has noise {noise_jyb} and peak {peak_jyb} Jy/beam")
+    width_hz = float(np.median(np.diff(layout.frequencies_hz)))
+    geometry = ImageGeometry(
+        n_pixels=sky.grid.n_pixels,
+        cell_deg=float(np.degrees(sky.grid.cell_rad)),
+        center_ra_deg=float(np.degrees(layout.centre_ra_rad)) % 360,
+        center_dec_deg=float(np.degrees(layout.centre_dec_rad)),
+        freq_hz=layout.mid_frequency_hz,
+        bandwidth_hz=float(layout.frequencies_hz[-1] - layout.frequencies_hz[0]) + width_hz,
+        start_mjd=float(layout.times_mjd[0]) - layout.interval_s / 2 / 86400,
+        integration_s=layout.n_times * layout.interval_s,
+    )
+    missing = _missing_subbands(layout)
+    cards: dict[str, Card] = {
+        "OBJECT": str(subtable_column(options.ms_path, "FIELD", "NAME")[0]),
+        "BMAJ": float(np.degrees(sky.beam.major_rad)),
+        "BMIN": float(np.degrees(sky.beam.minor_rad)),
+        "BPA": float(np.degrees(sky.beam.pa_rad)),
+        "WEIGHT": "briggs",
+        "ROBUST": options.robust,
+        "NOISE": noise_jyb,
+        "THERMAL": sky.thermal_jyb,
+        "NITER": n_iterations,
+        "NMAJOR": cleaned.n_major_cycles,
+        "NPOINT": n_points,
+        "CONVERGD": cleaned.converged,
+        "NCHAN": len(layout.frequencies_hz),
+        "MISSBAND": ",".join(map(str, missing)) or "none",
+        "NTILES": 1,
+        "MSFILE": Path(options.ms_path).name,
+        "PIPEVER": version("dsa110-contimg"),
+    }
+    corrected = np.where(inside, restored / response, np.float32(np.nan)).astype(np.float32)
+    write_image(Path(options.residual_path), cleaned.residual, geometry, cards)
+    write_image(Path(options.flat_noise_path), restored, geometry, cards)
+    write_image(Path(options.image_path), corrected, geometry, cards | {"PBCUT": BEAM_CUT})
+    return MadeImage(
+        image_path=options.image_path,
+        flat_noise_path=options.flat_noise_path,
+        residual_path=options.residual_path,
+        beam_major_arcsec=3600 * float(np.degrees(sky.beam.major_rad)),
+        beam_minor_arcsec=3600 * float(np.degrees(sky.beam.minor_rad)),
+        beam_pa_deg=float(np.degrees(sky.beam.pa_rad)),
+        noise_jy=noise_jyb,
+        thermal_noise_jy=sky.thermal_jyb,
+        peak_flux_jy=peak_jyb,
+        dynamic_range=peak_jyb / noise_jyb,
+        center_ra_deg=geometry.center_ra_deg,
+        center_dec_deg=geometry.center_dec_deg,
+        imsize_x=geometry.n_pixels,
+        imsize_y=geometry.n_pixels,
+        cellsize_arcsec=3600 * geometry.cell_deg,
+        freq_ghz=geometry.freq_hz / 1e9,
+        bandwidth_mhz=geometry.bandwidth_hz / 1e6,
+        integration_sec=geometry.integration_s,
+        mid_mjd=geometry.mid_mjd,
+        n_visibilities=sky.visibilities.n_samples,
+        n_point_sources=n_points,
+        n_iterations=n_iterations,
+        n_major_cycles=cleaned.n_major_cycles,
+        converged=cleaned.converged,
+        missing_subbands=missing,
+        files=(options.image_path, options.flat_noise_path, options.residual_path),
+        inputs=(options.ms_path,),
+    )
