@@ -60,25 +60,33 @@ def _name(value: str) -> str:
     return value.strip()
 
 
-#: Variable → (field of the configuration, reader of its text).
-_VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "ABSURD_ENABLED": ("enabled", _flag),
-    "ABSURD_DATABASE_URL": ("database_url", _address),
-    "ABSURD_QUEUE_NAME": ("queue_name", _name),
-    "ABSURD_WORKER_CONCURRENCY": ("worker_concurrency", _whole(1)),
-    "ABSURD_WORKER_POLL_INTERVAL": ("worker_poll_interval_sec", _seconds),
-    "ABSURD_TASK_TIMEOUT": ("task_timeout_sec", _seconds),
-    "ABSURD_MAX_RETRIES": ("max_retries", _whole(0)),
-    "ABSURD_DLQ_ENABLED": ("dead_letter_enabled", _flag),
-    "ABSURD_DLQ_QUEUE_NAME": ("dead_letter_queue_name", _name),
-    "ABSURD_API_BASE_URL": ("api_base_url", _text),
-    "ABSURD_API_HEARTBEAT_INTERVAL": ("api_heartbeat_interval_sec", _seconds),
-    "ABSURD_MAX_CRASHES": ("max_crashes", _whole(1)),
-    "ABSURD_LEASE": ("lease_sec", _seconds),
-    "ABSURD_HEARTBEAT_INTERVAL": ("heartbeat_interval_sec", _seconds),
-    "ABSURD_STOP_GRACE": ("stop_grace_sec", _seconds),
-    "ABSURD_KILL_GRACE": ("kill_grace_sec", _seconds),
-    "ABSURD_CHILD_MEMORY_MB": ("child_memory_mb", _whole(64)),
+#: Variable → (field of the configuration, reader of its text, meaning).
+_VARIABLES: Mapping[str, tuple[str, Callable[[str], object], str]] = {
+    "ABSURD_ENABLED": ("enabled", _flag, "whether workers and scheduler may start"),
+    "ABSURD_DATABASE_URL": ("database_url", _address, "address of the queue's PostgreSQL"),
+    "ABSURD_QUEUE_NAME": ("queue_name", _name, "queue of the pipeline's tasks (in PostgreSQL, not the RQ queue)"),
+    "ABSURD_WORKER_CONCURRENCY": ("worker_concurrency", _whole(1), "tasks that one worker runs at once"),
+    "ABSURD_WORKER_POLL_INTERVAL": (
+        "worker_poll_interval_sec",
+        _seconds,
+        "longest wait for a task when no notification comes, s",
+    ),
+    "ABSURD_TASK_TIMEOUT": ("task_timeout_sec", _seconds, "limit of one attempt, s"),
+    "ABSURD_MAX_RETRIES": ("max_retries", _whole(0), "further attempts after a failed one"),
+    "ABSURD_DLQ_ENABLED": ("dead_letter_enabled", _flag, "keep what failed for good as dead letters"),
+    "ABSURD_DLQ_QUEUE_NAME": (
+        "dead_letter_queue_name",
+        _name,
+        "name under which they are kept; by default the queue's with -dlq",
+    ),
+    "ABSURD_API_BASE_URL": ("api_base_url", _text, "address of the API that a worker reports to; empty: none"),
+    "ABSURD_API_HEARTBEAT_INTERVAL": ("api_heartbeat_interval_sec", _seconds, "time between such reports, s"),
+    "ABSURD_MAX_CRASHES": ("max_crashes", _whole(1), "workers that may die over one task before it is given up"),
+    "ABSURD_LEASE": ("lease_sec", _seconds, "time after which a silent worker has lost its tasks, s"),
+    "ABSURD_HEARTBEAT_INTERVAL": ("heartbeat_interval_sec", _seconds, "time between a worker's beats, s"),
+    "ABSURD_STOP_GRACE": ("stop_grace_sec", _seconds, "time for running tasks when a worker is told to stop, s"),
+    "ABSURD_KILL_GRACE": ("kill_grace_sec", _seconds, "time between SIGTERM and SIGKILL of a child, s"),
+    "ABSURD_CHILD_MEMORY_MB": ("child_memory_mb", _whole(64), "limit of a child's address space, MB; empty: none"),
 }
 
 
@@ -123,7 +131,7 @@ class AbsurdConfig:
         """
         environ = os.environ if environ is None else environ
         values: dict[str, object] = {}
-        for variable, (name, read) in _VARIABLES.items():
+        for variable, (name, read, _) in _VARIABLES.items():
             text = environ.get(variable, "")
             if text == "":
                 continue
@@ -156,6 +164,16 @@ class AbsurdConfig:
                 f"ABSURD_HEARTBEAT_INTERVAL is {self.heartbeat_interval_sec:g} and ABSURD_LEASE is {self.lease_sec:g}; "
                 "give a lease of at least twice the interval, or one late beat costs a worker its tasks"
             )
+
+    def describe(self) -> list[tuple[str, str, bool, str]]:
+        """Return every setting as (variable, value, whether that is the default, meaning); the password is masked."""
+        usual = AbsurdConfig()
+        rows = []
+        for variable, (name, _, meaning) in _VARIABLES.items():
+            value = getattr(self, name)
+            shown = masked(value) if name == "database_url" else "" if value is None else str(value)
+            rows.append((variable, shown, value == getattr(usual, name), meaning))
+        return rows
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "database_url"}
