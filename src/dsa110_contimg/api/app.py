@@ -1,5 +1,6 @@
 """The application: routes, gate, error handlers, and what is opened at its start and closed at its end."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -11,13 +12,14 @@ from fastapi import FastAPI, Response
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
-from dsa110_contimg import __version__, logs
+from dsa110_contimg import __version__
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.config import APIConfig, get_config
 from dsa110_contimg.api.db_adapters import create_adapter
+from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.middleware import exception_handler
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
@@ -33,6 +35,8 @@ _ROUTERS = (images.router, sources.router, jobs.router, ms.router, stats.router,
 _WEB = Path(__file__).parent.parent / "web"
 _ERRORS = {status: {"model": schemas.ErrorBody} for status in (400, 403, 404, 422, 500, 503)}
 _QUEUE_PATIENCE_S = 0.5  # a person waits for the reply
+_START_PATIENCE_S = 2.0  # what is not there by then is waited for in the background
+_AGAIN_AFTER_S = 1.0
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -92,10 +96,8 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         adapter = create_adapter(config.database, config.timeouts)
-        try:
-            await adapter.connect()
-        except DatabaseError as error:  # what does not need it goes on; the adapter tries again when it is asked
-            log.warning("the products database cannot be used yet: %s", error)
+        opening = asyncio.create_task(_open(adapter))
+        await asyncio.wait({opening}, timeout=_START_PATIENCE_S)
         database = Database(queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S)
         client = AbsurdClient(queue_config, database) if queue_config.enabled else None
         services = compose(config, adapter, client, queue_config.queue_name)
@@ -103,10 +105,24 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
         try:
             yield
         finally:
+            opening.cancel()
+            await asyncio.wait({opening})
             await services.absurd.close()
             await adapter.disconnect()
 
     return lifespan
+
+
+async def _open(adapter: DatabaseAdapter) -> None:
+    """Open the database, now or when it comes up; what does not need it is served meanwhile."""
+    while True:
+        try:
+            await adapter.connect()
+        except DatabaseError as error:
+            log.warning("the products database cannot be used yet: %s", error)
+            await asyncio.sleep(_AGAIN_AFTER_S)
+        else:
+            return
 
 
 def server_settings(config: APIConfig) -> uvicorn.Config:
@@ -124,10 +140,3 @@ def server_settings(config: APIConfig) -> uvicorn.Config:
         timeout_keep_alive=10,
         timeout_graceful_shutdown=10,
     )
-
-
-def serve(config: APIConfig | None = None) -> None:
-    """Serve until told to stop; the entry of ``dsa110 api``."""
-    config = config or get_config()
-    logs.setup("api", config.log.level)
-    uvicorn.Server(server_settings(config)).run()

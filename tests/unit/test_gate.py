@@ -1,0 +1,437 @@
+"""The gate, asked through raw ASGI scopes: what passes, as whom, and what the refused get."""
+
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_network
+from typing import Any
+
+import orjson
+import pytest
+from dsa110_contimg.api.config import PRIVATE_NETWORKS
+from dsa110_contimg.api.middleware.gate import Gate, GateRules
+from dsa110_contimg.api.middleware.headers import cache_control
+from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
+
+PROXY = "192.0.2.10"  # TEST-NET addresses (RFC 5737) stand for the outside world
+PROXY_2 = "192.0.2.11"
+OUTSIDE = "198.51.100.7"
+ERROR_KEYS = {
+    "error", "message", "details", "code", "http_status", "user_message", "action", "ref_id", "trace_id", "doc_anchor",
+}  # fmt: skip
+
+
+def networks(*names: str) -> NetworkSet:
+    return NetworkSet.of(ip_network(name) for name in names)
+
+
+def rules(*, proxies: tuple[str, ...] = (), allowed: tuple[str, ...] = PRIVATE_NETWORKS, **limits: int) -> GateRules:
+    hosts = HostRule(frozenset({"dsa.example.org", "*.array.example.org"}), networks(*allowed))
+    origins = OriginRule(frozenset({"https://pages.example.org"}))
+    return GateRules(ClientAddressRule(networks(*allowed), networks(*proxies)), hosts, origins, **limits)
+
+
+Headers = list[tuple[str, str]]
+
+
+class Reply:
+    def __init__(self, messages: list[Any], scope: dict[str, Any]) -> None:
+        self.messages = messages
+        self.scope = scope
+        start = messages[0] if messages else {}
+        self.status = start.get("status", 0)
+        self.headers = {name.decode(): value.decode() for name, value in start.get("headers", [])}
+        self.body = b"".join(message.get("body", b"") for message in messages)
+
+    @property
+    def client(self) -> Any:
+        return self.scope["state"].get("client_ip")
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Read the whole body and answer with its length."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"etag", b'"x"')]})
+    await send({"type": "http.response.body", "body": b"%d" % length})
+
+
+async def ask(
+    gate_rules: GateRules, *, peer: str | None = "10.1.2.3", method: str = "GET", path: str = "/api/v1/images",
+    headers: Headers | None = None, query: bytes = b"", body: list[bytes] | None = None, host: str | None = "localhost",
+    app: Callable[..., Awaitable[None]] = echo, kind: str = "http", extensions: dict[str, Any] | None = None,
+    scheme: str = "http",
+) -> Reply:  # fmt: skip
+    given = ([("host", host)] if host is not None else []) + (headers or [])
+    scope = {
+        "type": kind, "method": method, "path": path, "query_string": query, "scheme": scheme,
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given],
+        "client": (peer, 5000) if peer is not None else None, "extensions": extensions or {},
+    }  # fmt: skip
+    parts = list(body or [b""])
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await Gate(app, gate_rules)(scope, receive, send)
+    return Reply(sent, scope)
+
+
+def forwarded(*values: str) -> Headers:
+    return [("x-forwarded-for", value) for value in values]
+
+
+# fmt: off
+FORGERIES: list[tuple[str, str | None, Headers, int, str | None]] = [
+    # name, peer of the connection, headers, status, address taken for the client
+    ("private 10/8 passes", "10.9.9.9", [], 200, "10.9.9.9"),
+    ("private 172.16/12 passes", "172.31.255.254", [], 200, "172.31.255.254"),
+    ("private 192.168/16 passes", "192.168.0.1", [], 200, "192.168.0.1"),
+    ("loopback passes", "127.0.0.1", [], 200, "127.0.0.1"),
+    ("IPv6 loopback passes", "::1", [], 200, "::1"),
+    ("unique local IPv6 passes", "fd12:3456::1", [], 200, "fd12:3456::1"),
+    ("mapped private IPv4 passes as IPv4", "::ffff:10.0.0.1", [], 200, "10.0.0.1"),
+    ("mapped outside IPv4 is refused", f"::ffff:{OUTSIDE}", [], 403, None),
+    ("outside address is refused", OUTSIDE, [], 403, None),
+    ("just outside 172.16/12 is refused", "172.32.0.1", [], 403, None),
+    ("just outside 10/8 is refused", "11.0.0.1", [], 403, None),
+    ("global IPv6 is refused", "2001:db8::1", [], 403, None),
+    ("link-local IPv6 is refused", "fe80::1%eth0", [], 403, None),
+    ("link-local IPv4 is refused", "169.254.1.1", [], 403, None),
+    ("shared address space is refused", "100.64.0.1", [], 403, None),
+    ("peer without address is refused", None, [], 403, None),
+    ("peer of a Unix socket is refused", "/run/socket", [], 403, None),
+    ("forwarded header of an outside peer is ignored", OUTSIDE, forwarded("10.0.0.1"), 403, None),
+    ("forwarded header of an inside peer is ignored", "10.0.0.5", forwarded(OUTSIDE), 200, "10.0.0.5"),
+    ("X-Real-IP of an outside peer is ignored", OUTSIDE, [("x-real-ip", "10.0.0.1")], 403, None),
+    ("Forwarded of an outside peer is ignored", OUTSIDE, [("forwarded", "for=10.0.0.1")], 403, None),
+    ("Client-IP of an outside peer is ignored", OUTSIDE, [("client-ip", "10.0.0.1")], 403, None),
+    ("broken header of an inside peer is ignored", "10.0.0.5", forwarded("unknown"), 200, "10.0.0.5"),
+    ("proxy names an inside client", PROXY, forwarded("10.0.0.1"), 200, "10.0.0.1"),
+    ("proxy names an outside client", PROXY, forwarded(OUTSIDE), 403, None),
+    ("leftmost hop is the attacker's word", PROXY, forwarded(f"10.0.0.1, {OUTSIDE}"), 403, None),
+    ("rightmost untrusted hop counts", PROXY, forwarded(f"{OUTSIDE}, 10.0.0.1"), 200, "10.0.0.1"),
+    ("second trusted proxy is skipped", PROXY, forwarded(f"10.0.0.1, {PROXY_2}"), 200, "10.0.0.1"),
+    ("forged hop left of a trusted proxy", PROXY, forwarded(f"10.0.0.1, {OUTSIDE}, {PROXY_2}"), 403, None),
+    ("several headers are one list", PROXY, forwarded("10.0.0.1", OUTSIDE), 403, None),
+    ("several headers keep their order", PROXY, forwarded(OUTSIDE, "10.0.0.1"), 200, "10.0.0.1"),
+    ("proxy without header is refused", PROXY, [], 403, None),
+    ("proxy with another header only is refused", PROXY, [("x-real-ip", "10.0.0.1")], 403, None),
+    ("empty header is refused", PROXY, forwarded(""), 400, None),
+    ("empty last hop is refused", PROXY, forwarded("10.0.0.1, "), 400, None),
+    ("'unknown' is refused", PROXY, forwarded("unknown"), 400, None),
+    ("a name is refused", PROXY, forwarded("localhost"), 400, None),
+    ("an obfuscated hop is refused", PROXY, forwarded("_hidden"), 400, None),
+    ("octal digits are refused", PROXY, forwarded("010.0.0.1"), 400, None),
+    ("a decimal number is refused", PROXY, forwarded("167772161"), 400, None),
+    ("hexadecimal is refused", PROXY, forwarded("0x0a.0.0.1"), 400, None),
+    ("a short form is refused", PROXY, forwarded("10.1"), 400, None),
+    ("a network is refused", PROXY, forwarded("10.0.0.0/8"), 400, None),
+    ("a zone is refused", PROXY, forwarded("fd00::1%eth0"), 400, None),
+    ("wide digits are refused", PROXY, forwarded("\xb9\xb2.0.0.1"), 400, None),
+    ("an address with port passes", PROXY, forwarded("10.0.0.1:5050"), 200, "10.0.0.1"),
+    ("a port that is none is refused", PROXY, forwarded("10.0.0.1:99999"), 400, None),
+    ("IPv6 in brackets with port passes", PROXY, forwarded("[fd00::1]:443"), 200, "fd00::1"),
+    ("mapped IPv4 of a proxy is normalised", PROXY, forwarded("::ffff:10.0.0.1"), 200, "10.0.0.1"),
+    ("mapped outside IPv4 of a proxy is refused", PROXY, forwarded(f"::ffff:{OUTSIDE}"), 403, None),
+    ("a proxy that comes mapped is known", f"::ffff:{PROXY}", forwarded("10.0.0.1"), 200, "10.0.0.1"),
+    ("trusted proxies only: the outermost asks", PROXY, forwarded(f"{PROXY_2}, {PROXY}"), 403, None),
+    ("garbage left of the client is not read", PROXY, forwarded("<script>, 10.0.0.1"), 200, "10.0.0.1"),
+    ("a thousand forged hops", PROXY, forwarded(",".join(["10.0.0.1"] * 999 + [OUTSIDE])), 403, None),
+    ("upper-case header name", PROXY, [("X-Forwarded-For", "10.0.0.1")], 200, "10.0.0.1"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status", "client"), [case[1:] for case in FORGERIES], ids=[case[0] for case in FORGERIES]
+)
+async def test_the_client_is_who_it_is(peer: str | None, headers: Headers, status: int, client: str | None) -> None:
+    reply = await ask(rules(proxies=(PROXY, PROXY_2)), peer=peer, headers=headers)
+    assert (reply.status, reply.client) == (status, client)
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"), [case[1:4] for case in FORGERIES], ids=[case[0] for case in FORGERIES]
+)
+async def test_a_websocket_is_judged_like_a_request(peer: str | None, headers: Headers, status: int) -> None:
+    reply = await ask(rules(proxies=(PROXY, PROXY_2)), peer=peer, headers=headers, kind="websocket")
+    if status == 200:
+        assert reply.status == 200  # the application was asked
+    else:
+        assert [message["type"] for message in reply.messages] == ["websocket.close"]
+
+
+async def test_only_configured_networks_pass_when_they_are_configured() -> None:
+    narrow = rules(allowed=("203.0.113.0/24",))
+    assert (await ask(narrow, peer="203.0.113.9", host="dsa.example.org")).status == 200
+    assert (await ask(narrow, peer="10.0.0.1", host="dsa.example.org")).status == 403
+
+
+def test_an_ipv4_network_written_as_ipv6_holds_ipv4_addresses() -> None:
+    assert NetworkSet.of([ip_network("::ffff:10.0.0.0/104")]) == networks("10.0.0.0/8")
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/v1/health", "/api/v1/health/live", "/metrics"])
+async def test_plain_health_and_metrics_are_open_to_everybody(path: str) -> None:
+    assert (await ask(rules(), peer=OUTSIDE, path=path)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "query"), [("/api/health", b"detailed=true"), ("/api/health/", b""), ("/api/healthy", b""), ("/api", b"")]
+)
+async def test_nothing_beside_plain_health_is_open(path: str, query: bytes) -> None:
+    assert (await ask(rules(), peer=OUTSIDE, path=path, query=query)).status == 403
+
+
+async def test_health_behind_a_proxy_that_says_nothing_is_open() -> None:
+    assert (await ask(rules(proxies=(PROXY,)), peer=PROXY, path="/api/health")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("localhost:8000", 200),
+        ("LOCALHOST", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("10.0.0.7", 200),
+        ("192.168.7.7:80", 200),
+        ("dsa.example.org", 200),
+        ("dsa.example.org.", 200),
+        ("a.array.example.org", 200),
+        ("array.example.org", 421),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("dsa.example.org.evil.example", 421),
+        ("xdsa.example.org", 421),
+        ("198.51.100.7", 421),
+        ("10.0.0.7.evil.example", 421),
+        ("0x7f.0.0.1", 421),
+        ("2130706433", 421),
+        ("", 400),
+        ("localhost:", 400),
+        ("localhost:x", 400),
+        ("localhost:99999", 400),
+        ("user@localhost", 400),
+        ("localhost/evil", 400),
+        ("localhost, evil", 400),
+        ("[::1", 400),
+        ("l\xf6calhost", 400),
+    ],
+)
+async def test_only_names_of_this_server_are_answered(host: str, status: int) -> None:
+    assert (await ask(rules(), host=host)).status == status
+
+
+async def test_a_request_without_host_or_with_two_is_refused() -> None:
+    assert (await ask(rules(), host=None)).status == 400
+    assert (await ask(rules(), headers=[("host", "localhost")])).status == 400
+
+
+@pytest.mark.parametrize(
+    ("origin", "passes"),
+    [
+        ("http://localhost:8000", True),
+        ("https://pages.example.org", True),
+        ("http://localhost", False),
+        ("http://localhost:8001", False),
+        ("http://evil.example:8000", False),
+        ("https://pages.example.org.evil.example", False),
+        ("null", False),
+        ("file://", False),
+        ("localhost:8000", False),
+        ("http://localhost:8000/x", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_pages_of_others_open_no_websocket_and_change_nothing(origin: str, passes: bool, kind: str) -> None:
+    reply = await ask(
+        rules(), kind=kind, method="POST", host="localhost:8000", headers=[("origin", origin)]
+    )  # fmt: skip
+    refused = "websocket.close" if kind == "websocket" else 403
+    got = reply.messages[0]["type"] if kind == "websocket" else reply.status
+    assert (got != refused) == passes
+
+
+async def test_a_page_behind_tls_of_a_proxy_is_of_this_server() -> None:
+    headers = [("origin", "https://dsa.example.org")]
+    reply = await ask(rules(), kind="websocket", host="dsa.example.org", headers=headers)
+    assert reply.messages[0]["type"] == "http.response.start"
+
+
+async def test_reading_from_a_foreign_page_passes_but_gets_no_cors_header() -> None:
+    reply = await ask(rules(), headers=[("origin", "https://evil.example")])
+    assert reply.status == 200
+    assert not any(name.startswith("access-control") for name in reply.headers)
+
+
+async def test_a_refused_websocket_gets_the_error_body_where_the_server_can_send_one() -> None:
+    reply = await ask(rules(), kind="websocket", peer=OUTSIDE, extensions={"websocket.http.response": {}})
+    assert [message["type"] for message in reply.messages] == [
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    ]
+    assert reply.status == 403
+    assert orjson.loads(reply.body)["error"] == "FORBIDDEN"
+
+
+async def test_a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not() -> None:
+    small = rules(max_body_bytes=1000)
+    assert (await ask(small, method="POST", body=[b"x" * 600, b"x" * 400])).body == b"1000"
+    assert (await ask(small, method="POST", body=[b"x" * 600, b"x" * 401])).status == 413
+
+
+async def test_an_announced_body_over_the_limit_is_refused_before_it_is_read() -> None:
+    async def unread(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the application was asked")
+
+    for length in ("1048577", "9" * 30):
+        reply = await ask(rules(), method="POST", headers=[("content-length", length)], app=unread)
+        assert reply.status == 413
+
+
+@pytest.mark.parametrize("length", ["-1", "+5", "1e3", "", "0x10", "5 5"])
+async def test_a_length_that_is_no_number_is_refused(length: str) -> None:
+    assert (await ask(rules(), method="POST", headers=[("content-length", length)])).status == 400
+
+
+@pytest.mark.parametrize(
+    ("encoding", "status"), [("gzip", 415), ("br", 415), ("identity", 200), ("GZIP", 415), ("identity, gzip", 415)]
+)
+async def test_encoded_bodies_are_refused(encoding: str, status: int) -> None:
+    assert (await ask(rules(), method="POST", headers=[("content-encoding", encoding)])).status == status
+
+
+async def test_too_many_or_too_large_headers_are_refused() -> None:
+    assert (await ask(rules(), headers=[(f"x-{n}", "1") for n in range(98)])).status == 200
+    assert (await ask(rules(), headers=[(f"x-{n}", "1") for n in range(101)])).status == 431
+    assert (await ask(rules(), headers=[("x-long", "y" * 16384)])).status == 431
+
+
+@pytest.mark.parametrize("path", ["http://evil.example/api", "*", "", "/api\0x"])
+async def test_a_target_that_is_no_path_is_refused(path: str) -> None:
+    assert (await ask(rules(), path=path)).status == 400
+
+
+@pytest.mark.parametrize("sane", ["abc-123", "0190b4c2-7f0e-7cc0-8a3e-000000000001", "a" * 64])
+async def test_a_sane_request_id_is_kept(sane: str) -> None:
+    assert (await ask(rules(), headers=[("x-request-id", sane)])).headers["x-request-id"] == sane
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a" * 65, "x\r\ny: z", "<b>", "é"])
+async def test_an_odd_request_id_is_replaced(bad: str) -> None:
+    given = (await ask(rules(), headers=[("x-request-id", bad)])).headers["x-request-id"]
+    assert given != bad
+    assert len(given) == 32
+
+
+async def test_two_request_ids_are_replaced() -> None:
+    reply = await ask(rules(), headers=[("x-request-id", "a"), ("x-request-id", "b")])
+    assert len(reply.headers["x-request-id"]) == 32
+
+
+async def test_a_refusal_has_the_common_body_and_the_common_headers() -> None:
+    reply = await ask(rules(), peer=OUTSIDE, headers=[("x-request-id", "me-1")])
+    body = orjson.loads(reply.body)
+    assert set(body) == ERROR_KEYS | {"detail"}
+    assert body["ref_id"] == reply.headers["x-request-id"] == "me-1"
+    assert body["message"] == f"Access denied from {OUTSIDE}"
+    assert (body["http_status"], body["code"], body["error"]) == (403, "FORBIDDEN", "FORBIDDEN")
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["content-type"] == "application/json"
+
+
+async def test_every_reply_has_the_security_headers() -> None:
+    headers = (await ask(rules())).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["content-security-policy"].startswith("default-src 'none'; frame-ancestors 'none'")
+    assert "strict-transport-security" not in headers
+    assert "x-xss-protection" not in headers
+    assert "server" not in headers
+
+
+async def test_tls_is_made_strict_also_when_a_trusted_proxy_ends_it() -> None:
+    assert "strict-transport-security" in (await ask(rules(), scheme="https")).headers
+    proto = [("x-forwarded-proto", "https")]
+    behind = await ask(rules(proxies=(PROXY,)), peer=PROXY, headers=forwarded("10.0.0.1") + proto)
+    assert "strict-transport-security" in behind.headers
+    assert "strict-transport-security" not in (await ask(rules(), headers=proto)).headers
+
+
+async def test_vary_is_appended_to_what_a_route_said() -> None:
+    async def varying(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"Vary", b"Origin")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    vary = (await ask(rules(), app=varying)).headers["vary"]
+    assert vary == "Origin, Accept, Accept-Encoding, Authorization"
+
+
+async def test_pages_for_people_may_load_their_own_scripts_only() -> None:
+    policy = (await ask(rules(), path="/")).headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "rule"),
+    [
+        ("GET", "/api/v1/images", 200, b"private, no-cache"),
+        ("GET", "/api/v1/images/7", 404, b"no-store"),
+        ("POST", "/api/v1/images", 200, b"no-store"),
+        ("GET", "/api/v1/jobs", 200, b"no-cache, no-store, must-revalidate"),
+        ("GET", "/absurd/tasks", 200, b"no-cache, no-store, must-revalidate"),
+        ("GET", "/api/v1/stats", 200, b"no-cache, no-store, must-revalidate"),
+    ],
+)
+def test_errors_and_live_replies_are_not_kept(method: str, path: str, status: int, rule: bytes) -> None:
+    assert cache_control(method, path, status) == rule
+
+
+async def test_head_is_get_without_its_body() -> None:
+    reply = await ask(rules(), method="HEAD")
+    assert (reply.status, reply.body) == (200, b"")
+    assert reply.headers["etag"] == '"x"'
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [('"x"', 304), ('W/"x"', 304), ('"y", "x"', 304), ("*", 304), ('"y"', 200), ("x", 200)]
+)
+async def test_what_the_client_already_has_is_not_sent_again(asked: str, status: int) -> None:
+    reply = await ask(rules(), headers=[("if-none-match", asked)])
+    assert reply.status == status
+    assert (reply.body == b"") == (status == 304)
+
+
+async def test_lifespan_messages_pass_the_gate() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    await Gate(app, rules())({"type": "lifespan"}, _nothing, _nothing)
+    assert seen == ["lifespan"]
+
+
+async def _nothing(*_: Any) -> Any:
+    return None
+
+
+async def test_a_path_with_line_breaks_makes_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "dsa110_contimg.api.access")
+    await ask(rules(), path="/api/\nforged line")
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
