@@ -41,8 +41,8 @@ class OptionsError(ValueError):
 def build(kind: Any, value: Any, where: str = "options") -> Any:
     """Return ``value``, as JSON gives it, as an instance of the annotated type ``kind``.
 
-    Knows dataclasses (nested too), tuples, lists, dicts, optionals and other unions, ``Literal``, str, int, float, bool;
-    an int is accepted where a float is asked for.
+    Knows dataclasses (nested too), tuples, lists, dicts, optionals and other unions, ``Literal``, str, int, float and
+    bool; an int is accepted where a float is asked for.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def die_with_worker(parent: int) -> None:
         sys.exit("the worker is gone")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     """Run one function; exit code 0 = it returned, 1 = it raised (the report tells what)."""
     parser = argparse.ArgumentParser("python -m dsa110_contimg.absurd.child", description=__doc__)
     parser.add_argument("target", help="module:function")
@@ -214,15 +214,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.memory_mb:
         resource.setrlimit(resource.RLIMIT_AS, (arguments.memory_mb << 20, arguments.memory_mb << 20))
     os.set_inheritable(arguments.report, False)
-    with os.fdopen(arguments.report, "w", encoding="utf-8") as stream:
-        report = Report(stream)
-        try:
-            report.result(run(arguments.target, json.load(sys.stdin), report.progress))
-        except BaseException as error:
-            report.error(error)
-            return 1
-    return 0
+    report = Report(os.fdopen(arguments.report, "w", encoding="utf-8"))
+    sys.excepthook = lambda _type, error, _trace: report.error(error)  # whatever ends this process has its say
+    report.result(run(arguments.target, json.load(sys.stdin), report.progress))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,7 +11,8 @@ def plain(value: Any) -> Any:
     """Return ``value`` made of what JSON knows.
 
     Dataclasses become objects, tuples and sets become arrays, scalars of array libraries become numbers; NaN and
-    infinity become null, and characters that PostgreSQL cannot store (U+0000, half a surrogate pair) are left out or become question marks.
+    infinity become null, and characters that PostgreSQL cannot store (U+0000, half a
+    surrogate pair) are left out or become question marks.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dsa110_contimg.absurd import statements
-from dsa110_contimg.absurd.claims import Claims, ClaimedTask, Run, StopReason
+from dsa110_contimg.absurd.claims import ClaimedTask, Claims, Run, StopReason
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import PASSING, QueueUnavailableError, delays, open_connection
 from dsa110_contimg.absurd.executor import ChildFailed, ChildResult, Executor, Warden

@@ -1,0 +1,46 @@
+"""The worker as a process: ``python -m dsa110_contimg.absurd`` runs the tasks of the pipeline."""
+
+import asyncio
+import sys
+
+from dsa110_contimg import logs
+from dsa110_contimg.absurd.adapter import Adapter
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.config import ConfigError as QueueConfigError
+from dsa110_contimg.absurd.connection import SchemaError
+from dsa110_contimg.absurd.service import until_stopped
+from dsa110_contimg.absurd.worker import AbsurdWorker
+from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.config import APIConfig, ConfigError, get_config
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.exceptions import DSA110APIError
+from dsa110_contimg.version import code_version
+
+
+async def work(queue: AbsurdConfig, config: APIConfig) -> None:
+    """Run the tasks of the pipeline until the process is told to stop."""
+    async with open_database(config.database, config.timeouts) as adapter:
+        handlers = Adapter(AsyncProductRecorder(adapter), code_version()).handlers()
+        await until_stopped(AbsurdWorker(queue, handlers))
+
+
+def main() -> int:
+    """Work until SIGTERM or SIGINT; exit code 1 = switched off or no database, 2 = wrong settings."""
+    try:
+        queue, config = AbsurdConfig.from_env(), get_config()
+        logs.setup("worker", config.log.level)
+        if not queue.enabled:
+            sys.stderr.write("the queue is switched off; set ABSURD_ENABLED=true to run a worker\n")
+            return 1
+        asyncio.run(work(queue, config))
+    except (ConfigError, QueueConfigError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except (SchemaError, DSA110APIError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
