@@ -28,7 +28,7 @@ def show(as_json: bool) -> ExitCode:
         return ExitCode.OK
     table = Table(box=None, pad_edge=False)
     for title in ("variable", "value", "meaning"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title == "variable")
     for row in rows():
         table.add_row(row.variable, row.value or "(empty)", row.meaning, style="" if row.is_default else "bold")
     Console().print(table)
