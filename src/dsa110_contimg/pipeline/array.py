@@ -75,7 +75,7 @@ def stations() -> Stations:
     latitude_rad = np.radians([float(row["latitude_deg"]) for row in rows])
     neighbour_m = float(rows[-2]["elevation_m"])
     height_m = np.array([float(row["elevation_m"] or neighbour_m) for row in rows])
-    positions_m = erfa.gd2gc(1, longitude_rad, latitude_rad, height_m)
+    positions_m: npt.NDArray[np.float64] = erfa.gd2gc(1, longitude_rad, latitude_rad, height_m)
     positions_m.setflags(write=False)
     return Stations(tuple(row["station"] for row in rows), positions_m)
 

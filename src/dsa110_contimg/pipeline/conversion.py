@@ -6,11 +6,12 @@ antennas 1 and 2 becomes
 
     V exp(-2 pi i (w_new - w_old) nu / c),    w = (r_2 - r_1) . s
 
-with s the apparent unit vector towards the phase centre and towards hour angle 0, respectively; then it is conjugated, to the
-sign of CASA. Subbands are put together in ascending frequency; one that is missing leaves a gap. Nothing is averaged.
+with s the apparent unit vector towards the phase centre and towards hour angle 0, respectively; then it is
+conjugated, to the sign of CASA. Subbands are put together in ascending frequency; one that is missing leaves a gap.
+Nothing is averaged.
 
-Weights are the correlator's sample counts, and zero where it flagged a sample or where the visibility is not a number. Those
-samples, and all autocorrelations, are flagged.
+Weights are the correlator's sample counts, and zero where it flagged a sample or where the visibility is not a
+number. Those samples, and all autocorrelations, are flagged.
 """
 
 from collections.abc import Iterator
@@ -22,20 +23,20 @@ import numpy as np
 import numpy.typing as npt
 from casacore.tables import table
 
-from dsa110_contimg.pipeline import array, coordinates, measurementset, uvh5
+from dsa110_contimg.pipeline import array, coordinates, measurementset
+from dsa110_contimg.pipeline.baselines import Baselines, check_together, shared_baselines
 from dsa110_contimg.pipeline.compiled import compiled
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
 from dsa110_contimg.pipeline.products import require_space, written_aside
 from dsa110_contimg.pipeline.progress import Progress, silent
-from dsa110_contimg.pipeline.uvh5 import Header
+from dsa110_contimg.pipeline.subband_data import read_visibilities
+from dsa110_contimg.pipeline.subband_header import Header, read_header
 
 #: Bytes of visibilities, weights and flags that are held at once.
 _CHUNK_BYTES = 320_000_000
 _BYTES_PER_SAMPLE = 8 + 4 + 1
 _N_POLS = len(array.POLARIZATIONS)
-_SURVEY_TOLERANCE_M = 0.05
-_FOREIGN_M = 5.0
 _LONGEST_BASELINE_M = 2707.0
 
 
@@ -87,20 +88,6 @@ class ConvertedMS:
     inputs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Baselines:
-    """The rows of one integration, as stored and as they will be.
-
-    ``turned`` marks those stored with the higher antenna first.
-    """
-
-    antenna_names: tuple[str, ...]
-    positions_m: npt.NDArray[np.float64]
-    antenna1: npt.NDArray[np.int32]
-    antenna2: npt.NDArray[np.int32]
-    turned: npt.NDArray[np.bool_]
-
-
 def convert(options: ConvertOptions, progress: Progress = silent) -> ConvertedMS:
     """Make the Measurement Set of one observation.
 
@@ -116,9 +103,9 @@ def convert(options: ConvertOptions, progress: Progress = silent) -> ConvertedMS
     if not options.files:
         raise BadInputError(f"{options.ms_path}: no subband file was given; name those of one observation")
     progress(0.0, f"reading {len(options.files)} headers")
-    headers = sorted((uvh5.read_header(path) for path in options.files), key=lambda h: -h.subband)
-    _check_together(headers)
-    baselines, notes = _baselines(headers)
+    headers = sorted((read_header(path) for path in options.files), key=lambda h: -h.subband)
+    check_together(headers)
+    baselines, notes = shared_baselines(headers)
     contents, turn_m = _geometry(headers, baselines)
     final = Path(options.ms_path)
     n_samples = contents.n_rows * contents.frequencies_hz.size * _N_POLS
@@ -127,8 +114,8 @@ def convert(options: ConvertOptions, progress: Progress = silent) -> ConvertedMS
         n_nan, n_usable = _write(partial, contents, headers, baselines.turned, turn_m, progress)
         if not n_usable:
             raise DataQualityError(
-                f"{final.name}: no usable cross-correlation ({n_nan} of {n_samples} samples are not a number, the others "
-                "are flagged); check the correlator at this time"
+                f"{final.name}: no usable cross-correlation ({n_nan} of {n_samples} samples are not a number, the "
+                "others are flagged); check the correlator at this time"
             )
         progress(0.98, "writing to disk")
     missing = _missing(headers)
@@ -174,80 +161,7 @@ def _missing(headers: list[Header]) -> tuple[int, ...]:
     return tuple(k for k in range(SUBBAND_COUNT) if k not in present)
 
 
-def _check_together(headers: list[Header]) -> None:
-    """Check that the files are different subbands of the same observation."""
-    first = headers[0]
-    for one, other in zip(headers, headers[1:], strict=False):
-        if one.subband == other.subband:
-            raise BadInputError(f"{one.path} and {other.path} both hold subband {one.subband:02d}; leave one out")
-    for other in headers[1:]:
-        for what, mine, theirs, tolerance in (
-            ("number of integrations", len(other.jd_utc), len(first.jd_utc), 0.0),
-            ("number of baselines", other.n_baselines, first.n_baselines, 0.0),
-            ("declination (rad)", other.dec_rad, first.dec_rad, 1e-6),
-            ("integration time (s)", other.integration_s, first.integration_s, 1e-3),
-        ):
-            if abs(mine - theirs) > tolerance:
-                raise BadInputError(f"{other.path}: {what} is {mine}, in {first.path} {theirs}; leave one of them out")
-        late_s = np.abs(np.subtract(other.jd_utc, first.jd_utc)).max() * 86400.0
-        if late_s > uvh5.TIME_TOLERANCE_S:
-            raise BadInputError(
-                f"{other.path}: its times are {late_s:.3f} s off those of {first.path}; leave one of them out"
-            )
-
-
-def _baselines(headers: list[Header]) -> tuple[_Baselines, list[str]]:
-    """Return the baselines, which all files and integrations must share, and what was noticed about the stations."""
-    first = uvh5.read_rows_of(headers[0])
-    for header in headers[1:]:
-        rows = uvh5.read_rows_of(header)
-        if not (np.array_equal(rows.antenna1, first.antenna1) and np.array_equal(rows.antenna2, first.antenna2)):
-            raise BadInputError(
-                f"{header.path}: its baselines are not those of {headers[0].path}; leave one of them out"
-            )
-    index, worst_m = _stations(headers[0], first)
-    notes = []
-    if worst_m > _SURVEY_TOLERANCE_M:
-        notes.append(f"antenna positions in the files are up to {worst_m:.2f} m off the station list, which was used")
-    present = np.unique(np.concatenate([first.antenna1, first.antenna2]))
-    order = np.searchsorted(present, np.stack([first.antenna1, first.antenna2]))
-    stations = array.stations()
-    chosen = [index[int(number)] for number in present]
-    return (
-        _Baselines(
-            antenna_names=tuple(stations.names[k] for k in chosen),
-            positions_m=stations.positions_m[chosen],
-            antenna1=order.min(axis=0).astype(np.int32),
-            antenna2=order.max(axis=0).astype(np.int32),
-            turned=order[0] > order[1],
-        ),
-        notes,
-    )
-
-
-def _stations(header: Header, rows: uvh5.Rows) -> tuple[dict[int, int], float]:
-    """Return the index in the station list of each antenna number, and the largest disagreement in position (m).
-
-    Files count stations from 0 or from 1; whichever puts the antennas on the stations' places holds. A common offset does not
-    matter: it is only another choice of the array's centre.
-    """
-    present = np.isin(rows.antenna_numbers, np.concatenate([rows.antenna1, rows.antenna2]))
-    numbers, given_m = rows.antenna_numbers[present], rows.antenna_positions_m[present]
-    best: tuple[float, int] = (np.inf, 0)
-    for base in (0, 1):
-        index = numbers - base
-        if index.min() >= 0 and index.max() < array.STATION_COUNT:
-            difference_m = given_m - (array.stations().positions_m[index] - array.centre_m())
-            off_m = np.linalg.norm(difference_m - np.median(difference_m, axis=0), axis=1)
-            best = min(best, (float(off_m.max()), base))
-    if best[0] > _FOREIGN_M:
-        raise BadInputError(
-            f"{header.path}: its antennas are not at the stations of this array ({best[0]:.1f} m off); leave it out"
-        )
-    return {int(number): int(number) - best[1] for number in numbers}, best[0]
-
-
-def _geometry(headers: list[Header], baselines: _Baselines) -> tuple[measurementset.Contents, npt.NDArray[np.float64]]:
+def _geometry(headers: list[Header], baselines: Baselines) -> tuple[measurementset.Contents, npt.NDArray[np.float64]]:
     """Return what the Measurement Set is about, and w_new - w_old (m) for each time and baseline."""
     jd_utc = np.array(headers[0].jd_utc)
     dec_rad = headers[0].dec_rad
@@ -307,10 +221,17 @@ def _write(
             for k, header in enumerate(headers):
                 fraction = (first + (last - first) * k / len(headers)) / n_times
                 progress(0.02 + 0.95 * fraction, f"converting integrations {first + 1}-{last} of {n_times}")
-                raw = uvh5.read_visibilities(header, *rows)
+                raw = read_visibilities(header, *rows)
                 n_nan += bring_to_phase_centre(
-                    *(raw.visibilities, raw.flags, raw.samples, np.array(header.frequencies_hz)),
-                    *(turn_m[first:last].ravel(), turned, k * array.SUBBAND_CHANNELS, data, weight),
+                    raw.visibilities,
+                    raw.flags,
+                    raw.samples,
+                    np.array(header.frequencies_hz),
+                    turn_m[first:last].ravel(),
+                    turned,
+                    k * array.SUBBAND_CHANNELS,
+                    data,
+                    weight,
                 )
             n_usable += _put(main, rows[0], data, weight, np.tile(auto, last - first))
     return n_nan, n_usable
@@ -396,4 +317,4 @@ def bring_to_phase_centre(
                     data[row, target, p] = 0
                     weight[row, target, p] = 0
             phasor *= step
-    return n_nan
+    return int(n_nan)

@@ -1,9 +1,9 @@
 """Geometry of an array that looks at its meridian.
 
 The correlator stops the fringes of every integration at hour angle zero and the pointing declination, both in the
-apparent (topocentric, unrefracted) frame. That direction drifts through the ICRS by 15 arc seconds per second of time. The
-transformations are those of the IAU SOFA collection (ERFA ``atoc13``, ``atco13``) with pressure zero, with UT1 and polar
-motion from the IERS tables that are installed with the package: nothing is downloaded.
+apparent (topocentric, unrefracted) frame. That direction drifts through the ICRS by 15 arc seconds per second of
+time. The transformations are those of the IAU SOFA collection (ERFA ``atoc13``, ``atco13``) with pressure zero, with
+UT1 and polar motion from the IERS tables that are installed with the package: nothing is downloaded.
 
 Baseline coordinates follow Thompson, Moran & Swenson (2017), eq. 4.1, with X towards hour angle 0 and Y towards the
 east on the equator, and Z towards the north pole. ``u`` and ``v`` are turned by the position angle between the
@@ -12,7 +12,7 @@ apparent and the ICRS north, so that they belong to the ICRS direction.
 
 from functools import cache
 
-import astropy_iers_data
+import astropy_iers_data  # type: ignore[import-untyped]
 import erfa
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ def local_equatorial_m(positions_m: Floats) -> Floats:
 
 
 def direction(hour_angle_rad: npt.ArrayLike, dec_rad: npt.ArrayLike) -> Floats:
-    """Return the unit vector X, Y, Z (last axis) towards an hour angle and declination; its product with a position is w."""
+    """Return unit vectors X, Y, Z (last axis) towards hour angles and declinations; times a position they give w."""
     hour_angle, dec = np.broadcast_arrays(hour_angle_rad, dec_rad)
     cosine = np.cos(dec)
     return np.stack([cosine * np.cos(hour_angle), -cosine * np.sin(hour_angle), np.sin(dec)], axis=-1)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsa110_contimg.pipeline.array import SUBBAND_CHANNELS
+from dsa110_contimg.pipeline.compiled import compiled
 
 Floats = npt.NDArray[np.float64]
 Voltages = npt.NDArray[np.complex64]
@@ -95,7 +96,7 @@ def random_rfi_jy(rng: np.random.Generator, n_times: int, n_channels: int, fract
     first, when = rng.integers(n_channels - width + 1), rng.integers(n_times)
     burst(slice(when, when + 1), np.arange(first, first + width))
     while np.count_nonzero(strength_jy) < total:
-        width, length = rng.integers(8, 40), rng.integers(1, 4)
+        width, length = int(rng.integers(8, 40)), int(rng.integers(1, 4))
         first, when = rng.integers(n_channels - width), rng.integers(n_times)
         burst(slice(when, when + length), np.arange(first, first + width))
     return strength_jy
@@ -109,7 +110,7 @@ def rfi_voltages(rng: np.random.Generator, strength_jy: Floats, n_antennas: int)
     return np.asarray((coupling * np.sqrt(strength_jy)[:, None, :])[:, None], dtype=np.complex64)
 
 
-@numba.njit(parallel=True, cache=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]
+@compiled(parallel=True)
 def observe(
     voltage: Voltages,
     gain: Voltages,
@@ -138,6 +139,7 @@ def observe(
     """
     n_times, n_sources, _, n_channels = voltage.shape
     n_baselines = antenna_1.size
+    sigma, level = np.float32(noise_jy), np.float32(system_jy)
     for row in numba.prange(n_times * n_baselines):
         t, b = row // n_baselines, row % n_baselines
         p, q = antenna_1[b], antenna_2[b]
@@ -149,8 +151,7 @@ def observe(
         for c in range(n_channels):
             for k in range(2):
                 if p == q:
-                    level = total[c].real + system_jy + np.float32(1.4142135) * noise_jy * noise[t, b, c, k].real
-                    value = np.complex64(level)
+                    value = np.complex64(total[c].real + level + np.float32(1.4142135) * sigma * noise[t, b, c, k].real)
                 else:
-                    value = np.complex64(total[c] + noise_jy * noise[t, b, c, k])
+                    value = np.complex64(total[c] + sigma * noise[t, b, c, k])
                 out[t, b, c, k] = gain[t, p, c, k] * np.conj(gain[t, q, c, k]) * value

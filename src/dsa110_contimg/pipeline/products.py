@@ -88,7 +88,7 @@ def require_space(directory: Path, needed_bytes: int) -> None:
     free_mb = free_space_mb(directory)
     if needed_bytes / 1e6 > free_mb:
         raise RetryableError(
-            f"{directory}: {needed_bytes / 1e6:.0f} MB will be written but only {free_mb:.0f} MB are free; free space there"
+            f"{directory}: {needed_bytes / 1e6:.0f} MB will be written but only {free_mb:.0f} MB are free; free some"
         )
 
 

@@ -29,8 +29,9 @@ _RFI_FRACTION = 0.04
 _UNIX_EPOCH_JD = 2_440_587.5
 _BYTES_PER_SAMPLE = 13  # complex64, flag, nsamples
 
-#: Active stations in the order in which a smaller array is filled: the 40 first were searched for a low peak sidelobe of
-#: the point-spread function (12 %) with all outriggers; any shorter beginning mixes long and short baselines.
+#: Active stations in the order in which a smaller array is filled: the 40 first were searched for a low peak
+#: sidelobe of the point-spread function (12 %) with all outriggers; any shorter beginning mixes long and short
+#: baselines.
 _FILLING_ORDER = (
     *(103, 3, 68, 104, 51, 101, 105, 24, 84, 106, 13, 94, 107, 41, 71, 108, 30, 77, 109, 4, 86, 110, 47, 100),
     *(111, 12, 70, 112, 38, 93, 113, 29, 76, 114, 5, 81, 115, 31, 97, 116),
@@ -171,7 +172,8 @@ def _scene(options: SimulateOptions) -> _Scene:
     _check(options)
     rng = np.random.default_rng(options.seed)
     start, calibrator = _start_and_calibrator(options)
-    jd_utc = _jd(start) + (np.arange(options.n_times) + 0.5) * array.INTEGRATION_S / 86400.0
+    seconds = (np.arange(options.n_times, dtype=np.float64) + 0.5) * array.INTEGRATION_S
+    jd_utc = np.asarray(_jd(start) + seconds / 86400.0, dtype=np.float64)
     mid_jd = float(jd_utc.mean())
     dec_rad = _pointing_dec_rad(options, calibrator, mid_jd)
     layout = Layout(station_numbers(options.n_antennas), jd_utc, dec_rad)
@@ -274,8 +276,8 @@ def _observe(
     noise = np.zeros(shape, dtype=np.complex64)
     if options.noise:
         noise = rng.standard_normal((*shape[:3], 4), dtype=np.float32).view(np.complex64)
-    noise_jy = np.float32(array.sample_noise_jy() if options.noise else 0.0)
-    system_jy = np.float32(array.SEFD_JY if options.noise else 0.0)
+    noise_jy = array.sample_noise_jy() if options.noise else 0.0
+    system_jy = array.SEFD_JY if options.noise else 0.0
     out = np.empty(shape, dtype=np.complex64)
     corruption.observe(voltage, scene.gains.at(channels), noise, one, two, noise_jy, system_jy, out)
     return out

@@ -4,9 +4,10 @@ Flux densities follow a truncated power law of the source counts, N(>S) ~ S**-0.
 distribution, so that the faintest and the brightest value always occur. Positions are random in a disc about the
 pointing direction, no two closer than a few synthesised beams.
 
-The voltage of antenna a from source s is sqrt(S A) exp(2 pi i w_a nu / c), with A the power response of the primary beam
-and w_a the path (m) towards the source minus that towards the phase centre. The visibility of antennas 1 and 2 is the sum
-over the sources of V2 conj(V1) = S A exp(2 pi i (w_2 - w_1) nu / c), the convention of UVH5 files (baseline from 1 to 2).
+The voltage of antenna a from source s is sqrt(S A) exp(2 pi i w_a nu / c), with A the power response of the primary
+beam and w_a the path (m) towards the source minus that towards the phase centre. The visibility of antennas 1 and 2
+is the sum over the sources of V2 conj(V1) = S A exp(2 pi i (w_2 - w_1) nu / c), the convention of UVH5 files
+(baseline from 1 to 2).
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def random_field(
     min_jy: float = 0.02,
     max_jy: float = 5.0,
 ) -> list[Source]:
-    """Return sources about a centre (ICRS, deg), each away from the others and twice as far from the source to avoid."""
+    """Return sources about a centre (ICRS, deg), apart from each other and twice as far from the one to avoid."""
     step = np.linspace(0.0, 1.0, n_sources) if n_sources > 1 else np.zeros(n_sources)
     low, high = min_jy**-_COUNTS_SLOPE, max_jy**-_COUNTS_SLOPE
     flux_jy = (high + step * (low - high)) ** (-1.0 / _COUNTS_SLOPE)
@@ -88,11 +89,11 @@ def apparent_flux_jy(sources: list[Source], drift: Drift, frequency_hz: Floats) 
     spectrum_jy = flux * (frequency_hz / BAND_CENTRE_HZ) ** slope
     hour_angle_rad, dec_rad = _apparent_places(sources, drift)
     offset_rad = beam.separation_rad(hour_angle_rad, dec_rad, 0.0, drift.dec_rad)
-    return spectrum_jy[:, None, :] * beam.power(offset_rad[..., None], frequency_hz)
+    return np.asarray(spectrum_jy[:, None, :] * beam.power(offset_rad[..., None], frequency_hz), dtype=np.float64)
 
 
 def paths_m(sources: list[Source], drift: Drift, positions_m: Floats) -> Floats:
-    """Return the path to each antenna towards each source minus that towards the meridian, (source, time, antenna), m."""
+    """Return the paths (m) towards each source minus those towards the meridian, shape (source, time, antenna)."""
     towards = coordinates.direction(*_apparent_places(sources, drift))
     centre = coordinates.direction(0.0, drift.dec_rad)
     return np.asarray((towards - centre) @ coordinates.local_equatorial_m(positions_m).T, dtype=np.float64)

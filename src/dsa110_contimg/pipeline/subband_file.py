@@ -1,8 +1,8 @@
 """A subband file as the telescope's correlator writes it (UVH5, drift scan), for simulated observations.
 
-One file holds one of 16 subbands: 48 channels in descending frequency, all baselines with autocorrelations, time slowest.
-``uvw_array`` is float32 and the same at every time; antenna positions of all 117 stations are given relative to the centre
-of the array; the pointing declination stands in ``extra_keywords``.
+One file holds one of 16 subbands: 48 channels in descending frequency, all baselines with autocorrelations, time
+slowest. ``uvw_array`` is float32 and the same at every time; antenna positions of all 117 stations are given
+relative to the centre of the array; the pointing declination stands in ``extra_keywords``.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,8 @@ class Layout:
 
     def positions_m(self) -> npt.NDArray[np.float64]:
         """Return the geocentric positions of the stations with data, shape (antenna, 3)."""
-        return array.stations().positions_m[np.array(self.station_numbers) - 1]
+        positions_m: npt.NDArray[np.float64] = array.stations().positions_m[np.array(self.station_numbers) - 1]
+        return positions_m
 
 
 def write_subband(
