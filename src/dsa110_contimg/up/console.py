@@ -21,6 +21,11 @@ _COLOURS = ("cyan", "yellow", "magenta", "blue", "bright_cyan", "bright_yellow",
 _KNOWN_FIELDS = ("time", "level", "component", "logger", "message", "error")
 
 
+def now() -> str:
+    """Return the time (UTC) as it stands in logs."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 def read_event(line: str, name: str) -> dict[str, Any]:
     """Return a line of a process's output as an event; a line that is not JSON becomes the message of one."""
     try:
@@ -29,8 +34,7 @@ def read_event(line: str, name: str) -> dict[str, Any]:
         event = None
     if isinstance(event, dict) and isinstance(event.get("message"), str):
         return event
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return {"time": now, "level": "INFO", "component": name, "message": line}
+    return {"time": now(), "level": "INFO", "component": name, "message": line}
 
 
 class LogFile:
@@ -41,11 +45,9 @@ class LogFile:
         self.path = path
         self._rotate_bytes = rotate_bytes
         self._file = path.open("a", encoding="utf-8")
-        self.recent: deque[str] = deque(maxlen=5)
 
     def write(self, event: dict[str, Any]) -> None:
         """Append one event."""
-        self.recent.append(str(event["message"]))
         self._file.write(json.dumps(event, default=str) + "\n")
         self._file.flush()
         if self._file.tell() > self._rotate_bytes:
@@ -59,43 +61,55 @@ class LogFile:
 
 
 class Screen:
-    """The one log stream that a person reads."""
+    """The one log stream that a person reads.
 
-    def __init__(self, console: Console, logs: Path) -> None:
+    Parameters
+    ----------
+    console : Console
+        Where it is shown.
+    logs : Path, optional
+        Directory of the logs; nothing is kept without it.
+    """
+
+    def __init__(self, console: Console, logs: Path | None = None) -> None:
         self.console = console
         self.logs = logs
         self._files: dict[str, LogFile] = {}
         self._styles: dict[str, str] = {}
-
-    def log_file(self, name: str) -> LogFile:
-        """Return the log of one process."""
-        if name not in self._files:
-            self._files[name] = LogFile(self.logs / f"{name}.jsonl")
-            self._styles[name] = _COLOURS[(len(self._styles)) % len(_COLOURS)]
-        return self._files[name]
+        self._recent: dict[str, deque[str]] = {}
 
     def take(self, name: str, line: str, shown: bool = True) -> None:
         """Keep one line of a process and show it."""
         event = read_event(line, name)
-        self.log_file(name).write(event)
+        self._keep(name, event)
         if shown and event.get("level") in _SHOWN:
             self._print(name, event)
 
-    def say(self, message: str, level: str = "INFO", name: str = "up") -> None:
-        """Show and keep an event of the supervisor itself."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        event = {"time": now, "level": level, "component": name, "message": message}
-        self.log_file(name).write(event)
+    def say(self, message: str, level: str = "INFO", name: str = "dsa110") -> None:
+        """Show and keep an event of the command itself."""
+        event = {"time": now(), "level": level, "component": name, "message": message}
+        self._keep(name, event)
         self._print(name, event)
 
     def last_words(self, name: str) -> str:
-        """Return the last lines of a process in one line."""
-        return " | ".join(self.log_file(name).recent) or "(it said nothing)"
+        """Return the last lines of a process in one line, and where all of them are."""
+        words = " | ".join(self._recent.get(name, ())) or "(it said nothing)"
+        return f"{words} (all of it: {self.logs / name}.jsonl)" if self.logs else words
 
     def close(self) -> None:
         """Close the log files."""
         for file in self._files.values():
             file.close()
+
+    def _keep(self, name: str, event: dict[str, Any]) -> None:
+        if name not in self._styles:
+            self._styles[name] = _COLOURS[len(self._styles) % len(_COLOURS)]
+            self._recent[name] = deque(maxlen=5)
+            if self.logs:
+                self._files[name] = LogFile(self.logs / f"{name}.jsonl")
+        self._recent[name].append(str(event["message"]))
+        if name in self._files:
+            self._files[name].write(event)
 
     def _print(self, name: str, event: dict[str, Any]) -> None:
         level = str(event.get("level"))

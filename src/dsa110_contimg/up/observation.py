@@ -25,7 +25,6 @@ from dsa110_contimg.pipeline.naming import parse_subband_name
 from dsa110_contimg.up.console import Screen
 from dsa110_contimg.up.plan import command_environment
 from dsa110_contimg.up.progress import Board, Follower
-from dsa110_contimg.up.state import StateDirectory
 from dsa110_contimg.up.summary import FinishedRun, Summary
 
 POLL_S = 0.5
@@ -291,10 +290,5 @@ def ingest_command(directory: Path, wait: bool) -> ExitCode:
 
 @contextlib.contextmanager
 def _command_bench(environment: Mapping[str, str]) -> Iterator[Bench]:
-    state = StateDirectory(APIConfig.from_env(environment).paths.state_dir)
-    screen = Screen(Console(), state.logs)
-    try:
-        with bench(environment, screen) as on, plain_errors():
-            yield on
-    finally:
-        screen.close()
+    with bench(environment, Screen(Console())) as on, plain_errors():
+        yield on

@@ -61,7 +61,7 @@ class Plan:
     def server_spec(self, server: EmbeddedServer) -> ProcessSpec:
         """Return how an embedded server is run."""
         return ProcessSpec(
-            server.name,
+            server.name.lower(),
             tuple(server.command()),
             self.environment,
             ready=server.ready,

@@ -216,8 +216,7 @@ class Supervisor:
             self.gave_up.set_result(failure)
 
     def _last_words(self, spec: ProcessSpec) -> str:
-        words = self._screen.last_words(spec.name)
-        return f"its last lines: {words} (all of them: {self._screen.logs / spec.name}.jsonl)"
+        return f"its last lines: {self._screen.last_words(spec.name)}"
 
 
 def ending(code: int) -> str:

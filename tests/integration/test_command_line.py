@@ -1,0 +1,182 @@
+"""The command `dsa110`: what it says, how fast, and with which exit code."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from dsa110_contimg.cli import app
+from dsa110_contimg.exit_codes import ExitCode
+from dsa110_contimg.up.state import Servers, StateDirectory
+
+DSA110 = Path(sys.executable).with_name("dsa110")
+COMMANDS = (
+    *("up", "simulate", "ingest", "api", "worker", "scheduler", "rq-worker", "config", "db", "version"),
+    *("absurd init", "absurd status"),
+)
+
+
+def environment(state: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a command that knows nothing but its state directory."""
+    ours = ("DSA110_", "ABSURD_", "REDIS_URL", "PRODUCTS_DB", "PIPELINE_", "API_PORT")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "DSA110_STATE_DIR": str(state), "COLUMNS": "200", **more}
+
+
+def run(state: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [DSA110, *words], env=environment(state, **more), capture_output=True, text=True, timeout=120, cwd=state.parent
+    )
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def test_help_answers_at_once(state: Path) -> None:
+    run(state, "--help")  # the first may have to read the disk
+    began = time.monotonic()
+    assert run(state, "--help").returncode == 0
+    assert time.monotonic() - began < 0.6
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_with_an_example(state: Path, command: str) -> None:
+    told = run(state, *command.split(), "--help")
+    assert told.returncode == 0
+    assert f"dsa110 {command}" in told.stdout.partition("Example")[2] or command == "version"
+
+
+def test_the_tests_know_every_command() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert {command.split()[0] for command in COMMANDS} == set(commands)
+
+
+def test_the_exit_codes_are_told_by_help(state: Path) -> None:
+    told = run(state, "--help").stdout
+    for code in ExitCode:
+        assert f"{code.value}: {code.meaning.replace('`', '')[:30]}" in told
+
+
+def test_completion_knows_the_commands(state: Path) -> None:
+    asked = run(state, _DSA110_COMPLETE="complete_bash", COMP_WORDS="dsa110 rq", COMP_CWORD="1")
+    assert "rq-worker" in asked.stdout
+
+
+def test_an_unknown_option_is_a_wrong_usage(state: Path) -> None:
+    assert run(state, "up", "--nonsense").returncode == ExitCode.USAGE
+
+
+def test_a_wrong_setting_is_named_with_its_value_and_the_remedy(state: Path) -> None:
+    told = run(state, "up", DSA110_PORT="eighty")
+    assert told.returncode == ExitCode.USAGE
+    assert (
+        told.stderr.strip() == "dsa110: DSA110_PORT='eighty' cannot be used: it must be a whole number from 0 to 65535"
+    )
+
+
+def test_a_wrong_setting_of_the_queue_is_named_too(state: Path) -> None:
+    told = run(state, "up", ABSURD_LEASE="long")
+    assert told.returncode == ExitCode.USAGE
+    assert "ABSURD_LEASE is 'long'" in told.stderr
+
+
+def test_a_directory_without_subband_files_is_refused_before_anything_starts(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").touch()
+    told = run(state, "up", "--data", str(tmp_path / "data"))
+    assert told.returncode == ExitCode.USAGE
+    assert "holds no file called YYYY-MM-DDTHH:MM:SS_sbNN.hdf5 (1 other entries)" in told.stderr
+    assert not state.exists()
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_in_use_is_told_with_its_user_and_the_remedy(state: Path, busy_port: int) -> None:
+    told = run(state, "up", "--port", str(busy_port))
+    assert told.returncode == ExitCode.SERVER
+    assert f"cannot listen on 127.0.0.1:{busy_port}: Address already in use" in told.stderr
+    assert f"used by process {os.getpid()}" in told.stderr
+    assert "make run PORT=" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_a_second_up_on_the_same_state_directory_is_refused(state: Path) -> None:
+    StateDirectory(state).create()
+    with StateDirectory(state).hold():
+        told = run(state, "up", "--port", "0")
+    assert told.returncode == ExitCode.STATE_IN_USE
+    assert f"already runs on {state} (process {os.getpid()})" in told.stderr
+
+
+def test_a_lock_that_a_killed_process_left_is_no_hindrance(state: Path) -> None:
+    directory = StateDirectory(state)
+    directory.create()
+    (directory.run / "up.lock").write_text("999999\n")
+    with directory.hold():
+        assert (directory.run / "up.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_wrong_dsn_is_told_in_one_line_without_its_password(state: Path) -> None:
+    told = run(state, "up", "--port", "0", "--once", ABSURD_DATABASE_URL="postgresql://u:secret@127.0.0.1:1/none")
+    assert told.returncode == ExitCode.SERVER
+    assert "postgresql://u:***@127.0.0.1:1/none does not answer" in told.stderr
+    assert "secret" not in told.stdout + told.stderr
+    assert "Traceback" not in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("words", [("ingest", "."), ("worker",), ("absurd", "status")])
+def test_commands_that_need_the_servers_say_when_nothing_runs(state: Path, words: tuple[str, ...]) -> None:
+    told = run(state, *words)
+    assert told.returncode == ExitCode.NOTHING_RUNS
+    assert f"nothing runs on {state}" in told.stderr
+
+
+def test_addresses_of_a_killed_up_are_not_believed(state: Path) -> None:
+    directory = StateDirectory(state)
+    directory.create()
+    with directory.hold():
+        directory.announce(Servers(os.getpid(), "postgresql://x@127.0.0.1:1/x", "redis://127.0.0.1:1/0", "http://x"))
+        assert directory.servers().pid == os.getpid()
+        assert (directory.run / "servers.json").stat().st_mode & 0o077 == 0
+    assert run(state, "absurd", "status").returncode == ExitCode.NOTHING_RUNS
+
+
+def test_config_shows_every_setting_and_no_secret(state: Path) -> None:
+    told = run(
+        state, "config", "--json", ABSURD_DATABASE_URL="postgresql://u:secret@h/d", REDIS_URL="redis://:secret@h/0"
+    )
+    assert told.returncode == 0
+    assert '"postgresql://u:***@h/d"' in told.stdout
+    assert "secret" not in told.stdout
+    for variable in ("DSA110_DB_BACKEND", "PRODUCTS_DB_PATH", "REDIS_URL", "DSA110_QUEUE_NAME", "ABSURD_QUEUE_NAME"):
+        assert f'"{variable}"' in told.stdout
+
+
+def test_simulate_writes_sixteen_files_and_their_truth(state: Path, tmp_path: Path) -> None:
+    told = run(state, "simulate", str(tmp_path / "sim"), "--antennas", "8", "--sources", "2", "--seed", "3")
+    assert told.returncode == 0, told.stderr
+    names = sorted(path.name for path in (tmp_path / "sim").iterdir())
+    assert len([name for name in names if name.endswith(".hdf5")]) == 16
+    assert len([name for name in names if name.endswith("_truth.json")]) == 1
+    assert not state.exists()
+
+
+def test_simulate_into_a_full_disk_says_how_much_is_needed(state: Path) -> None:
+    told = run(state, "simulate", "/proc/nowhere")
+    assert told.returncode == ExitCode.WORK_FAILED
+    assert re.search(r"/proc/nowhere: \d+ MB will be written but only 0 MB are free", told.stderr)
