@@ -1,8 +1,8 @@
 """CLEAN with a guard: major cycles on the visibilities, minor cycles by radler, and a memory of the best model.
 
-Minor cycles: Clark-like sub-minor iterations of radler (the deconvolution of WSClean; Offringa & Smirnov 2017, MNRAS 471,
-301), down to `AUTO_THRESHOLD_SIGMA` inside an automatic mask of what exceeded `AUTO_MASK_SIGMA`. Major cycles: the model
-is predicted by the w-gridder and the residual is made anew from the visibilities.
+Minor cycles: Clark-like sub-minor iterations of radler (the deconvolution of WSClean; Offringa & Smirnov 2017, MNRAS
+471, 301), down to `AUTO_THRESHOLD_SIGMA` inside an automatic mask of what exceeded `AUTO_MASK_SIGMA`. Major cycles: the
+model is predicted by the w-gridder and the residual is made anew from the visibilities.
 
 The guard: CLEAN can diverge, next to bright sources above all, and then says nothing. So the model whose residual image
 had the smallest rms is kept, and the cycle ends when the rms rises above it by more than `RISE`.

@@ -113,8 +113,9 @@ def _header(geometry: ImageGeometry, cards: Mapping[str, Card]) -> fits.Header:
     header["TIMESYS"] = "UTC"
     header["DATE-OBS"] = Time(geometry.start_mjd, format="mjd", scale="utc").isot
     header["MJD-OBS"] = geometry.start_mjd
-    for name, value in {"MJD-AVG": geometry.mid_mjd, "EXPTIME": geometry.integration_s, **cards}.items():
-        header[name] = (value, _COMMENTS.get(name, ""))
+    own: dict[str, Card] = {"MJD-AVG": geometry.mid_mjd, "EXPTIME": geometry.integration_s}
+    for name, card in (own | dict(cards)).items():
+        header[name] = (card, _COMMENTS.get(name, ""))
     return header
 
 
@@ -134,8 +135,8 @@ def write_image(path: Path, pixels: NDArray[np.float32], geometry: ImageGeometry
         If the disk is full or fails.
     """
     hdu = fits.PrimaryHDU(pixels[None, None].astype(">f4"), _header(geometry, cards))
-    with written_aside(path) as partial, partial.open("xb") as stream:
-        hdu.writeto(stream)
+    with written_aside(path) as partial:
+        hdu.writeto(partial)
 
 
 def read_image(path: Path) -> FitsImage:

@@ -23,13 +23,14 @@ from pathlib import Path
 import numpy as np
 
 from dsa110_contimg.pipeline import beam as primary
-from dsa110_contimg.pipeline.array import SUBBAND_COUNT, subband_frequencies_hz
+from dsa110_contimg.pipeline.array import subband_frequencies_hz
 from dsa110_contimg.pipeline.averaging import AveragedVisibilities, Doubles, Floats, read_averaged, robust_sigma
 from dsa110_contimg.pipeline.components import PointComponent, PointFitter
 from dsa110_contimg.pipeline.deconvolution import Deconvolved, RadlerMinorCycle, guarded_clean, residual_of
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.fitsimage import Card, ImageGeometry, write_image
 from dsa110_contimg.pipeline.gridding import ImageGrid, point_spread_function
+from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
 from dsa110_contimg.pipeline.progress import Progress
 from dsa110_contimg.pipeline.psf import Beam, add_points, convolve, fit_beam, pixel_grid_for
 from dsa110_contimg.pipeline.response import DriftingBeam, drifting_beam, effective_beam, weight_table

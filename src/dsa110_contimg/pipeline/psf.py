@@ -4,8 +4,8 @@ Rule: the restoring beam is the elliptical Gaussian, of height 1 at the centre, 
 best (least squares) where its central lobe is above `FIT_LEVEL`. The beam of a T-shaped array is not Gaussian; this
 rule uses its core, to which the fluxes of cleaned sources do not react.
 
-Restoring adds the components, convolved with that Gaussian of unit height, to the residual image. The residual keeps its
-own unit, Jy per dirty beam: it is not rescaled to the volume of the restoring beam (no "JvM" factor; Casassus & Carcamo
+Restoring adds the components, convolved with that Gaussian of unit height, to the residual image. The residual keeps
+its own unit, Jy per dirty beam: it is not rescaled to the volume of the restoring beam (no "JvM" factor; Casassus & Carcamo
 2022, MNRAS 513, 5790 show what that factor does to the noise). A source that was not cleaned has therefore the right
 peak, but an integrated flux density that depends on the dirty beam.
 """
