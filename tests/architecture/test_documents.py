@@ -1,0 +1,112 @@
+"""What the documents promise is there."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from architecture.source_tree import ROOT
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.api.config import declared_settings
+from dsa110_contimg.cli import app
+from dsa110_contimg.exit_codes import ExitCode
+
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").rglob("*.md")
+)
+CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Give (document, command) for every line of a shell block, comments and continuation left out."""
+    for document in DOCUMENTS:
+        for language, text in CODE.findall(document.read_text()):
+            if language in {"bash", "sh", "shell"}:
+                for line in text.replace("\\\n", " ").splitlines():
+                    if command := line.partition("  #")[0].strip().removeprefix("$ "):
+                        yield name_of(document), command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_within_the_project_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text())
+    inside = [link for link in links if "://" not in link and not link.startswith("mailto:")]
+    assert not [link for link in inside if not (document.parent / link).exists()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_python_blocks_are_python(document: Path) -> None:
+    for language, text in CODE.findall(document.read_text()):
+        if language == "python":
+            ast.parse(text)
+
+
+def test_every_make_target_of_the_documents_exists() -> None:
+    used = {word for _, line in command_lines() for word in re.findall(r"^make ([a-z]+)", line)}
+    assert used
+    assert used <= TARGETS
+
+
+def test_every_dsa110_command_of_the_documents_exists() -> None:
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    used = {
+        word for document in DOCUMENTS for word in re.findall(r"(?:^|`)dsa110 ([a-z][a-z-]*)", document.read_text())
+    }
+    assert used
+    assert used <= set(known)
+
+
+def test_every_option_that_a_document_gives_a_command_exists() -> None:
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    for document, line in command_lines():
+        words = line.split()
+        if words[0] == "dsa110" and words[1] in known and words[1] != "db":
+            options = {option for parameter in known[words[1]].params for option in parameter.opts} | {"--help"}
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, (document, line)
+
+
+def test_the_command_line_page_lists_every_command_and_exit_code() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(re.findall(r"^\| `dsa110 ([a-z-]+)", page, re.MULTILINE)) == set(commands)
+    told = dict(re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE))
+    assert told == {str(code.value): code.meaning for code in ExitCode}
+
+
+def test_every_variable_that_a_document_names_is_read() -> None:
+    known = {name for _, item in declared_settings() for name in item.metadata["variables"]}
+    known |= {variable for variable, *_ in AbsurdConfig().describe()}
+    for document in DOCUMENTS:
+        named = set(re.findall(r"\b(?:DSA110|ABSURD)_[A-Z][A-Z_]*[A-Z]\b", document.read_text()))
+        assert named <= known, name_of(document)
+
+
+def test_every_source_file_that_a_document_names_exists() -> None:
+    package = ROOT / "src" / "dsa110_contimg"
+    for document in DOCUMENTS:
+        named = set(
+            re.findall(
+                r"`((?:api|absurd|pipeline|up|tests|docs|scripts|benchmarks)/[\w/]+\.\w+)`", document.read_text()
+            )
+        )
+        missing = {name for name in named if not (package / name).exists() and not (ROOT / name).exists()}
+        assert not missing, name_of(document)
+
+
+def test_decisions_are_numbered_once_and_say_their_status() -> None:
+    pages = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(numbers) == len(set(numbers))
+    for page in pages:
+        text = page.read_text()
+        assert text.startswith(f"# {int(page.name[:4])}. "), page.name
+        assert "\nStatus: " in text, page.name
+        assert "**Decision.**" in text, page.name
