@@ -1,6 +1,7 @@
 """The worker as a process: ``python -m dsa110_contimg.absurd`` runs the tasks of the pipeline."""
 
 import asyncio
+import logging
 import sys
 
 from dsa110_contimg import logs
@@ -13,14 +14,26 @@ from dsa110_contimg.absurd.worker import AbsurdWorker
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import APIConfig, ConfigError, get_config
 from dsa110_contimg.api.database import open_database
-from dsa110_contimg.api.exceptions import DSA110APIError
+from dsa110_contimg.api.exceptions import DSA110APIError, ServiceUnavailableError
+from dsa110_contimg.api.job_queue import JobQueue
 from dsa110_contimg.version import code_version
+
+logger = logging.getLogger(__name__)
 
 
 async def work(queue: AbsurdConfig, config: APIConfig) -> None:
     """Run the tasks of the pipeline until the process is told to stop."""
+    pictures = JobQueue.from_config(config)
+
+    async def order_picture(image_path: str) -> None:
+        """Have the image's picture made in advance; without it, whoever asks for the picture first waits a second."""
+        try:
+            await asyncio.to_thread(pictures.enqueue_thumbnail, image_path)
+        except ServiceUnavailableError as error:
+            logger.warning("no picture of %s in advance: %s", image_path, error)
+
     async with open_database(config.database, config.timeouts) as adapter:
-        handlers = Adapter(AsyncProductRecorder(adapter), code_version()).handlers()
+        handlers = Adapter(AsyncProductRecorder(adapter), code_version(), order_picture).handlers()
         await until_stopped(AbsurdWorker(queue, handlers))
 
 

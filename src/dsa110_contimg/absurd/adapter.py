@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dsa110_contimg.absurd import workflows
 from dsa110_contimg.absurd.executor import ChildResult
 from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext, TaskHandler
-from dsa110_contimg.pipeline.crossmatch import nearest_within
-
-from dsa110_contimg.absurd import workflows
 from dsa110_contimg.api.interfaces import (
     CalibrationTableRecord,
     ImageRecord,
@@ -29,6 +27,7 @@ from dsa110_contimg.api.interfaces import (
     Recording,
     SourceRecord,
 )
+from dsa110_contimg.pipeline.crossmatch import nearest_within
 from dsa110_contimg.pipeline.errors import BadInputError
 
 Result = Mapping[str, Any]
@@ -205,6 +204,8 @@ def assessment_options(earlier: Mapping[str, Result]) -> Result:
         "median_snr": earlier[workflows.SOLVE]["median_snr"],
         "missing_subbands": earlier[workflows.CONVERT]["missing_subbands"],
         "n_sources": earlier[workflows.EXTRACT]["n_sources"],
+        "catalogue_path": earlier[workflows.EXTRACT]["catalogue_path"],
+        "calibrator": earlier[workflows.SOLVE]["calibrator"],
     }
 
 

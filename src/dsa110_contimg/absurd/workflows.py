@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from dsa110_contimg.absurd.client import AbsurdClient, Dependency, TaskSpec
 from uuid6 import uuid7
 
+from dsa110_contimg.absurd.client import AbsurdClient, Dependency, TaskSpec
 from dsa110_contimg.api.interfaces import JobRecord, ProductRecorder, Recording
 from dsa110_contimg.pipeline.naming import Products, run_id
 
