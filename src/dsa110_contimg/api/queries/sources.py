@@ -6,7 +6,7 @@ keeps what is within the angle: sources near a pole may have any right ascension
 
 import math
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import BindParameter, and_, bindparam, or_, select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import LightCurvePoint, SourceRecord, SourceSummary
@@ -36,7 +36,7 @@ _POINT = [
 _read_point = record_reader(LightCurvePoint, _POINT)
 
 
-def _number(name: str) -> "bindparam[float]":
+def _number(name: str) -> BindParameter[float]:
     return bindparam(name, type_=Number)
 
 
@@ -113,10 +113,9 @@ def cone_box(ra_deg: float, dec_deg: float, radius_deg: float) -> dict[str, floa
     ratio = math.sin(math.radians(radius)) / math.cos(math.radians(dec_deg))
     half = math.degrees(math.asin(min(1.0, ratio))) + margin
     low, high = ra_deg % 360.0 - half, ra_deg % 360.0 + half
+    wrapped = (0.0, high - 360.0) if high > 360.0 else (1.0, 0.0)
     if low < 0.0:
         wrapped = (low + 360.0, 360.0)
-    else:
-        wrapped = (0.0, high - 360.0) if high > 360.0 else (1.0, 0.0)
     return {**box, "ra_low": low, "ra_high": high, "wrapped_low": wrapped[0], "wrapped_high": wrapped[1]}
 
 
