@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import asyncpg
+
 from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.claims import ClaimedTask, Claims, Run, StopReason
 from dsa110_contimg.absurd.config import AbsurdConfig
@@ -205,7 +207,12 @@ class AbsurdWorker:
             run = self._runs[task.claim] = Run(task)
             process = asyncio.create_task(self._process(run), name=f"{task.name} {task.task_id}")
             self._processes.add(process)
-            process.add_done_callback(self._processes.discard)
+            process.add_done_callback(self._ended)
+
+    def _ended(self, process: "asyncio.Task[None]") -> None:
+        self._processes.discard(process)
+        if not process.cancelled() and (error := process.exception()):
+            logger.error("%s was not reported; it goes back when its lease is over", process.get_name(), exc_info=error)
 
     async def _listen(self) -> None:
         """Hold the connection that wakes the worker up and carries its advisory lock; open it again when it breaks."""
@@ -275,6 +282,9 @@ class AbsurdWorker:
             accepted = await self._claims.complete(run.task, result)
         except TypeError as error:
             await self._fail(run, TypeError(f"the result of {run.task.name} cannot be kept: {error}"), retryable=False)
+            return
+        except asyncpg.PostgresError as error:  # the database refused the write itself: an attempt like any failed one
+            await self._fail(run, error)
             return
         if not accepted:
             logger.error("the result of task %s (%s) came too late", run.task.task_id, run.task.name)
