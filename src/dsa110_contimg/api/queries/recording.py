@@ -79,7 +79,7 @@ def _fields(record: Any) -> dict[str, Any]:
 
 
 def _job_rules(new: Any) -> Mapping[str, ColumnElement[Any]]:
-    open_ended = new.status.in_(("pending", "running"))
+    open_ended = (new.status == "pending") | (new.status == "running")
     return {
         # A job that did not say when it was ordered was inserted with the time of now; the first time stays.
         "created_at": func.coalesce(bindparam("said_created_at", type_=jobs.c.created_at.type), jobs.c.created_at),
