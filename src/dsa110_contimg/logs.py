@@ -13,8 +13,10 @@ from typing import Any, TextIO
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-#: What every record carries anyway; the rest came with ``extra=``.
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: What every record carries anyway, and uvicorn's second text for terminals; the rest came with ``extra=``.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+#: Libraries whose usual events say nothing to a person.
+_TALKATIVE = ("uvicorn.error", "rq.worker", "alembic", "numba", "matplotlib")
 
 
 class JsonFormatter(logging.Formatter):
@@ -69,3 +71,6 @@ def setup(component: str, level: str = "INFO", stream: TextIO | None = None) -> 
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    if level.upper() == "INFO":
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel("WARNING")

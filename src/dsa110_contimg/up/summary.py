@@ -47,7 +47,7 @@ class Summary:
         if self.stages:
             parts += [Padding(self._figures(), (0, 2)), Padding(self._made(), (1, 2)), Padding(self._times(), (0, 2))]
         if self.recovered:
-            parts.append(Padding(fluxes(self.recovered), (1, 2)))
+            parts += [Padding(fluxes(self.recovered), (1, 2, 0, 2)), Padding(verdict(self.recovered), (0, 2, 1, 2))]
         parts += [Text(f"  {url}", style="cyan") for url in self.urls]
         return Group(*parts)
 
@@ -90,6 +90,15 @@ def fluxes(recovered: Mapping[str, Any]) -> Table:
     for row in recovered["rows"]:
         table.add_row(*row)
     return table
+
+
+def verdict(recovered: Mapping[str, Any]) -> Text:
+    """Return the recovery in one line."""
+    words = f"{recovered['n_recovered']} of {recovered['n_detectable']} detectable sources recovered"
+    if recovered["n_recovered"]:
+        words += f", median flux ratio {recovered['median_flux_ratio']:.3f}"
+        words += f", median offset {recovered['median_offset_arcsec']:.1f} arcsec"
+    return Text(f"{words}; {recovered['n_spurious']} found that were not injected", style="bold")
 
 
 def _table(*titles: str) -> Table:
