@@ -1,0 +1,230 @@
+"""The adapter between queue and science, over a real products database; only the child processes are stood in for."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsa110_contimg.absurd import workflows
+from dsa110_contimg.absurd.adapter import STAGES, Adapter
+from dsa110_contimg.absurd.executor import ChildResult
+from dsa110_contimg.absurd.worker import ClaimedTask
+from dsa110_contimg.api.async_repositories import (
+    AsyncImageRepository,
+    AsyncJobRepository,
+    AsyncMSRepository,
+    AsyncProductRecorder,
+    AsyncProvenanceRepository,
+    AsyncSourceRepository,
+)
+from dsa110_contimg.api.config import DatabaseConfig
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
+from dsa110_contimg.api.interfaces import JobRecord, Recording
+from dsa110_contimg.api.migrations.migrator import Migrator
+from dsa110_contimg.pipeline.errors import BadInputError
+
+RUN, GROUP, MS = "job-2026-02-11-000010", "2026-02-11T00:00:10", "/p/ms/2026-02-11T00:00:10.ms"
+
+CONVERTED = {
+    "ms_path": MS, "start_mjd": 61082.0, "end_mjd": 61082.004, "mid_mjd": 61082.002, "pointing_ra_deg": 202.8,
+    "pointing_dec_deg": 30.5, "field_name": "meridian", "missing_subbands": [3], "notes": ["subband 3 is missing"],
+    "files": [MS], "inputs": ["/raw/a.hdf5"],
+}  # fmt: skip
+IMAGED = {
+    "image_path": "/p/images/x-pb.fits", "beam_major_arcsec": 40.0, "beam_minor_arcsec": 20.0, "beam_pa_deg": 5.0,
+    "noise_jy": 0.002, "thermal_noise_jy": 0.0018, "peak_flux_jy": 8.0, "dynamic_range": 4000.0,
+    "center_ra_deg": 359.9, "center_dec_deg": 30.5, "imsize_x": 1200, "imsize_y": 1200, "cellsize_arcsec": 9.0,
+    "freq_ghz": 1.405, "bandwidth_mhz": 187.5, "integration_sec": 309.2, "mid_mjd": 61082.002, "converged": True,
+    "files": ["/p/images/x-pb.fits"], "inputs": ["/p/ms/cal.ms"],
+}  # fmt: skip
+
+
+def found(name: str, ra_deg: float) -> dict[str, Any]:
+    return {
+        "name": name, "ra_deg": ra_deg, "dec_deg": 30.5, "peak_jyb": 0.5, "peak_err_jyb": 0.002, "flux_jy": 0.52,
+        "flux_err_jy": 0.004, "snr": 250.0, "local_rms": 0.002, "sep_from_center_deg": 0.1, "flags": 0,
+    }  # fmt: skip
+
+
+class StageContext:
+    """Stands in for a worker's context: a stage returns the given product, checksums are made of names."""
+
+    def __init__(self, product: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -> None:
+        self.product, self.parents = product, parents
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+
+    async def run_child(self, target: str, options: Mapping[str, Any], *, threads: int | None = None) -> ChildResult:
+        self.asked.append((target, options))
+        value: Mapping[str, Any] = self.product
+        if target.endswith(":digest_all"):
+            digests = [{"path": path, "size_bytes": 7, "sha256": f"digest of {path}"} for path in options["paths"]]
+            value = {"digests": digests}
+        return ChildResult(dict(value), 1000.0, 1004.5, 3.25, 123456, "thishost")
+
+    async def progress(self, fraction: float, message: str) -> None:
+        raise AssertionError("the child tells its progress itself")
+
+    async def parent_results(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.parents
+
+
+def completed(**results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: {"status": "completed", "result": result, "error": None} for name, result in results.items()}
+
+
+def task(name: str, options: Mapping[str, Any] | None = None) -> ClaimedTask:
+    params = {"run_id": RUN, "group_id": GROUP, "options": options or {}}
+    return ClaimedTask(uuid.uuid4(), name, params, 2, 77, "q", None, None)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[DatabaseAdapter]:
+    config = DatabaseConfig(backend="sqlite", products_path=tmp_path / "products.sqlite3")
+    await asyncio.to_thread(Migrator(config).upgrade)
+    async with open_database(config) as adapter:
+        job = JobRecord(RUN, GROUP, "pending", MS, workflow_id=str(uuid.uuid4()), created_at=900.0)
+        await AsyncProductRecorder(adapter).record(Recording(job=job))
+        yield adapter
+
+
+@pytest.fixture
+def adapter(database: DatabaseAdapter) -> Adapter:
+    return Adapter(AsyncProductRecorder(database), "0.1.0+gabc")
+
+
+async def test_a_conversion_is_recorded_with_its_provenance(adapter: Adapter, database: DatabaseAdapter) -> None:
+    context = StageContext(CONVERTED, {})
+    result = await adapter.run_stage(task(workflows.CONVERT, {"files": ["/raw/a.hdf5"], "ms_path": MS}), context)
+
+    ms = await AsyncMSRepository(database).get_metadata(MS)
+    assert ms is not None
+    assert (ms.stage, ms.missing_subbands, ms.quality_note) == ("converted", (3,), "subband 3 is missing")
+    [provenance] = await AsyncProvenanceRepository(database).list_for_run(RUN)
+    assert (provenance.code_version, provenance.host, provenance.attempt) == ("0.1.0+gabc", "thishost", 2)
+    assert (provenance.cpu_s, provenance.peak_rss_bytes) == (3.25, 123456)
+    assert {(file.path, file.role, file.kind, file.sha256) for file in provenance.files} == {
+        ("/raw/a.hdf5", "input", "uvh5", "digest of /raw/a.hdf5"),
+        (MS, "output", "ms", f"digest of {MS}"),
+    }
+    assert "files" not in result
+
+
+async def test_the_first_stage_sets_the_run_going(adapter: Adapter, database: DatabaseAdapter) -> None:
+    await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    job = await AsyncJobRepository(database).get_by_run_id(RUN)
+    assert job is not None
+    assert job.status == "running"
+    assert job.started_at is not None
+
+
+async def test_a_stage_that_runs_twice_leaves_the_same_rows(adapter: Adapter, database: DatabaseAdapter) -> None:
+    for _ in range(2):
+        await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    assert await AsyncMSRepository(database).count() == 1
+    assert len(await AsyncProvenanceRepository(database).list_for_run(RUN)) == 1
+
+
+async def _image_and_sources(adapter: Adapter, *sources: Mapping[str, Any]) -> Mapping[str, Any]:
+    convert = {workflows.CONVERT: CONVERTED}
+    await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    await adapter.run_stage(task(workflows.IMAGE), StageContext(IMAGED, completed(**convert)))
+    parents = completed(**convert, **{workflows.IMAGE: IMAGED})
+    product = {"catalogue_path": "/p/c.csv", "sources": list(sources), "files": ["/p/c.csv"], "inputs": []}
+    return await adapter.run_stage(task(workflows.EXTRACT), StageContext(product, parents))
+
+
+async def test_a_source_seen_again_a_little_aside_keeps_its_name_across_ra_zero(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    result = await _image_and_sources(adapter, found("J235959.9+303000", 359.9999), found("other", 359.5))
+    assert result["n_sources"] == 2
+    assert "sources" not in result
+    await _image_and_sources(adapter, found("J000000.1+303000", 0.0005), found("other", 359.5))
+    names = [source.id for source in await AsyncSourceRepository(database).list_all()]
+    assert names == ["J235959.9+303000", "other"]  # 0.0006 deg = 2.2 arcsec apart: the same source
+    [image] = await AsyncImageRepository(database).list_all()
+    assert image.noise_jy == 0.002
+
+
+async def test_the_assessment_gets_the_numbers_of_the_stages_before_it_and_grades_the_image(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    await _image_and_sources(adapter, found("a", 359.9))
+    parents = completed(
+        **{
+            workflows.CONVERT: CONVERTED, workflows.FLAG: {"flagged_fraction_live": 0.07}, workflows.IMAGE: IMAGED,
+            workflows.SOLVE: {"median_snr": 90.0, "calibrator": "3C286"},
+            workflows.EXTRACT: {"n_sources": 1, "catalogue_path": "/p/c.csv"},
+        }
+    )  # fmt: skip
+    verdict = {
+        "grade": "warn", "summary": "RMS 2.00 mJy", "reasons": ["subband 3 is missing"],
+        "metrics": {"noise_ratio": 1.1},
+        "files": [], "inputs": [],
+    }  # fmt: skip
+    context = StageContext(verdict, parents)
+    await adapter.run_stage(task(workflows.ASSESS), context)
+    assert context.asked[0][1]["median_snr"] == 90.0
+    [image] = await AsyncImageRepository(database).list_all()
+    assert (image.qa_grade, image.qa_summary) == ("warn", "RMS 2.00 mJy")
+    assert image.qa_metrics == {"noise_ratio": 1.1, "reasons": ["subband 3 is missing"]}
+
+
+async def test_a_run_ends_completed_only_when_every_stage_did(adapter: Adapter, database: DatabaseAdapter) -> None:
+    all_done = completed(**{name: {} for name in workflows.STAGES})
+    assert (await adapter.finish_run(task(workflows.FINISH), StageContext({}, all_done)))["status"] == "completed"
+    job = await AsyncJobRepository(database).get_by_run_id(RUN)
+    assert job is not None
+    assert (job.status, job.error) == ("completed", None)
+
+
+async def test_a_run_ends_failed_with_the_reason_of_the_first_stage_that_did_not_complete(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    ends = completed(**{name: {} for name in workflows.STAGES})
+    ends[workflows.SOLVE] = {"status": "failed", "result": None, "error": "DataQualityError: no calibrator in the beam"}
+    for name in (workflows.APPLY, workflows.IMAGE, workflows.EXTRACT, workflows.ASSESS):
+        ends[name] = {"status": "skipped", "result": None, "error": None}
+    await adapter.finish_run(task(workflows.FINISH), StageContext({}, ends))
+    job = await AsyncJobRepository(database).get_by_run_id(RUN)
+    assert job is not None
+    assert job.status == "failed"
+    assert job.error == "calibration-solve: DataQualityError: no calibrator in the beam"
+    assert job.finished_at is not None
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"group_id": GROUP, "options": {}}, "run_id is None"),
+        ({"run_id": RUN, "group_id": 5, "options": {}}, "group_id is 5"),
+        ({"run_id": RUN, "group_id": GROUP, "options": {}, "colour": "red"}, "unknown parameters"),
+    ],
+)
+async def test_wrong_parameters_are_named_and_not_tried_again(adapter: Adapter, params: Any, says: str) -> None:
+    with pytest.raises(BadInputError, match=says) as caught:
+        await adapter.run_stage(replace(task(workflows.CONVERT), params=params), StageContext(CONVERTED, {}))
+    assert caught.value.retryable is False
+
+
+def test_every_task_of_the_workflow_has_a_handler(adapter: Adapter) -> None:
+    assert set(adapter.handlers()) == {*workflows.STAGES, workflows.FINISH}
+    assert set(STAGES) == set(workflows.STAGES)
+
+
+async def test_a_run_that_failed_and_then_completes_forgets_its_error(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    done = completed(**{name: {} for name in workflows.STAGES})
+    failed = {**done, workflows.IMAGE: {"status": "failed", "result": None, "error": "disk full"}}
+    await adapter.finish_run(task(workflows.FINISH), StageContext({}, failed))
+    await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    await adapter.finish_run(task(workflows.FINISH), StageContext({}, done))
+    job = await AsyncJobRepository(database).get_by_run_id(RUN)
+    assert job is not None
+    assert (job.status, job.error) == ("completed", None)
