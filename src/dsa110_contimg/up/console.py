@@ -14,11 +14,18 @@ from rich.console import Console
 from rich.text import Text
 
 ROTATE_BYTES = 10_000_000
+PLAIN_WIDTH = 160
 _SHOWN = ("INFO", "WARNING", "ERROR", "CRITICAL")
 _LEVEL_STYLE = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 #: Colours that differ for people who see red and green alike.
 _COLOURS = ("cyan", "yellow", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta", "bright_blue")
 _KNOWN_FIELDS = ("time", "level", "component", "logger", "message", "error")
+
+
+def open_console() -> Console:
+    """Return the console on standard output; where that is no terminal, lines are wider than a terminal's."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def now() -> str:

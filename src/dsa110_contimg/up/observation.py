@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from rich.console import Console
-
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import AbsurdError
@@ -22,7 +20,7 @@ from dsa110_contimg.api.exceptions import DSA110APIError
 from dsa110_contimg.api.interfaces import ImageRecord
 from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.pipeline.naming import parse_subband_name
-from dsa110_contimg.up.console import Screen
+from dsa110_contimg.up.console import Screen, open_console
 from dsa110_contimg.up.plan import command_environment
 from dsa110_contimg.up.progress import Board, Follower
 from dsa110_contimg.up.summary import FinishedRun, Summary
@@ -290,5 +288,5 @@ def ingest_command(directory: Path, wait: bool) -> ExitCode:
 
 @contextlib.contextmanager
 def _command_bench(environment: Mapping[str, str]) -> Iterator[Bench]:
-    with bench(environment, Screen(Console())) as on, plain_errors():
+    with bench(environment, Screen(open_console())) as on, plain_errors():
         yield on

@@ -8,6 +8,7 @@ from typing import Any, Self
 from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from dsa110_contimg.absurd.workflows import FINISH
 from dsa110_contimg.up.console import Screen
 
 _QUARTERS = 4
@@ -69,7 +70,7 @@ class Board:
 
     def _say_quarter(self, name: str, fraction: float, words: str) -> None:
         quarter = int(fraction * _QUARTERS)
-        if quarter > self._quarters.get(name, 0):
+        if self._quarters.get(name, 0) < quarter < _QUARTERS:  # the end has a line of its own
             self._quarters[name] = quarter
             self._screen.say(f"{name} {fraction:.0%} {words}")
 
@@ -91,6 +92,8 @@ class Follower:
     def tell(self, stamp: str, tasks: Iterable[Mapping[str, Any]]) -> None:
         """Tell what is new in the tasks of the observation ``stamp``."""
         for task in tasks:
+            if task["task_name"] == FINISH:
+                continue  # book-keeping
             name = f"{stamp} {task['task_name']}"
             now = (task["status"], task["attempt"])
             if self._seen.get(task["task_id"]) != now:

@@ -4,12 +4,12 @@ import json
 import sys
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.config import APIConfig, SettingRow
 from dsa110_contimg.exit_codes import ExitCode
+from dsa110_contimg.up.console import open_console
 from dsa110_contimg.up.plan import command_environment
 
 
@@ -31,5 +31,5 @@ def show(as_json: bool) -> ExitCode:
         table.add_column(title, overflow="fold", no_wrap=title == "variable")
     for row in rows():
         table.add_row(row.variable, row.value or "(empty)", row.meaning, style="" if row.is_default else "bold")
-    Console().print(table)
+    open_console().print(table)
     return ExitCode.OK

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
-
 from dsa110_contimg.api.config import process_environment
 from dsa110_contimg.exit_codes import CommandError, ExitCode
-from dsa110_contimg.up.console import Screen
+from dsa110_contimg.up.console import Screen, open_console
 from dsa110_contimg.up.observation import plain_errors, require_subband_files, work_through
 from dsa110_contimg.up.plan import Plan, check_port, make_plan
 from dsa110_contimg.up.supervisor import Supervisor
@@ -43,7 +41,7 @@ def run(data: Path | None, once: bool, port: int | None) -> ExitCode:
 
 
 async def _run(plan: Plan, data: Path | None, once: bool) -> ExitCode:
-    screen = Screen(Console(), plan.state.logs)
+    screen = Screen(open_console(), plan.state.logs)
     stop = asyncio.Event()
     for sig in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sig, stop.set)
