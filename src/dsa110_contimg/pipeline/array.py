@@ -91,7 +91,8 @@ def centre_m() -> npt.NDArray[np.float64]:
 def subband_frequencies_hz(subband: int) -> npt.NDArray[np.float64]:
     """Return the 48 channel centres (Hz) of a subband, descending as in its file; subband 0 is the highest."""
     first = subband * SUBBAND_CHANNELS
-    return HIGHEST_CHANNEL_HZ - CHANNEL_WIDTH_HZ * np.arange(first, first + SUBBAND_CHANNELS)
+    channel = np.arange(first, first + SUBBAND_CHANNELS, dtype=np.float64)
+    return np.asarray(HIGHEST_CHANNEL_HZ - CHANNEL_WIDTH_HZ * channel, dtype=np.float64)
 
 
 def subband_of(first_channel_hz: float) -> int | None:

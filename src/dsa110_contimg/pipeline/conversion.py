@@ -218,6 +218,7 @@ def _write(
             shape = (last - first) * n_baselines, contents.frequencies_hz.size, _N_POLS
             data, weight = np.empty(shape, dtype=np.complex64), np.empty(shape, dtype=np.float32)
             rows = first * n_baselines, last * n_baselines
+            require_space(path.parent, data.size * _BYTES_PER_SAMPLE)
             for k, header in enumerate(headers):
                 fraction = (first + (last - first) * k / len(headers)) / n_times
                 progress(0.02 + 0.95 * fraction, f"converting integrations {first + 1}-{last} of {n_times}")
@@ -246,7 +247,7 @@ def _put(
 ) -> int:
     """Put a part of the rows; return the number of usable cross-correlations in it."""
     flag = weight == 0
-    n_usable = flag[~auto].size - int(np.count_nonzero(flag[~auto]))
+    n_usable = int(np.count_nonzero(~flag[~auto]))
     mean = weight.mean(axis=1)
     flag[auto] = True
     columns = {

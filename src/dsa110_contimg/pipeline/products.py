@@ -20,6 +20,9 @@ _PARTIAL = ".partial-"
 _REPLACED = ".replaced-"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+#: Left free for tables' own bookkeeping.
+_RESERVE_MB = 50.0
+_FULL = "no space left"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -46,9 +49,8 @@ def written_aside(final: Path) -> Iterator[Path]:
         The path may not be written, or the block wrote nothing.
     """
     partial = final.with_name(f"{final.name}{_PARTIAL}{uuid.uuid4().hex}")
+    _prepare(final)
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(final)
         yield partial
         if not partial.exists():
             raise PermanentError(f"{final}: the stage ended without writing this product; this is a defect, report it")
@@ -57,19 +59,31 @@ def written_aside(final: Path) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(error, final) from error
     except RuntimeError as error:
-        if "no space left" not in str(error).lower():  # casacore reports a full disk in words only
+        if _FULL not in str(error).lower():
             raise
-        raise storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), final) from error
+        raise storage_error(OSError(str(error)), final) from error
     finally:
         remove(partial)
 
 
+def _prepare(final: Path) -> None:
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(final)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PermanentError(f"{final.parent} is not a directory; choose another place for {final.name}") from error
+    except OSError as error:
+        raise storage_error(error, final) from error
+
+
 def storage_error(error: OSError, path: Path) -> PipelineError:
     """Return the stage error that an operating-system error means, with path, free space and remedy in its text."""
-    reason = error.strerror or str(error)
+    path = Path(error.filename) if isinstance(error.filename, str) else path
+    full = error.errno in _NO_SPACE or _FULL in str(error).lower()  # libraries may report a full disk in words only
+    reason = os.strerror(errno.ENOSPC) if full else error.strerror or str(error)
     if error.errno in _NO_PERMISSION:
         return PermanentError(f"{path}: {reason}; give the user of the worker write access to {path.parent}")
-    if error.errno in _NO_SPACE:
+    if full:
         return RetryableError(
             f"{path}: {reason} ({free_space_mb(path.parent):.0f} MB free); free space on the disk of {path.parent}"
         )
@@ -84,9 +98,12 @@ def free_space_mb(directory: Path) -> float:
 
 
 def require_space(directory: Path, needed_bytes: int) -> None:
-    """Raise RetryableError before the work starts if the disk cannot hold what will be written."""
+    """Raise RetryableError before a write if the disk cannot hold it and a reserve.
+
+    casacore ends the whole process when it meets a full disk while it closes a table, so it must not come to that.
+    """
     free_mb = free_space_mb(directory)
-    if needed_bytes / 1e6 > free_mb:
+    if needed_bytes / 1e6 + _RESERVE_MB > free_mb:
         raise RetryableError(
             f"{directory}: {needed_bytes / 1e6:.0f} MB will be written but only {free_mb:.0f} MB are free; free some"
         )

@@ -188,12 +188,15 @@ def _scene(options: SimulateOptions) -> _Scene:
     field = sky.random_field(rng, (float(ra_deg), float(dec_deg)), options.n_sources, first)
     shape = options.n_times, options.n_antennas, array.CHANNEL_COUNT
     gains = corruption.random_gains(rng, shape, gains=options.gains, bandpass=options.bandpass)
-    rfi_jy = corruption.random_rfi_jy(rng, shape[0], shape[2], _RFI_FRACTION if options.rfi else 0.0)
+    rfi_jy = np.zeros((shape[0], shape[2]))
+    if options.rfi:
+        rfi_jy = corruption.random_rfi_jy(rng, shape[0], shape[2], _RFI_FRACTION)
     dead = rng.choice(options.n_antennas, options.dead_antennas, replace=False)
     return _Scene(start, layout, [first, *field], gains, rfi_jy, tuple(int(a) for a in sorted(dead)))
 
 
 def _check(options: SimulateOptions) -> None:
+    station_numbers(options.n_antennas)
     if options.n_times < 1 or options.n_sources < 0:
         raise BadInputError(f"n_times is {options.n_times} and n_sources {options.n_sources}; ask for 1 and 0 at least")
     if not 0 <= options.dead_antennas <= options.n_antennas - 3:

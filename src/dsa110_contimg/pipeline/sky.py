@@ -21,7 +21,7 @@ from dsa110_contimg.pipeline.errors import BadInputError
 
 Floats = npt.NDArray[np.float64]
 _COUNTS_SLOPE = 0.8
-_PLACEMENTS = 10_000
+_PLACEMENTS = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,19 @@ def random_field(
     low, high = min_jy**-_COUNTS_SLOPE, max_jy**-_COUNTS_SLOPE
     flux_jy = (high + step * (low - high)) ** (-1.0 / _COUNTS_SLOPE)
     spectral_index = rng.normal(-0.7, 0.2, n_sources)
-    taken = [(avoid.ra_deg, avoid.dec_deg, 2.0 * separation_deg)]
+    places_deg = [(avoid.ra_deg, avoid.dec_deg)]
     for _ in range(_PLACEMENTS):
-        if len(taken) > n_sources:
+        if len(places_deg) > n_sources:
             break
-        place = _random_place(rng, centre_deg, radius_deg)
-        if all(_separation_deg(place, (ra, dec)) > limit for ra, dec, limit in taken):
-            taken.append((*place, separation_deg))
+        place_deg = _random_place(rng, centre_deg, radius_deg)
+        apart_deg = _separations_deg(place_deg, places_deg)
+        if apart_deg[0] > 2.0 * separation_deg and apart_deg.min() > separation_deg:
+            places_deg.append(place_deg)
     else:
         raise BadInputError(f"{n_sources} sources do not fit {separation_deg} deg apart; ask for fewer")
     return [
-        Source(f"sim{k:03d}", ra, dec, float(flux_jy[k]), float(spectral_index[k]))
-        for k, (ra, dec, _) in enumerate(taken[1:])
+        Source(f"sim{k:03d}", ra_deg, dec_deg, float(flux_jy[k]), float(spectral_index[k]))
+        for k, (ra_deg, dec_deg) in enumerate(places_deg[1:])
     ]
 
 
@@ -130,5 +131,6 @@ def _random_place(rng: np.random.Generator, centre_deg: tuple[float, float], rad
     return float(ra_deg) % 360.0, float(dec_deg)
 
 
-def _separation_deg(one: tuple[float, float], other: tuple[float, float]) -> float:
-    return float(np.degrees(beam.separation_rad(*np.radians([*one, *other]))))
+def _separations_deg(one: tuple[float, float], others: list[tuple[float, float]]) -> Floats:
+    ra_rad, dec_rad = np.radians(others).T
+    return np.asarray(np.degrees(beam.separation_rad(*np.radians(one), ra_rad, dec_rad)), dtype=np.float64)
