@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from dsa110_contimg.api.config import PRIVATE_NETWORKS
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.headers import cache_control

@@ -1,6 +1,7 @@
 """The application: routes, gate, error handlers, and what is opened at its start and closed at its end."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -96,8 +97,10 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         adapter = create_adapter(config.database, config.timeouts)
-        opening = asyncio.create_task(_open(adapter))
-        await asyncio.wait({opening}, timeout=_START_PATIENCE_S)
+        tried = asyncio.Event()
+        opening = asyncio.create_task(_open(adapter, tried))
+        with contextlib.suppress(TimeoutError):  # it goes on in the background
+            await asyncio.wait_for(tried.wait(), _START_PATIENCE_S)
         database = Database(queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S)
         client = AbsurdClient(queue_config, database) if queue_config.enabled else None
         services = compose(config, adapter, client, queue_config.queue_name)
@@ -113,16 +116,18 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
     return lifespan
 
 
-async def _open(adapter: DatabaseAdapter) -> None:
+async def _open(adapter: DatabaseAdapter, tried: asyncio.Event) -> None:
     """Open the database, now or when it comes up; what does not need it is served meanwhile."""
     while True:
         try:
             await adapter.connect()
         except DatabaseError as error:
             log.warning("the products database cannot be used yet: %s", error)
-            await asyncio.sleep(_AGAIN_AFTER_S)
         else:
             return
+        finally:
+            tried.set()
+        await asyncio.sleep(_AGAIN_AFTER_S)
 
 
 def server_settings(config: APIConfig) -> uvicorn.Config:

@@ -354,7 +354,7 @@ class HealthReply(Reply):
     databases: dict[str, str] | None = None
     redis: dict[str, str] | None = None
     disk: dict[str, dict[str, Any]] | None = None
-    absurd: dict[str, str] | None = None
+    absurd: dict[str, str | None] | None = None
 
 
 class Liveness(Reply):

@@ -128,7 +128,7 @@ def _word(answer: Any) -> str:
     return f"error: {answer}" if isinstance(answer, BaseException) else str(answer)
 
 
-def _report(answer: Any) -> dict[str, str]:
+def _report(answer: Any) -> dict[str, Any]:
     if isinstance(answer, BaseException):
         return {"status": "error", "message": str(answer) or type(answer).__name__}
     return dict(answer)

@@ -1,0 +1,81 @@
+"""The API over real databases. The worlds are built once a session and only read; `own` may be changed by its test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.up.servers import EmbeddedPostgres
+from fixtures.api_server import Queue, Served, fill_queue, segments, serving
+from fixtures.api_world import QUEUE_OFF, World, build, settings
+
+
+@dataclass(frozen=True)
+class Built:
+    """A world, with the queue that lies beside it in PostgreSQL."""
+
+    world: World
+    queue: Queue | None = None
+
+    @property
+    def queue_config(self) -> AbsurdConfig:
+        """Settings of the queue, or those of none."""
+        return self.queue.config if self.queue else QUEUE_OFF
+
+
+@pytest.fixture(scope="session")
+def sqlite_world(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A world in SQLite, without a queue."""
+    return Built(asyncio.run(build(settings(tmp_path_factory.mktemp("sqlite_world")))))
+
+
+@pytest.fixture(scope="session")
+def postgresql_world(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """A world in PostgreSQL, products and queue in one database."""
+
+    async def command(text: str) -> None:
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute(text)
+        await connection.close()
+
+    url = postgres.database_url("api_world")
+    asyncio.run(command("create database api_world"))
+    environ = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
+    world = asyncio.run(build(settings(tmp_path_factory.mktemp("postgresql_world"), **environ)))
+    yield Built(world, asyncio.run(fill_queue(url)))
+    asyncio.run(command("drop database api_world with (force)"))
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def built(request: pytest.FixtureRequest) -> Built:
+    """A world in each kind of database."""
+    found: Built = request.getfixturevalue(f"{request.param}_world")
+    return found
+
+
+@pytest.fixture
+async def api(built: Built) -> AsyncIterator[Served]:
+    """The application over each kind of database."""
+    names = segments(built.world, built.queue)
+    async with serving(built.world.config, built.queue_config, names, built.world) as served:
+        yield served
+
+
+@pytest.fixture
+async def small(sqlite_world: Built) -> AsyncIterator[Served]:
+    """The application over SQLite, without a queue."""
+    world = sqlite_world.world
+    async with serving(world.config, names=segments(world), world=world) as served:
+        yield served
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[Served]:
+    """The same over a world that nobody else sees."""
+    world = await build(settings(tmp_path / "state"))
+    async with serving(world.config, names=segments(world), world=world) as served:
+        yield served

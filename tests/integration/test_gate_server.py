@@ -1,0 +1,176 @@
+"""The gate behind a real server: what a socket can say, the server hands on, and the gate must judge."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.api.app import create_app, server_settings
+from dsa110_contimg.api.config import APIConfig
+from fixtures.api_world import settings
+
+PROXY = "127.0.0.1"  # every address of 127/8 is a peer of its own
+CLIENT = "127.0.0.2"
+STRANGER = "127.0.1.1"
+LIVE = "/api/v1/health?detailed=false"  # with a query the address is judged
+
+
+@contextmanager
+def running(config: uvicorn.Config) -> Iterator[int]:
+    """Run a server in a thread and give its port."""
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def configured(directory: Path) -> APIConfig:
+    return settings(
+        directory, DSA110_PORT="0", DSA110_TRUSTED_PROXIES=PROXY, DSA110_ALLOWED_IPS="127.0.0.0/24,10.0.0.0/8",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Port of the API as `dsa110 api` serves it."""
+    config = server_settings(configured(tmp_path_factory.mktemp("state")))
+    with running(config) as number:
+        yield number
+
+
+def say(port: int, text: bytes, source: str = CLIENT) -> tuple[int, bytes]:
+    """Send bytes from an address of ours and return status and whole reply."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0)) as link:
+        link.sendall(text)
+        reply = b""
+        while chunk := link.recv(65536):
+            reply += chunk
+    return int(reply.split(b" ", 2)[1]), reply
+
+
+def request(path: str = LIVE, *lines: str, host: str = "Host: localhost") -> bytes:
+    words = [f"GET {path} HTTP/1.1", host, *lines, "Connection: close", "", ""]
+    return "\r\n".join(line for line in words[:2] if line).encode() + b"\r\n" + "\r\n".join(words[2:]).encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("source", "lines", "status"),
+    [
+        (CLIENT, [], 200),
+        (STRANGER, [], 403),
+        (STRANGER, ["X-Forwarded-For: 10.0.0.1"], 403),
+        (STRANGER, ["X-Real-IP: 10.0.0.1", "Forwarded: for=10.0.0.1"], 403),
+        (CLIENT, ["X-Forwarded-For: 8.8.8.8"], 200),
+        (PROXY, [], 403),
+        (PROXY, ["X-Forwarded-For: 10.0.0.1"], 200),
+        (PROXY, ["x-forwarded-for: 10.0.0.1", "X-Forwarded-For: 8.8.8.8"], 403),
+        (PROXY, ["X-Forwarded-For: 8.8.8.8, 10.0.0.1"], 200),
+        (PROXY, ["X-Forwarded-For: 10.0.0.1, 8.8.8.8"], 403),
+        (PROXY, ["X-Forwarded-For: ::ffff:10.0.0.1"], 200),
+        (PROXY, ["X-Forwarded-For: ::ffff:8.8.8.8"], 403),
+        (PROXY, ["X-Forwarded-For: unknown"], 400),
+        (PROXY, ["X-Forwarded-For:"], 400),
+        (PROXY, [f"X-Forwarded-For: {', '.join(['10.0.0.1'] * 800)}, 8.8.8.8"], 403),
+    ],
+)
+def test_a_client_cannot_lie_about_its_address(port: int, source: str, lines: list[str], status: int) -> None:
+    assert say(port, request(LIVE, *lines), source)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (request(host="Host: evil.example"), 421),
+        (request(host=""), 400),
+        (request(LIVE, "Host: evil.example"), 400),
+        (b"GET http://evil.example/api HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
+        (request("//evil.example/%2e%2e"), 404),
+        (request("/api/v1/images/"), 307),
+        (request(LIVE, *(f"X-{n}: 1" for n in range(101))), 431),
+        (request(LIVE, "X: " + "y" * 17000), 431),
+        (b"POST /api/v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n\r\n", 413),
+        (
+            b"POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n",
+            415,
+        ),
+    ],
+)
+def test_hosts_targets_and_sizes_are_judged(port: int, text: bytes, status: int) -> None:
+    got, reply = say(port, text)
+    assert got == status
+    assert b"location: http://evil" not in reply.lower()
+
+
+def test_a_refusal_is_json_with_an_id_and_names_no_software(port: int) -> None:
+    _, reply = say(port, request(LIVE), STRANGER)
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert json.loads(body)["message"] == f"Access denied from {STRANGER}"
+    assert b"x-request-id: " in head
+    assert b"uvicorn" not in head.lower()
+
+
+async def read_all(scope: object, receive: object, send: object) -> None:
+    """Count the bytes of a body; the application of the server below."""
+    length, more = 0, True
+    while more:
+        message = await receive()  # type: ignore[operator]
+        if message["type"] == "http.disconnect":
+            return
+        length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
+    await send({"type": "http.response.body", "body": b"%d" % length})  # type: ignore[operator]
+
+
+def test_an_endless_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    app = create_app(configured(tmp_path), AbsurdConfig())
+    app.mount("/swallow", read_all)  # type: ignore[arg-type]
+    with running(uvicorn.Config(app, port=0, proxy_headers=False, log_config=None)) as number:
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        head = b"POST /swallow/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", number), timeout=10, source_address=(CLIENT, 0)) as link:
+            link.sendall(head)
+            for _ in range(17):  # 64 KiB each, one more than the limit of 1 MiB
+                link.sendall(chunk)
+            reply = link.recv(65536)
+        assert reply.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    ("source", "origin", "status"),
+    [(STRANGER, None, 403), (CLIENT, "https://evil.example", 403), (CLIENT, "null", 403), (CLIENT, None, 403)],
+)
+async def test_a_websocket_is_refused_before_it_is_accepted(
+    port: int, source: str, origin: str | None, status: int
+) -> None:
+    """The last case passes the gate; there is no WebSocket route yet, which the server answers with 403 too."""
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(
+            f"ws://127.0.0.1:{port}/api/v1/ws",
+            origin=origin,
+            local_addr=(source, 0),
+            proxy=None,  # type: ignore[arg-type]
+        ):
+            pass
+    assert refused.value.response.status_code == status
+    by_gate = b'"ref_id"' in (refused.value.response.body or b"")
+    assert by_gate == (source == STRANGER or origin is not None)
+
+
+def test_half_a_request_does_not_stop_others(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), source_address=(CLIENT, 0)) as slow:
+        slow.sendall(b"GET /api/v1/health/live HTTP/1.1\r\nHost: local")
+        assert say(port, request())[0] == 200
