@@ -201,8 +201,14 @@ def _save_photometry(records: Sequence[PhotometryRecord]) -> Steps[None]:
 
 _PROVENANCE_NAMES = _names(ProvenanceRecord, provenance)
 _PROVENANCE = _upsert(provenance, ["run_id", "stage"], _PROVENANCE_NAMES, returning="id")
-_NO_FILES = Statement(
-    delete(provenance_files).where(provenance_files.c.provenance_id == bindparam("gone_provenance_id"))
+_OF_STAGE = provenance_files.c.provenance_id == bindparam("stage_id")
+_USED = Statement(select(provenance_files.c.path, provenance_files.c.role).where(_OF_STAGE))
+_UNUSED = Statement(
+    delete(provenance_files).where(
+        _OF_STAGE,
+        provenance_files.c.path == bindparam("gone_path"),
+        provenance_files.c.role == bindparam("gone_role"),
+    )
 )
 _FILE = _upsert(
     provenance_files,
@@ -211,10 +217,16 @@ _FILE = _upsert(
 )
 
 
+def _pairs(rows: Sequence[Row]) -> set[tuple[str, str]]:
+    return {(row[0], row[1]) for row in rows}
+
+
 def _save_provenance(record: ProvenanceRecord) -> Steps[None]:
     given = {**_fields(record), "params": record.params, "summary": record.summary}
     number = yield Query(_PROVENANCE, given, value)
-    yield Query(_NO_FILES, {"gone_provenance_id": number})
+    earlier: set[tuple[str, str]] = yield Query(_USED, {"stage_id": number}, _pairs)
+    gone = sorted(earlier - {(file.path, file.role) for file in record.files})
+    yield Query(_UNUSED, many=[{"stage_id": number, "gone_path": path, "gone_role": role} for path, role in gone])
     files = sorted(record.files, key=lambda file: (file.role, file.path))
     yield Query(_FILE, many=[{"provenance_id": number, **_fields(file)} for file in files])
 
