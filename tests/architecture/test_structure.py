@@ -214,7 +214,7 @@ def test_nothing_is_printed_but_by_the_command_line() -> None:
 
 # --- the tree as it is committed ------------------------------------------------------------------------------------
 
-MACHINE = re.compile(r"/(?:root|home/\w+|work/main|work/shared|tmp/\w+)/[\w.]+/|/opt/(?:wheels|pypi)")
+MACHINE = re.compile(r"/root/\.|/home/\w+/|/work/(?:main|shared)|/tmp/w/|/opt/(?:wheels|pypi)")
 REGISTRY = re.compile(
     r"--(?:extra-)?index-url|--trusted-host|--find-links|https?://\S+/simple\b|https?://\S+/packages/\S+\.whl"
 )
