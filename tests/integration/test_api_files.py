@@ -19,10 +19,10 @@ FITS = "/api/v1/images/{image}/fits"
 
 async def test_the_fits_file_is_served_whole_with_its_name_and_tag(api: Served) -> None:
     reply = await api.get(FITS)
-    assert reply.content == Path(api.world.image_path).read_bytes()
+    assert reply.content == api.image.read_bytes()
     assert reply.headers["content-type"] == "application/fits"
     assert reply.headers["accept-ranges"] == "bytes"
-    name = quote(Path(api.world.image_path).name)
+    name = quote(api.image.name)
     assert reply.headers["content-disposition"] == f"attachment; filename*=utf-8''{name}"
     assert re.fullmatch(r'"[0-9a-f-]+"', reply.headers["etag"])
 
@@ -31,7 +31,7 @@ async def test_the_fits_file_is_served_whole_with_its_name_and_tag(api: Served) 
     ("asked", "first", "last"), [("bytes=0-9", 0, 9), ("bytes=80-", 80, None), ("bytes=-80", -80, None)]
 )
 async def test_a_range_of_the_file_is_served(small: Served, asked: str, first: int, last: int | None) -> None:
-    whole = Path(small.world.image_path).read_bytes()
+    whole = small.image.read_bytes()
     reply = await small.get(FITS, range=asked)
     wanted = whole[first : None if last is None else last + 1]
     assert (reply.status_code, reply.content) == (206, wanted)
@@ -41,7 +41,7 @@ async def test_a_range_of_the_file_is_served(small: Served, asked: str, first: i
 
 
 async def test_a_range_behind_the_end_is_416(small: Served) -> None:
-    size = Path(small.world.image_path).stat().st_size
+    size = small.image.stat().st_size
     for asked in (f"bytes={size}-", f"bytes={size + 5}-{size + 9}", "bytes=-0"):
         reply = await small.get(FITS, range=asked)
         assert (reply.status_code, reply.headers["content-range"]) == (416, f"bytes */{size}")
@@ -50,14 +50,14 @@ async def test_a_range_behind_the_end_is_416(small: Served) -> None:
 @pytest.mark.parametrize("odd", ["bytes=9-3", "bytes=a-b", "lines=0-1", "bytes=0-0,2-3", "bytes=-", "0-9"])
 async def test_an_odd_range_gives_the_whole_file(small: Served, odd: str) -> None:
     reply = await small.get(FITS, range=odd)
-    assert (reply.status_code, len(reply.content)) == (200, Path(small.world.image_path).stat().st_size)
+    assert (reply.status_code, len(reply.content)) == (200, small.image.stat().st_size)
 
 
 async def test_a_client_that_has_the_file_gets_304(own: Served) -> None:
     tag = (await own.get(FITS)).headers["etag"]
     again = await own.get(FITS, if_none_match=tag)
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-    write_image(Path(own.world.image_path), side=32)
+    write_image(own.image, side=32)
     assert (await own.get(FITS, if_none_match=tag)).status_code == 200
 
 
@@ -68,7 +68,7 @@ async def test_a_range_of_a_file_that_has_changed_is_not_given(small: Served) ->
 
 
 async def test_a_missing_file_is_404_by_name(own: Served) -> None:
-    Path(own.world.image_path).unlink()
+    own.image.unlink()
     for kind in ("fits", "thumbnail"):
         reply = await own.get(f"/api/v1/images/1/{kind}")
         assert (reply.status_code, reply.json()["error"]) == (404, "FILE_NOT_ACCESSIBLE")
@@ -78,7 +78,7 @@ async def test_a_missing_file_is_404_by_name(own: Served) -> None:
 async def test_a_link_to_a_file_outside_is_not_followed(own: Served, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    image = Path(own.world.image_path)
+    image = own.image
     image.unlink()
     image.symlink_to(secret)
     assert (await own.get(FITS)).status_code == 404
@@ -92,7 +92,7 @@ async def test_a_link_to_a_file_outside_is_not_followed(own: Served, tmp_path: P
 
 
 async def test_a_directory_is_served_by_the_fits_file_beside_it(own: Served) -> None:
-    image = Path(own.world.image_path)
+    image = own.image
     image.unlink()
     image.mkdir()
     assert (await own.get(FITS)).status_code == 404
@@ -116,7 +116,7 @@ async def test_the_thumbnail_is_made_once_and_again_when_the_image_changes(own: 
     tags = {(await own.get("/api/v1/images/1/thumbnail")).headers["etag"] for _ in range(3)}
     directory = own.world.config.paths.state_dir / "thumbnails"
     assert (len(tags), len(list(directory.iterdir()))) == (1, 1)
-    write_image(Path(own.world.image_path), side=32)
+    write_image(own.image, side=32)
     assert Image.open(BytesIO((await own.get("/api/v1/images/1/thumbnail")).content)).size == (32, 32)
 
 
@@ -127,7 +127,7 @@ async def test_many_askers_share_one_rendering(own: Served) -> None:
 
 
 async def test_a_file_that_is_no_image_gives_an_error_not_a_dead_service(own: Served) -> None:
-    Path(own.world.image_path).write_bytes(b"SIMPLE  =                    T" + b" " * 5000)
+    own.image.write_bytes(b"SIMPLE  =                    T" + b" " * 5000)
     reply = await own.get("/api/v1/images/1/thumbnail")
     assert (reply.status_code, reply.json()["error"]) == (500, "FITS_PARSING_ERROR")
     assert (await own.get("/api/v1/health")).status_code == 200

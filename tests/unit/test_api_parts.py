@@ -109,10 +109,10 @@ def test_a_thousand_ranges_are_read_at_once() -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "root" / "deep").mkdir(parents=True)
-    (tmp_path / "root" / "deep" / "file").write_text("inside")
+    (tmp_path / "top" / "deep").mkdir(parents=True)
+    (tmp_path / "top" / "deep" / "file").write_text("inside")
     (tmp_path / "outside").write_text("outside")
-    return tmp_path / "root"
+    return tmp_path / "top"
 
 
 def content(store: FileStore, path: str) -> str:
@@ -139,7 +139,7 @@ def test_what_is_not_a_plain_file_beneath_a_root_is_refused(root: Path) -> None:
     (root / "link").symlink_to(root.parent / "outside")
     (root / "inner").symlink_to(root / "deep" / "file")
     (root / "way").symlink_to(root.parent)
-    names = ["fifo", "link", "inner", "way/outside", "way/root/deep/file", "deep", "none", "deep/../../outside", "x\0y"]
+    names = ["fifo", "link", "inner", "way/outside", "way/top/deep/file", "deep", "none", "deep/../../outside", "x\0y"]
     names += ["../outside", "", ".", "deep/file/x", "x" * 5000]
     paths = [f"{root}/{name}" for name in names] + ["/dev/zero", "/etc/passwd", "deep/file", "", "~", f"{root}x/deep"]
     for path in paths:

@@ -70,13 +70,10 @@ class FileStore:
             fd = _walk(root, parts)
         except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
             raise FileNotAccessibleError(path, "open") from error
-        try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise FileNotAccessibleError(path, "open", "it is not a regular file")
-        except BaseException:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             os.close(fd)
-            raise
+            raise FileNotAccessibleError(path, "open", "it is not a regular file")
         tag = f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"'
         return OpenFile(fd, parts[-1], found.st_size, found.st_mtime, tag)
 
