@@ -18,6 +18,8 @@ from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.visibilities import Layout, opened, subtable_column
 
 BANDPASS, GAIN = "B Jones", "G Jones"
+#: Keyword of the model that the solutions rest on; CASA ignores it.
+MODEL_KEYWORD = "DSA110_MODEL"
 _COPIED = ("ANTENNA", "FIELD", "OBSERVATION", "SPECTRAL_WINDOW", "HISTORY")
 _INTEGERS = ("FIELD_ID", "SPECTRAL_WINDOW_ID", "ANTENNA1", "ANTENNA2", "SCAN_NUMBER", "OBSERVATION_ID")
 
@@ -37,6 +39,8 @@ class CalibrationTable:
     frequencies_hz : ndarray (n_channels,)
         Channels of a bandpass; for gains the one that stands for the band.
     antenna_names : tuple of str
+    model : str
+        The sky that was solved against (`calibration_model.to_text`).
     """
 
     kind: str
@@ -48,6 +52,7 @@ class CalibrationTable:
     intervals_s: NDArray[np.float64]
     frequencies_hz: NDArray[np.float64]
     antenna_names: tuple[str, ...]
+    model: str
 
 
 def _description() -> Any:
@@ -113,6 +118,7 @@ def write_table(path: str, solutions: CalibrationTable, layout: Layout, history:
         rows.putkeywords(
             {"ParType": "Complex", "MSName": Path(layout.path).name, "VisCal": solutions.kind, "PolBasis": "unknown"}
         )
+        rows.putkeyword(MODEL_KEYWORD, solutions.model)
         rows.putinfo({"type": "Calibration", "subType": solutions.kind, "readme": history})
         for name in _COPIED:
             with opened(f"{layout.path}/{name}") as source:
@@ -135,7 +141,8 @@ def read_table(path: str) -> CalibrationTable:
         missing = {"TIME", "INTERVAL", "ANTENNA1", "CPARAM", "PARAMERR", "SNR", "FLAG"} - set(rows.colnames())
         if missing:
             raise BadInputError(f"{path} has no column {', '.join(sorted(missing))}: solve the calibration again")
-        kind = rows.getkeywords().get("VisCal")
+        keywords = rows.getkeywords()
+        kind = keywords.get("VisCal")
         if kind not in (BANDPASS, GAIN):
             raise BadInputError(
                 f"{path} holds {kind!r}, neither {BANDPASS!r} nor {GAIN!r}: give a table of this pipeline"
@@ -160,4 +167,5 @@ def read_table(path: str) -> CalibrationTable:
         intervals_s=intervals_s,
         frequencies_hz=subtable_column(path, "SPECTRAL_WINDOW", "CHAN_FREQ")[0],
         antenna_names=names,
+        model=str(keywords.get(MODEL_KEYWORD, "[]")),
     )

@@ -117,8 +117,8 @@ def _find_dead(layout: Layout) -> Bools:
     dead = antenna_health.find_dead(statistics, layout.antenna1, layout.antenna2, layout.n_antennas)
     if (~dead).sum() < MIN_LIVE_ANTENNAS:
         raise DataQualityError(
-            f"{layout.path}: only {(~dead).sum()} of {layout.n_antennas} antennas carry a signal, {MIN_LIVE_ANTENNAS} are "
-            "needed: check the correlator's output of this observation"
+            f"{layout.path}: only {(~dead).sum()} of {layout.n_antennas} antennas carry a signal, "
+            f"{MIN_LIVE_ANTENNAS} are needed: check the correlator's output of this observation"
         )
     return dead
 

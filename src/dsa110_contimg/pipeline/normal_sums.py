@@ -124,3 +124,74 @@ def accumulate(
         sources.lmn, sources.apparent_flux_jy, chunk.frequencies_hz, channel_steps(chunk.frequencies_hz),
         gains, bandpass, int(by == "time"), int(by == "channel"), first_time,
     )  # fmt: skip
+
+
+@compiled(parallel=True)
+def _residual_power(
+    power: Floats,
+    count: Floats,
+    data: Complex,
+    weights: Floats,
+    uvw_m: NDArray[np.float64],
+    antenna1: Indices,
+    antenna2: Indices,
+    use: Bools,
+    lmn: NDArray[np.float64],
+    flux_jy: Floats,
+    frequencies_hz: NDArray[np.float64],
+    steps_hz: NDArray[np.float64],
+    gains: Complex,
+    bandpass: Complex,
+    first_time: int,
+) -> None:
+    n_times, n_baselines, n_channels, n_pols = data.shape
+    for baseline in prange(n_baselines):
+        p, q = antenna1[baseline], antenna2[baseline]
+        model = np.empty(n_channels, np.complex128)
+        for time in range(n_times):
+            if not use[time, baseline]:
+                continue
+            predict_row(model, uvw_m[time, baseline], lmn, flux_jy[:, first_time + time], frequencies_hz, steps_hz)
+            for channel in range(n_channels):
+                for pol in range(n_pols):
+                    weight = weights[time, baseline, channel, pol]
+                    known = (
+                        gains[p, first_time + time, pol]
+                        * bandpass[p, channel, pol]
+                        * np.conj(gains[q, first_time + time, pol] * bandpass[q, channel, pol])
+                    )
+                    size = known.real**2 + known.imag**2
+                    # NaN in a known factor fails the comparison
+                    if weight > 0.0 and size > 0.0:
+                        residual = data[time, baseline, channel, pol] / known - np.complex64(model[channel])
+                        power[baseline, time, channel] += residual.real**2 + residual.imag**2
+                        count[baseline, time, channel] += 1.0
+
+
+def residual_power(
+    chunk: Visibilities, use: Bools, sources: PointSources, gains: Complex, bandpass: Complex, first_time: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of |V / (g_p conj(g_q)) - M|^2 over baselines and polarisations, and its number of samples.
+
+    Flags are not looked at: they were found on single baselines, and what they hide there is what shows here.
+
+    Parameters
+    ----------
+    As of `accumulate`.
+
+    Returns
+    -------
+    mean, count : ndarray (n_times, n_channels)
+        Jy^2, and a number; NaN and 0 where no sample has a solution.
+    """
+    n_times, n_baselines, n_channels, _ = chunk.data.shape
+    power, count = (np.zeros((n_baselines, n_times, n_channels), np.float32) for _ in range(2))
+    _residual_power(
+        power, count,
+        chunk.data, chunk.weights, chunk.uvw_m, chunk.antenna1, chunk.antenna2, use,
+        sources.lmn, sources.apparent_flux_jy, chunk.frequencies_hz, channel_steps(chunk.frequencies_hz),
+        gains, bandpass, first_time,
+    )  # fmt: skip
+    samples = count.sum(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return power.sum(axis=0, dtype=np.float64) / samples, samples

@@ -1,9 +1,9 @@
 """Radio-frequency interference: AOFlagger per baseline before calibration, and a test over the whole array after it.
 
-`flag_baselines` runs AOFlagger's own generic strategy (Offringa, van de Gronde & Roerdink 2012, A&A 539, A95:
-SumThreshold and the scale-invariant rank operator on the amplitudes of each baseline's dynamic spectrum). AOFlagger
-holds the interpreter's lock, so baselines are shared out among processes; they are spawned, because a fork after a
-parallel kernel hangs.
+`flag_baselines` runs AOFlagger (Offringa, van de Gronde & Roerdink 2012, A&A 539, A95: SumThreshold and the
+scale-invariant rank operator) on the amplitudes of each baseline's dynamic spectrum, with the strategy
+``data/interference.lua``. AOFlagger holds the interpreter's lock, so baselines are shared out among processes; they are
+spawned, because a fork after a parallel kernel hangs.
 
 `array_outliers` looks at all baselines together: the mean power of what is left after calibration and subtraction of
 the model, per integration and channel. Interference too weak for any one baseline stands out there.
@@ -11,10 +11,12 @@ the model, per integration and channel. Interference too weak for any one baseli
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from multiprocessing import get_context, parent_process
 
 import aoflagger
@@ -29,8 +31,8 @@ Bools = NDArray[np.bool_]
 BASELINES_PER_TURN = 64
 #: With fewer baselines than this the start of processes costs more than it saves.
 BASELINES_WORTH_A_PROCESS = 200
-#: Channels of the running median that the power of the residuals is compared with.
-MEDIAN_CHANNELS = 49
+#: Channels of the running median that smooths the band's shape: three subbands.
+SHAPE_CHANNELS = 145
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def run_aoflagger(data: NDArray[np.complex64], bad: Bools) -> Bools:
     """
     n_times, n_baselines, n_channels, n_pols = data.shape
     flagger = aoflagger.AOFlagger()
-    strategy = flagger.load_strategy_file(flagger.find_strategy_file(aoflagger.TelescopeId.Generic))
+    with as_file(files("dsa110_contimg.pipeline").joinpath("data/interference.lua")) as path:
+        strategy = flagger.load_strategy_file(str(path))
     images = flagger.make_image_set(n_times, n_channels, 2 * n_pols)
     known = flagger.make_flag_mask(n_times, n_channels, False)
     found = np.zeros((n_times, n_baselines, n_channels), np.bool_)
@@ -149,30 +152,37 @@ def _mapper(n_processes: int) -> Iterator[Callable[..., Iterable[NDArray[np.uint
         yield pool.map
 
 
-def array_outliers(
-    residual_power: NDArray[np.float64], variance: NDArray[np.float64], *, threshold_sigma: float = 6.0
-) -> Bools:
-    """Find integrations and channels where the whole array sees more power than its neighbours in frequency.
+def array_outliers(power: NDArray[np.float64], count: NDArray[np.float64], *, threshold_sigma: float = 6.0) -> Bools:
+    """Find integrations and channels where the whole array sees more power than it usually does.
 
-    The excess over a running median along the channels is compared with a robust scatter of the excesses of the same
-    integration, each in units of its own expected error.
+    What is usual is a product: the median over the channels of each integration, which a burst over less than half the
+    band does not move, times the shape of the band, the median over time smoothed by a running median over
+    `SHAPE_CHANNELS`, which lasting interference in narrow channels does not move. The excess over it, in units of its
+    expected error (the usual power over the square root of the number of samples), is compared with the robust scatter
+    of all excesses of the integration.
 
     Parameters
     ----------
-    residual_power : ndarray (n_times, n_channels)
-        Mean over the baselines of w |V - M|^2, NaN where nothing was measured.
-    variance : ndarray (n_times, n_channels)
-        Relative variance of each mean: one over the number of samples in it.
+    power : ndarray (n_times, n_channels)
+        Mean residual power of many samples (`normal_sums.residual_power`), NaN where there are none.
+    count : ndarray (n_times, n_channels)
+        Samples in each mean.
 
     Returns
     -------
     ndarray (n_times, n_channels) of bool
     """
-    measured = np.isfinite(residual_power)
-    filled = np.where(measured, residual_power, np.nanmedian(residual_power, axis=1, keepdims=True))
-    usual = median_filter(filled, size=(1, min(MEDIAN_CHANNELS, filled.shape[1])), mode="nearest")
-    excess = np.where(measured, (filled - usual) / (usual * np.sqrt(variance)), np.nan)
-    scatter = 1.4826 * np.nanmedian(np.abs(excess), axis=1, keepdims=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # medians of integrations and channels without any samples
+        level = np.nanmedian(power, axis=1, keepdims=True)
+        shape = np.nanmedian(power / level, axis=0)
+    shape = median_filter(np.where(np.isfinite(shape), shape, 1.0), size=SHAPE_CHANNELS, mode="nearest")
     with np.errstate(invalid="ignore"):
-        outliers: Bools = measured & (excess > threshold_sigma * scatter)
+        excess = (power / (level * shape) - 1.0) * np.sqrt(count)
+    outliers = np.zeros(power.shape, np.bool_)
+    for time in np.flatnonzero(np.isfinite(excess).any(axis=1)):
+        row = excess[time][np.isfinite(excess[time])]
+        middle = np.median(row)
+        limit = middle + threshold_sigma * 1.4826 * np.median(np.abs(row - middle))
+        outliers[time] = excess[time] > limit
     return outliers

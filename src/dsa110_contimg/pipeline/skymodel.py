@@ -3,10 +3,10 @@
 For a baseline with coordinates (u, v, w) in metres, as a Measurement Set stores them, a source at direction cosines
 (l, m, n) from the phase centre contributes to the channel of frequency nu
 
-    M(t, nu) = A(t, nu) exp(-2 pi i (u l + v m + w (n - 1)) nu / c)                                        (1)
+    M(t, nu) = A(t, nu) exp(2 pi i (u l + v m + w (n - 1)) nu / c)                                         (1)
 
-(the sign follows from the UVW of a Measurement Set being station 1 minus station 2). A is the apparent flux density:
-the catalogue's, times the beam, which stands on the meridian while the sky drifts through it, so A changes with time.
+(the sign is that of a Measurement Set, whose UVW are those of antenna 1 minus those of antenna 2). A is the apparent
+flux density: the true one times the beam, which stands on the meridian while the sky drifts through it, so A changes.
 Point-source form of Smirnov 2011, A&A 527, A106, eq. 10, without the direction-independent gains.
 """
 
@@ -17,13 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_contimg.pipeline import beam
 from dsa110_contimg.pipeline.array import SPEED_OF_LIGHT_M_S
 from dsa110_contimg.pipeline.compiled import compiled
 
 C_M_PER_S = SPEED_OF_LIGHT_M_S
-#: Rate at which the right ascension of the meridian grows.
-SIDEREAL_RAD_PER_DAY = 2 * math.pi * 1.00273790935
 #: Channels after which the phasor recurrence starts anew from an exact phase: rounding stays below 1e-13.
 RECURRENCE_LENGTH = 64
 
@@ -55,38 +52,6 @@ def direction_cosines(ra_rad: Any, dec_rad: Any, centre_ra_rad: float, centre_de
     m_cosine = np.sin(dec) * np.cos(centre_dec_rad) - np.cos(dec) * np.sin(centre_dec_rad) * np.cos(delta)
     haversine = np.sin((dec - centre_dec_rad) / 2) ** 2 + np.cos(dec) * np.cos(centre_dec_rad) * np.sin(delta / 2) ** 2
     return np.stack(np.broadcast_arrays(l_cosine, m_cosine, -2 * haversine), axis=-1)
-
-
-def beam_response(
-    ra_rad: Any,
-    dec_rad: Any,
-    centre_ra_rad: float,
-    centre_dec_rad: float,
-    times_mjd: NDArray[np.float64],
-    frequencies_hz: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the primary beam towards directions while the sky drifts through it.
-
-    Parameters
-    ----------
-    ra_rad, dec_rad : array_like (n_sources,)
-        Directions, ICRS.
-    centre_ra_rad, centre_dec_rad : float
-        Where the beam points at the middle of the observation: the phase centre.
-    times_mjd : ndarray (n_times,)
-        Mid times of the integrations, in order.
-
-    Returns
-    -------
-    ndarray (n_sources, n_times, n_channels)
-        Power response, 1 on the axis.
-    """
-    middle_mjd = (times_mjd[0] + times_mjd[-1]) / 2
-    pointing_ra_rad = centre_ra_rad + SIDEREAL_RAD_PER_DAY * (times_mjd - middle_mjd)
-    away_rad = beam.separation_rad(
-        np.atleast_1d(ra_rad)[:, None], np.atleast_1d(dec_rad)[:, None], pointing_ra_rad, centre_dec_rad
-    )
-    return beam.power(away_rad[:, :, None], frequencies_hz)
 
 
 def channel_steps(frequencies_hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,7 +94,7 @@ def predict_row(
     model[:] = 0.0
     for source in range(lmn.shape[0]):
         path_m = uvw_m[0] * lmn[source, 0] + uvw_m[1] * lmn[source, 1] + uvw_m[2] * lmn[source, 2]
-        turn = -2.0 * math.pi * path_m / C_M_PER_S
+        turn = 2.0 * math.pi * path_m / C_M_PER_S
         phasor = 1.0 + 0.0j
         step_hz = 0.0
         step_phasor = 1.0 + 0.0j

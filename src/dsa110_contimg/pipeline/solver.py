@@ -1,7 +1,7 @@
 """Gains of antennas from visibilities and a model: least squares, one independent problem per channel or integration.
 
-From the sums R, Q, S and N of `normal_sums`, `stefcal` (Salvini & Wijnholds 2014, A&A 571, A97, algorithm 1) repeats, for
-all antennas of a problem,
+From the sums R, Q, S and N of `normal_sums`, `stefcal` (Salvini & Wijnholds 2014, A&A 571, A97, algorithm 1) repeats,
+for all antennas of a problem,
 
     g_p = sum_q R_pq g_q / sum_q Q_pq |g_q|^2                                                              (1)
 
