@@ -122,7 +122,8 @@ class Screen:
         level = str(event.get("level"))
         style = _LEVEL_STYLE.get(level, "")
         more = {key: value for key, value in event.items() if key not in _KNOWN_FIELDS}
-        text = Text(f"{str(event.get('time'))[11:19]} ", style="dim")
+        text = Text()
+        text.append(f"{str(event.get('time'))[11:19]} ", style="dim")
         text.append(f"{name:<10}", style=self._styles.get(name, ""))
         text.append("" if level == "INFO" else f" {level}", style=style)
         text.append(f" {printable(str(event['message']))}", style=style)

@@ -44,8 +44,6 @@ class Board:
         self._quarters: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        if self._screen.console.is_terminal:
-            self._live.start()
         return self
 
     def __exit__(
@@ -60,12 +58,15 @@ class Board:
             return
         if name not in self._ids:
             self._ids[name] = self._bars.add_task(name, total=1.0, words="")
+            self._live.start()  # does nothing when it runs
         self._bars.update(self._ids[name], completed=fraction, words=words)
 
     def end(self, name: str) -> None:
         """Take a bar away."""
         if name in self._ids:
             self._bars.remove_task(self._ids.pop(name))
+            if not self._ids:
+                self._live.stop()  # an empty board would leave an empty line
         self._quarters.pop(name, None)
 
     def _say_quarter(self, name: str, fraction: float, words: str) -> None:
