@@ -33,8 +33,6 @@ from dsa110_contimg.pipeline.progress import Progress, silent
 from dsa110_contimg.pipeline.subband_data import read_visibilities
 from dsa110_contimg.pipeline.subband_header import Header, read_header
 
-#: Bytes of visibilities, weights and flags that are held at once.
-_CHUNK_BYTES = 320_000_000
 _BYTES_PER_SAMPLE = 8 + 4 + 1
 _N_POLS = len(array.POLARIZATIONS)
 _LONGEST_BASELINE_M = 2707.0
@@ -42,10 +40,21 @@ _LONGEST_BASELINE_M = 2707.0
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """Which files become which Measurement Set."""
+    """Which files become which Measurement Set.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Subband files of one observation, in any order.
+    ms_path : str
+        The Measurement Set to make; one that exists is replaced.
+    chunk_bytes : int
+        Bytes of visibilities, weights and flags that are held at once; one integration at least.
+    """
 
     files: tuple[str, ...]
     ms_path: str
+    chunk_bytes: int = 320_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,27 @@ class ConvertedMS:
     inputs: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is known before the first visibility is read.
+
+    Attributes
+    ----------
+    headers : list of Header
+        In ascending frequency.
+    contents : Contents
+    turned : ndarray, bool, shape (baseline,)
+        Stored with the higher antenna first.
+    turn_m : ndarray, float64, shape (time, baseline)
+        w_new - w_old from the lower to the higher antenna, m.
+    """
+
+    headers: list[Header]
+    contents: measurementset.Contents
+    turned: npt.NDArray[np.bool_]
+    turn_m: npt.NDArray[np.float64]
+
+
 def convert(options: ConvertOptions, progress: Progress = silent) -> ConvertedMS:
     """Make the Measurement Set of one observation.
 
@@ -106,12 +136,13 @@ def convert(options: ConvertOptions, progress: Progress = silent) -> ConvertedMS
     headers = sorted((read_header(path) for path in options.files), key=lambda h: -h.subband)
     check_together(headers)
     baselines, notes = shared_baselines(headers)
-    contents, turn_m = _geometry(headers, baselines)
+    plan = _plan(headers, baselines)
+    contents = plan.contents
     final = Path(options.ms_path)
     n_samples = contents.n_rows * contents.frequencies_hz.size * _N_POLS
     require_space(final.parent, n_samples * _BYTES_PER_SAMPLE)
     with written_aside(final) as partial:
-        n_nan, n_usable = _write(partial, contents, headers, baselines.turned, turn_m, progress)
+        n_nan, n_usable = _write(partial, plan, options.chunk_bytes, progress)
         if not n_usable:
             raise DataQualityError(
                 f"{final.name}: no usable cross-correlation ({n_nan} of {n_samples} samples are not a number, the "
@@ -161,8 +192,7 @@ def _missing(headers: list[Header]) -> tuple[int, ...]:
     return tuple(k for k in range(SUBBAND_COUNT) if k not in present)
 
 
-def _geometry(headers: list[Header], baselines: Baselines) -> tuple[measurementset.Contents, npt.NDArray[np.float64]]:
-    """Return what the Measurement Set is about, and w_new - w_old (m) for each time and baseline."""
+def _plan(headers: list[Header], baselines: Baselines) -> _Plan:
     jd_utc = np.array(headers[0].jd_utc)
     dec_rad = headers[0].dec_rad
     mid_jd = float(jd_utc[0] + jd_utc[-1]) / 2
@@ -190,31 +220,26 @@ def _geometry(headers: list[Header], baselines: Baselines) -> tuple[measurements
         field_name="meridian_icrs",
         history=tuple(f"converted from {Path(h.path).name}" for h in reversed(headers)),
     )
-    return contents, uvw_m[..., 2] - (meridian_m[two] - meridian_m[one])
+    turn_m = uvw_m[..., 2] - (meridian_m[two] - meridian_m[one])
+    return _Plan(headers, contents, baselines.turned, turn_m)
 
 
-def _chunks(contents: measurementset.Contents) -> Iterator[tuple[int, int]]:
-    """Return first and last-but-one integration of the parts that are held in memory one after the other."""
+def _chunks(contents: measurementset.Contents, chunk_bytes: int) -> Iterator[tuple[int, int]]:
+    """Return first integration, and the one after the last, of the parts that are held in memory in turn."""
     row_bytes = contents.frequencies_hz.size * _N_POLS * _BYTES_PER_SAMPLE
-    step = max(1, _CHUNK_BYTES // (row_bytes * contents.antenna1.size))
+    step = max(1, chunk_bytes // (row_bytes * contents.antenna1.size))
     for first in range(0, contents.times_mjd.size, step):
         yield first, min(first + step, contents.times_mjd.size)
 
 
-def _write(
-    path: Path,
-    contents: measurementset.Contents,
-    headers: list[Header],
-    turned: npt.NDArray[np.bool_],
-    turn_m: npt.NDArray[np.float64],
-    progress: Progress,
-) -> tuple[int, int]:
+def _write(path: Path, plan: _Plan, chunk_bytes: int, progress: Progress) -> tuple[int, int]:
     """Write the Measurement Set; return the number of samples that are NaN, and of usable cross-correlations."""
+    contents, headers = plan.contents, plan.headers
     auto = contents.antenna1 == contents.antenna2
     n_baselines, n_times = auto.size, contents.times_mjd.size
     n_nan = n_usable = 0
     with measurementset.create(path, contents) as main:
-        for first, last in _chunks(contents):
+        for first, last in _chunks(contents, chunk_bytes):
             shape = (last - first) * n_baselines, contents.frequencies_hz.size, _N_POLS
             data, weight = np.empty(shape, dtype=np.complex64), np.empty(shape, dtype=np.float32)
             rows = first * n_baselines, last * n_baselines
@@ -228,8 +253,8 @@ def _write(
                     raw.flags,
                     raw.samples,
                     np.array(header.frequencies_hz),
-                    turn_m[first:last].ravel(),
-                    turned,
+                    plan.turn_m[first:last].ravel(),
+                    plan.turned,
                     k * array.SUBBAND_CHANNELS,
                     data,
                     weight,

@@ -214,7 +214,8 @@ def _start_and_calibrator(options: SimulateOptions) -> tuple[datetime, calibrato
     half = timedelta(seconds=options.n_times * array.INTEGRATION_S / 2)
     if options.stamp is None:
         calibrator = calibrators.find(options.calibrator or _DEFAULT_CALIBRATOR)
-        return (_transit(calibrator, _DEFAULT_DATE) - half).replace(microsecond=0), calibrator
+        nearest_second = _transit(calibrator, _DEFAULT_DATE) - half + timedelta(milliseconds=500)
+        return nearest_second.replace(microsecond=0), calibrator
     try:
         start = datetime.strptime(options.stamp, STAMP_FORMAT).replace(tzinfo=UTC)
     except ValueError as error:

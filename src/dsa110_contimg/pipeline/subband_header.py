@@ -113,7 +113,7 @@ def _unreadable(path: Path, error: Exception) -> str:
         return "is empty (0 bytes)"
     if "truncated" in reason:
         return f"is truncated at {path.stat().st_size} bytes ({reason})"
-    if not h5py.isopen_hdf5(path):
+    if not h5py.is_hdf5(path):
         return "is not an HDF5 file"
     return f"cannot be read as UVH5 ({reason})"
 
