@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from dsa110_contimg.api import readings
+from dsa110_contimg.api.readings import Network
 
 PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -29,88 +30,6 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-# --- readings: text of a variable -> value; a ValueError says what would be right ---------------------------------
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        if not low <= float(text) <= high:  # false for NaN too
-            raise ValueError
-        return float(text)
-
-    return _explained(read, f"a number from {low:g} to {high:g}")
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not low <= int(text) <= high:
-            raise ValueError
-        return int(text)
-
-    return _explained(read, f"a whole number from {low} to {high}")
-
-
-def _explained(read: Callable[[str], Any], right: str) -> Callable[[str], Any]:
-    def explained(text: str) -> Any:
-        try:
-            return read(text)
-        except ValueError:
-            raise ValueError(right) from None
-
-    return explained
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        found = {word.lower(): word for word in words}.get(text.lower())
-        if found is None:
-            raise ValueError("one of " + ", ".join(words))
-        return found
-
-    return read
-
-
-def _yes_or_no(text: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if text.lower() not in words:
-        raise ValueError("true or false")
-    return words[text.lower()]
-
-
-def _text(text: str) -> str:
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(_path(part) for part in text.split(os.pathsep) if part)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    read = _explained(ipaddress.ip_network, "networks or addresses with commas between, such as 10.0.0.0/8,192.168.1.7")
-    return tuple(read(word) for word in _words(text))
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    right = f"an address such as {schemes[0]}://user:password@host:port/name"
-
-    def read(text: str) -> str:
-        parts = urlsplit(text)
-        _ = parts.port  # raises on a port that is none
-        if parts.scheme not in schemes or not (parts.hostname or parts.path):
-            raise ValueError
-        return text
-
-    return _explained(read, right)
 
 
 def _setting(
@@ -145,21 +64,27 @@ class TimeoutConfig:
     """How long we wait, in seconds."""
 
     db_connection: float = _setting(
-        "DSA110_TIMEOUT_DB_CONNECTION DSA110_DB_TIMEOUT", 30.0, _number(0.1, 3600), "wait for a database connection, s"
+        "DSA110_TIMEOUT_DB_CONNECTION DSA110_DB_TIMEOUT",
+        30.0,
+        readings.number(0.1, 3600),
+        "wait for a database connection, s",
     )
     db_statement: float = _setting(
-        "DSA110_TIMEOUT_DB_STATEMENT", 5.0, _number(0.1, 3600), "longest statement on PostgreSQL, s"
+        "DSA110_TIMEOUT_DB_STATEMENT", 5.0, readings.number(0.1, 3600), "longest statement on PostgreSQL, s"
     )
     db_lock: float = _setting(
-        "DSA110_TIMEOUT_DB_LOCK", 5.0, _number(0.1, 3600), "wait for a row (PostgreSQL) or for the writer (SQLite), s"
+        "DSA110_TIMEOUT_DB_LOCK",
+        5.0,
+        readings.number(0.1, 3600),
+        "wait for a row (PostgreSQL) or for the writer (SQLite), s",
     )
     websocket_ping: float = _setting(
-        "DSA110_TIMEOUT_WEBSOCKET_PING", 30.0, _number(1, 3600), "time between pings of a WebSocket, s"
+        "DSA110_TIMEOUT_WEBSOCKET_PING", 30.0, readings.number(1, 3600), "time between pings of a WebSocket, s"
     )
     health_check: float = _setting(
-        "DSA110_TIMEOUT_HEALTH_CHECK", 2.0, _number(0.1, 60), "longest check of one service, s"
+        "DSA110_TIMEOUT_HEALTH_CHECK", 2.0, readings.number(0.1, 60), "longest check of one service, s"
     )
-    redis_socket: float = _setting("DSA110_TIMEOUT_REDIS_SOCKET", 2.0, _number(0.1, 60), "wait for Redis, s")
+    redis_socket: float = _setting("DSA110_TIMEOUT_REDIS_SOCKET", 2.0, readings.number(0.1, 60), "wait for Redis, s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,18 +92,18 @@ class PathsConfig:
     """Directories."""
 
     state_dir: Path = _setting(
-        "DSA110_STATE_DIR", Path("state"), _path, "databases, logs and embedded servers lie below it"
+        "DSA110_STATE_DIR", Path("state"), readings.path, "databases, logs and embedded servers lie below it"
     )
     products_dir: Path = _setting(
-        "DSA110_PRODUCTS_DIR", Path("state/products"), _path, "MS, images and tables are written below it",
+        "DSA110_PRODUCTS_DIR", Path("state/products"), readings.path, "MS, images and tables are written below it",
         below_state="products",
     )  # fmt: skip
     incoming_dir: Path = _setting(
-        "DSA110_INCOMING_DIR", Path("state/incoming"), _path, "subband files (*_sbNN.hdf5) are looked for here",
+        "DSA110_INCOMING_DIR", Path("state/incoming"), readings.path, "subband files (*_sbNN.hdf5) are looked for here",
         below_state="incoming",
     )  # fmt: skip
     data_roots: tuple[Path, ...] = _setting(
-        "DSA110_DATA_ROOTS", (), _paths, "further directories whose files may be served, a colon between"
+        "DSA110_DATA_ROOTS", (), readings.paths, "further directories whose files may be served, a colon between"
     )
 
     @property
@@ -194,28 +119,28 @@ class DatabaseConfig:
     backend: str = _setting(
         "DSA110_DB_BACKEND",
         "sqlite",
-        _one_of("sqlite", "postgresql"),
+        readings.one_of("sqlite", "postgresql"),
         "kind of products database: sqlite or postgresql",
     )
     products_path: Path = _setting(
-        "PRODUCTS_DB_PATH PIPELINE_PRODUCTS_DB DSA110_DB_SQLITE_PATH", Path("state/products.sqlite3"), _path,
+        "PRODUCTS_DB_PATH PIPELINE_PRODUCTS_DB DSA110_DB_SQLITE_PATH", Path("state/products.sqlite3"), readings.path,
         "file of the products database (sqlite)", below_state="products.sqlite3",
     )  # fmt: skip
     sqlite_readers: int = _setting(
-        "DSA110_DB_SQLITE_READERS", 4, _whole(1, 64), "reading connections of one process (sqlite)"
+        "DSA110_DB_SQLITE_READERS", 4, readings.whole(1, 64), "reading connections of one process (sqlite)"
     )
     pg_url: str = _setting(
-        "DSA110_DB_PG_URL", "", _url("postgresql", "postgres"), "whole address; wins over the single parts below",
+        "DSA110_DB_PG_URL", "", readings.url("postgresql", "postgres"), "whole address; wins over the parts below",
         secret=True,
     )  # fmt: skip
-    pg_host: str = _setting("DSA110_DB_PG_HOST", "localhost", _text, "host name or address of PostgreSQL")
-    pg_port: int = _setting("DSA110_DB_PG_PORT", 5432, _whole(1, 65535), "port of PostgreSQL")
-    pg_database: str = _setting("DSA110_DB_PG_DATABASE", "dsa110", _text, "name of the database")
-    pg_user: str = _setting("DSA110_DB_PG_USER", "dsa110", _text, "role that connects")
-    pg_password: str = _setting("DSA110_DB_PG_PASSWORD", "", _text, "its password", secret=True)
-    pg_ssl: bool = _setting("DSA110_DB_PG_SSL", False, _yes_or_no, "insist on TLS")
-    pg_pool_min: int = _setting("DSA110_DB_PG_POOL_MIN", 1, _whole(0, 1000), "connections kept open")
-    pg_pool_max: int = _setting("DSA110_DB_PG_POOL_MAX", 10, _whole(1, 1000), "most connections of one process")
+    pg_host: str = _setting("DSA110_DB_PG_HOST", "localhost", readings.text, "host name or address of PostgreSQL")
+    pg_port: int = _setting("DSA110_DB_PG_PORT", 5432, readings.whole(1, 65535), "port of PostgreSQL")
+    pg_database: str = _setting("DSA110_DB_PG_DATABASE", "dsa110", readings.text, "name of the database")
+    pg_user: str = _setting("DSA110_DB_PG_USER", "dsa110", readings.text, "role that connects")
+    pg_password: str = _setting("DSA110_DB_PG_PASSWORD", "", readings.text, "its password", secret=True)
+    pg_ssl: bool = _setting("DSA110_DB_PG_SSL", False, readings.yes_or_no, "insist on TLS")
+    pg_pool_min: int = _setting("DSA110_DB_PG_POOL_MIN", 1, readings.whole(0, 1000), "connections kept open")
+    pg_pool_max: int = _setting("DSA110_DB_PG_POOL_MAX", 10, readings.whole(1, 1000), "most connections of one process")
 
     @property
     def postgresql_url(self) -> str:
@@ -238,7 +163,7 @@ class RedisConfig:
     """Redis: cache, rate limits and the RQ job queue."""
 
     url: str = _setting(
-        "REDIS_URL DSA110_REDIS_URL", "redis://localhost:6379/0", _url("redis", "rediss", "unix"), "address of Redis",
+        "REDIS_URL DSA110_REDIS_URL", "redis://localhost:6379/0", readings.url("redis", "rediss", "unix"), "address",
         secret=True,
     )  # fmt: skip
 
@@ -247,16 +172,16 @@ class RedisConfig:
 class QueueConfig:
     """The RQ job queue (not the durable ABSURD queue, which lives in PostgreSQL)."""
 
-    name: str = _setting("DSA110_QUEUE_NAME", "dsa110-pipeline", _text, "name of the RQ queue in Redis")
+    name: str = _setting("DSA110_QUEUE_NAME", "dsa110-pipeline", readings.text, "name of the RQ queue in Redis")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """Logs."""
 
-    level: str = _setting("DSA110_LOG_LEVEL", "INFO", _one_of(*LOG_LEVELS), "least severity that is logged")
+    level: str = _setting("DSA110_LOG_LEVEL", "INFO", readings.one_of(*LOG_LEVELS), "least severity that is logged")
     directory: Path = _setting(
-        "DSA110_LOG_DIR", Path("state/logs"), _path, "log files, one JSON object per line", below_state="logs"
+        "DSA110_LOG_DIR", Path("state/logs"), readings.path, "log files, one JSON object per line", below_state="logs"
     )
 
 
@@ -264,8 +189,10 @@ class LogConfig:
 class ServerConfig:
     """Where the API listens."""
 
-    host: str = _setting("DSA110_HOST", "127.0.0.1", _text, "address to listen on; 0.0.0.0 serves the network")
-    port: int = _setting("DSA110_PORT API_PORT", 8000, _whole(0, 65535), "port to listen on; 0 takes a free one")
+    host: str = _setting("DSA110_HOST", "127.0.0.1", readings.text, "address to listen on; 0.0.0.0 serves the network")
+    port: int = _setting(
+        "DSA110_PORT API_PORT", 8000, readings.whole(0, 65535), "port to listen on; 0 takes a free one"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,26 +200,28 @@ class AccessConfig:
     """Who may ask, and how much at once."""
 
     allowed_ips: tuple[Network, ...] = _setting(
-        "DSA110_ALLOWED_IPS", tuple(ipaddress.ip_network(net) for net in PRIVATE_NETWORKS), _networks,
+        "DSA110_ALLOWED_IPS", tuple(ipaddress.ip_network(net) for net in PRIVATE_NETWORKS), readings.networks,
         "networks whose clients may read",
     )  # fmt: skip
     allow_public: bool = _setting(
-        "DSA110_ALLOW_PUBLIC", False, _yes_or_no, "needed beside an allowed network of the whole Internet"
+        "DSA110_ALLOW_PUBLIC", False, readings.yes_or_no, "needed beside an allowed network of the whole Internet"
     )
     trusted_proxies: tuple[Network, ...] = _setting(
-        "DSA110_TRUSTED_PROXIES", (), _networks, "proxies whose X-Forwarded-For header is believed"
+        "DSA110_TRUSTED_PROXIES", (), readings.networks, "proxies whose X-Forwarded-For header is believed"
     )
     allowed_hosts: tuple[str, ...] = _setting(
-        "DSA110_ALLOWED_HOSTS", (), _words, "names of this server beside localhost and IP addresses"
+        "DSA110_ALLOWED_HOSTS", (), readings.words, "names of this server beside localhost and IP addresses"
     )
     allowed_origins: tuple[str, ...] = _setting(
-        "DSA110_CORS_ORIGINS", (), _words, "origins of other web pages that may call the API"
+        "DSA110_CORS_ORIGINS", (), readings.words, "origins of other web pages that may call the API"
     )
-    max_body_bytes: int = _setting("DSA110_MAX_BODY_BYTES", 1 << 20, _whole(1, 1 << 40), "largest request body, bytes")
+    max_body_bytes: int = _setting(
+        "DSA110_MAX_BODY_BYTES", 1 << 20, readings.whole(1, 1 << 40), "largest request body, bytes"
+    )
     max_header_bytes: int = _setting(
-        "DSA110_MAX_HEADER_BYTES", 16384, _whole(256, 1 << 24), "all request headers together, bytes"
+        "DSA110_MAX_HEADER_BYTES", 16384, readings.whole(256, 1 << 24), "all request headers together, bytes"
     )
-    max_headers: int = _setting("DSA110_MAX_HEADERS", 100, _whole(1, 10000), "most request headers")
+    max_headers: int = _setting("DSA110_MAX_HEADERS", 100, readings.whole(1, 10000), "most request headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +305,7 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[str] = []
-        self.state_dir = _path(environ.get("DSA110_STATE_DIR") or "state")
+        self.state_dir = readings.path(environ.get("DSA110_STATE_DIR") or "state")
 
     def section(self, section: type[Any]) -> Any:
         return section(**{item.name: self.value(item) for item in dataclasses.fields(section)})
