@@ -7,7 +7,7 @@ What a command needs is imported when the command runs (:func:`_run`, the one pl
 import importlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -113,10 +113,14 @@ def rq_worker() -> None:
     _run("up.plan:become", "rq-worker")
 
 
-@app.command(epilog="Examples:\n\n`dsa110 config`\n\n`dsa110 config --json`")
-def config(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+@app.command(epilog="Examples:\n\n`dsa110 config`\n\n`dsa110 config --as json`")
+def config(
+    form: Annotated[
+        Literal["table", "json", "markdown"], typer.Option("--as", help="markdown: the defaults.")
+    ] = "table",
+) -> None:
     """Show every setting in force, with its variable and meaning; secrets are masked."""
-    _run("up.settings:show", as_json)
+    _run("up.settings:show", form)
 
 
 @app.command(

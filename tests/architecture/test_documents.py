@@ -13,6 +13,7 @@ from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.config import declared_settings
 from dsa110_contimg.cli import app
 from dsa110_contimg.exit_codes import ExitCode
+from dsa110_contimg.up.settings import markdown
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").rglob("*.md")
@@ -87,6 +88,11 @@ def test_every_variable_that_a_document_names_is_read() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(r"\b(?:DSA110|ABSURD)_[A-Z][A-Z_]*[A-Z]\b", document.read_text()))
         assert named <= known, name_of(document)
+
+
+def test_the_page_of_settings_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page.endswith(markdown()), "write the end of docs/settings.md anew: dsa110 config --as markdown"
 
 
 def test_every_source_file_that_a_document_names_exists() -> None:

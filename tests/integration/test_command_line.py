@@ -158,7 +158,12 @@ def test_addresses_of_a_killed_up_are_not_believed(state: Path) -> None:
 
 def test_config_shows_every_setting_and_no_secret(state: Path) -> None:
     told = run(
-        state, "config", "--json", ABSURD_DATABASE_URL="postgresql://u:secret@h/d", REDIS_URL="redis://:secret@h/0"
+        state,
+        "config",
+        "--as",
+        "json",
+        ABSURD_DATABASE_URL="postgresql://u:secret@h/d",
+        REDIS_URL="redis://:secret@h/0",
     )
     assert told.returncode == 0
     assert '"postgresql://u:***@h/d"' in told.stdout
