@@ -264,7 +264,9 @@ async def test_a_method_that_a_path_does_not_know_is_405(small: Served) -> None:
     schemas.ErrorBody.model_validate_json(reply.content)
 
 
-async def test_an_unforeseen_failure_is_a_500_with_the_common_body_and_no_detail_of_ours(small: Served) -> None:
+async def test_an_unforeseen_failure_is_a_500_with_the_common_body_and_no_detail_of_ours(
+    small: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     async def broken() -> None:
         raise ZeroDivisionError("secret text")
 
@@ -274,6 +276,8 @@ async def test_an_unforeseen_failure_is_a_500_with_the_common_body_and_no_detail
     assert (reply.status_code, body.error) == (500, "INTERNAL_ERROR")
     assert "secret" not in reply.text
     assert reply.headers["x-content-type-options"] == "nosniff"
+    (logged,) = [record for record in caplog.records if record.exc_info]
+    assert vars(logged)["request_id"] == body.ref_id
 
 
 async def test_a_database_that_is_missing_is_503_and_what_does_not_need_it_goes_on(tmp_path: Path) -> None:

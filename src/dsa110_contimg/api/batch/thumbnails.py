@@ -79,7 +79,7 @@ def shrink(plane: Plane, side: int = SIDE_PIXELS) -> Plane:
     shape = (max(1, round(plane.shape[1] / factor)), max(1, round(plane.shape[0] / factor)))
     summed = _resize(np.where(valid, plane, np.float32(0)), shape)
     weight = _resize(valid.astype(np.float32), shape)
-    return np.divide(summed, weight, out=np.full_like(summed, np.nan), where=weight > 0.5)
+    return np.divide(summed, weight, out=np.full_like(summed, np.nan), where=weight >= 0.5)
 
 
 def _resize(plane: Plane, shape: tuple[int, int]) -> Plane:

@@ -19,10 +19,14 @@ log = logging.getLogger(__name__)
 _RETRY_AFTER_S = "5"
 
 
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("request_id", ""))
+
+
 def _reply(
     request: Request, error: DSA110APIError, detail: Any = None, headers: dict[str, str] | None = None
 ) -> Response:
-    body = error_body(error, request.scope.get("state", {}).get("request_id", ""), detail)
+    body = error_body(error, _request_id(request), detail)
     given = dict(headers or {})
     if error.status_code == 503:
         given.setdefault("Retry-After", _RETRY_AFTER_S)
@@ -34,7 +38,8 @@ async def on_api_error(request: Request, error: Exception) -> Response:
     """Answer an error that a service raised on purpose."""
     assert isinstance(error, DSA110APIError)
     if error.status_code >= 500:
-        log.warning("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        known = {"request_id": _request_id(request)}
+        log.warning("%s %r: %s", request.method, request.scope["path"], error, exc_info=error, extra=known)
     return _reply(request, error)
 
 
@@ -90,7 +95,8 @@ class CatchAll:
             await self.app(scope, receive, watched)
         except Exception as error:
             request = Request(scope)
-            log.exception("%s %s failed", request.method, request.url.path)
+            known = {"request_id": _request_id(request)}
+            log.exception("%s %r failed", request.method, scope["path"], extra=known)
             if begun:  # half a reply cannot be taken back; the server breaks the connection
                 raise
             failure = RequestError(500, "INTERNAL_ERROR", f"An unexpected error occurred ({type(error).__name__}).")

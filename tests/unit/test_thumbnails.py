@@ -1,0 +1,128 @@
+"""Pictures of images: what is drawn where, and what is refused."""
+
+import gzip
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dsa110_contimg.api.batch import thumbnails
+from dsa110_contimg.api.batch.thumbnails import PictureError
+from dsa110_contimg.api.exceptions import FITSParsingError
+from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
+from fixtures.api_world import write_image
+
+
+def fits_bytes(plane: Any, **header: Any) -> BytesIO:
+    unit = fits.PrimaryHDU(plane)
+    unit.header.update(header)
+    stream = BytesIO()
+    unit.writeto(stream)
+    stream.seek(0)
+    return stream
+
+
+def test_boxes_are_averaged_over_their_valid_pixels() -> None:
+    plane = np.array([[1, 3, np.nan, 8], [5, 7, 8, np.nan]], np.float32)
+    assert thumbnails.shrink(plane, 2).tolist() == [[4.0, 8.0]]
+
+
+def test_a_box_that_is_mostly_blank_stays_blank() -> None:
+    plane = np.full((4, 4), np.nan, np.float32)
+    plane[0, 0] = 1.0
+    assert np.isnan(thumbnails.shrink(plane, 2)).all()
+
+
+def test_a_small_image_is_not_enlarged() -> None:
+    assert thumbnails.shrink(np.zeros((3, 5), np.float32), 512).shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("header", "first"),
+    [
+        ({"CDELT1": -1.0, "CDELT2": 1.0}, [3, 4]),  # the usual: rows from the south, columns from the east
+        ({"CDELT1": 1.0, "CDELT2": 1.0}, [4, 3]),
+        ({"CDELT1": -1.0, "CDELT2": -1.0}, [1, 2]),
+        ({"CD1_1": 1.0, "CD2_2": -1.0}, [2, 1]),
+        ({"CDELT1": 1.0, "PC1_1": -1.0, "CDELT2": 1.0}, [3, 4]),
+        ({}, [3, 4]),
+    ],
+)
+def test_north_is_up_and_east_is_left(header: dict[str, float], first: list[int]) -> None:
+    assert thumbnails.north_up(np.array([[1, 2], [3, 4]], np.float32), header)[0].tolist() == first
+
+
+def test_the_stretch_is_even_for_noise_and_keeps_the_order_of_fluxes() -> None:
+    noise = np.random.default_rng(1).normal(5.0, 2.0, (200, 200)).astype(np.float32)
+    noise[0, :4] = [10.0, 100.0, 1000.0, np.nan]
+    shade = thumbnails.stretch(noise)
+    assert np.isnan(shade[0, 3])
+    assert np.nanmin(shade) == 0.0
+    assert np.nanmax(shade) == 1.0
+    assert shade[0, 0] < shade[0, 1] <= shade[0, 2]
+    # background b, noise s, top b + 20 s: asinh(2/3) / asinh(22/3); the noise of the median of 40 000 pixels is 1 %
+    assert np.nanmedian(shade) == pytest.approx(np.arcsinh(2 / 3) / np.arcsinh(22 / 3), rel=0.03)
+
+
+def test_an_image_of_one_value_and_an_image_of_none() -> None:
+    assert np.isfinite(thumbnails.stretch(np.ones((4, 4), np.float32))).all()
+    with pytest.raises(PictureError, match="no value"):
+        thumbnails.stretch(np.full((4, 4), np.nan, np.float32))
+
+
+def test_lighter_means_brighter_in_even_steps() -> None:
+    palette = thumbnails.render(fits_bytes(np.eye(8, dtype=np.float32))).getpalette()
+    assert palette is not None
+    colours = np.array(palette[3:768]).reshape(255, 3) / 255.0
+    luminance = colours**2.2 @ [0.2126, 0.7152, 0.0722]  # sRGB is close to a power of 2.2
+    steps = np.diff(np.cbrt(luminance))  # the eye's lightness follows the cube root (CIE 1976)
+    assert (steps > -0.001).all()
+    assert steps.sum() > 0.8
+    # without the darkest tenth, where a power is no good stand-in, no step is thrice the mean
+    assert steps[25:].max() < 3 * steps[25:].mean()
+
+
+def header_of(**cards: int) -> bytes:
+    lines = [f"{name:<8}= {value:>20}" for name, value in cards.items()]
+    text = "".join(f"{line:<80}" for line in ["SIMPLE  =                    T", *lines, "END"])
+    return text.ljust(2880).encode()
+
+
+HOSTILE = {
+    "empty": b"",
+    "no FITS": b"\x89PNG" + b"x" * 5000,
+    "compressed": gzip.compress(header_of(BITPIX=-32, NAXIS=0)),
+    "claims 10^12 pixels": header_of(BITPIX=-32, NAXIS=2, NAXIS1=1000000, NAXIS2=1000000),
+    "negative axis": header_of(BITPIX=-32, NAXIS=2, NAXIS1=-5, NAXIS2=5),
+    "no axes": header_of(BITPIX=8, NAXIS=0),
+    "one axis": header_of(BITPIX=8, NAXIS=1, NAXIS1=4) + b"1234".ljust(2880),
+    "odd BITPIX": header_of(BITPIX=7, NAXIS=2, NAXIS1=4, NAXIS2=4) + b"\0" * 2880,
+    "no END": b"SIMPLE  =                    T".ljust(80) + b" " * 28800,
+    "truncated": header_of(BITPIX=-32, NAXIS=2, NAXIS1=100, NAXIS2=100) + b"\0" * 2880,
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_file_that_is_no_honest_image_is_refused(content: bytes) -> None:
+    with pytest.raises(PictureError):
+        thumbnails.render(BytesIO(content))
+
+
+def test_half_a_picture_is_never_left(tmp_path: Path) -> None:
+    picture = thumbnails.render(fits_bytes(np.ones((4, 4), np.float32)))
+    with pytest.raises(OSError, match="nowhere"):
+        thumbnails.save(picture, tmp_path / "nowhere" / "a.png")
+    thumbnails.save(picture, tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+async def test_a_rendering_that_takes_too_long_is_stopped_and_said(tmp_path: Path) -> None:
+    image = tmp_path / "a.fits"
+    write_image(image)
+    service = ThumbnailService(FileStore([tmp_path]), tmp_path / "pictures", time_limit_s=0.02)
+    with pytest.raises(FITSParsingError, match=r"after 0\.02 s"):
+        await service.picture_of(str(image))
