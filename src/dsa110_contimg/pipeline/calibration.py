@@ -18,7 +18,7 @@ neighbours are flagged; short gaps are interpolated (`solutions`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,8 @@ class CalibrationSolution:
         Problems whose solution converged.
     valid_start_mjd, valid_end_mjd : float
         Times that the gains cover.
-    quality : Quality
+    flagged_fraction_live ... amplitude_max : float
+        As of `solutions.Quality`; ``median_snr`` is the smaller of the two.
     notes : tuple of str
         What a person should know.
     """
@@ -114,7 +115,12 @@ class CalibrationSolution:
     refant: str
     flagged_fraction_live: float
     median_snr: float
-    quality: solutions.Quality
+    median_snr_bandpass: float
+    median_snr_gain: float
+    phase_scatter_deg: float
+    amplitude_scatter: float
+    amplitude_min: float
+    amplitude_max: float
     dead_antennas: tuple[str, ...]
     field_sources: int
     converged_fraction: float
@@ -210,9 +216,8 @@ def _summary(
         calibrator_apparent_jy=observation.calibrator_apparent_jy,
         flux_origin=calibrator.origin,
         refant=layout.antenna_names[reference],
-        flagged_fraction_live=quality.flagged_fraction_live,
         median_snr=min(quality.median_snr_bandpass, quality.median_snr_gain),
-        quality=quality,
+        **asdict(quality),
         dead_antennas=tuple(names[layout.present() & ~live].tolist()),
         field_sources=len(observation.model) - 1,
         converged_fraction=float(converged[tried].mean()) if tried.any() else 0.0,

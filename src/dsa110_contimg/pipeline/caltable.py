@@ -54,6 +54,10 @@ class CalibrationTable:
     antenna_names: tuple[str, ...]
     model: str
 
+    def unflagged(self) -> NDArray[np.complex64]:
+        """Return the solutions, NaN where they are flagged."""
+        return np.where(self.flags, np.complex64(complex(np.nan, np.nan)), self.values)
+
 
 def _description() -> Any:
     """Return the columns of a calibration table."""

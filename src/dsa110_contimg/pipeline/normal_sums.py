@@ -113,8 +113,8 @@ def accumulate(
         Rows that take part.
     gains, bandpass : ndarray (n_antennas, n_all_times, n_pols), (n_antennas, n_channels, n_pols) of complex64
         What is known so far (ones at first); a sample with NaN among its factors takes no part.
-    by : {"channel", "time"}
-        What makes a problem: each channel (bandpass) or each integration (gains).
+    by : {"channel", "time", "all"}
+        What makes a problem: each channel (bandpass), each integration (gains), or everything together.
     first_time : int
         Index of the run's first integration within ``gains`` and ``sources``.
     """
