@@ -172,7 +172,7 @@ def test_the_subtables_say_what_casa_needs_to_know(converted: ConvertedMS) -> No
         assert observation.getcol("TIME_RANGE")[0] / 86400 == pytest.approx([converted.start_mjd, converted.end_mjd])
     with table(f"{path}::FEED", ack=False) as feed:
         assert feed.nrows() == 12
-        assert feed.getcell("POLARIZATION_TYPE", 3)["array"] == ["X", "Y"]
+        assert feed.getcell("POLARIZATION_TYPE", 3) == ["X", "Y"]
     with table(f"{path}::POLARIZATION", ack=False) as polarization:
         assert polarization.getcell("CORR_TYPE", 0).tolist() == [9, 12]
     with table(f"{path}::FIELD", ack=False) as field:

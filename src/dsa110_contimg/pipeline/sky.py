@@ -132,5 +132,6 @@ def _random_place(rng: np.random.Generator, centre_deg: tuple[float, float], rad
 
 
 def _separations_deg(one: tuple[float, float], others: list[tuple[float, float]]) -> Floats:
-    ra_rad, dec_rad = np.radians(others).T
-    return np.asarray(np.degrees(beam.separation_rad(*np.radians(one), ra_rad, dec_rad)), dtype=np.float64)
+    (ra_rad, dec_rad), others_rad = np.radians(one), np.radians(others)
+    apart_rad = beam.separation_rad(ra_rad, dec_rad, others_rad[:, 0], others_rad[:, 1])
+    return np.asarray(np.degrees(apart_rad), dtype=np.float64)
