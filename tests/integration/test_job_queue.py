@@ -63,11 +63,9 @@ def test_what_lies_in_redis_is_json_and_no_pickle(redis_url: str) -> None:
     assert json.loads(text)[0] == "dsa110_contimg.api.batch.jobs.make_thumbnail"
 
 
-def test_a_waiting_job_of_the_same_id_is_not_queued_twice(redis_url: str) -> None:
+def test_a_job_of_the_same_id_is_not_queued_twice(redis_url: str) -> None:
     queue = JobQueue(redis_url, "unique")
-    assert queue.enqueue("make_thumbnail", "/x.fits", job_id="one") == "one"
-    with pytest.raises(Exception, match="one"):
-        queue.enqueue("make_thumbnail", "/x.fits", job_id="one")
+    assert [queue.enqueue("make_thumbnail", "/x.fits", job_id="one") for _ in range(3)] == ["one"] * 3
     assert queue.stats()["queued_count"] == 1
 
 

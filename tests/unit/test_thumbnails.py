@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dsa110_contimg.api.batch import thumbnails
+from dsa110_contimg.api.batch import colours, thumbnails
 from dsa110_contimg.api.batch.thumbnails import PictureError
 from dsa110_contimg.api.exceptions import FITSParsingError
 from dsa110_contimg.api.file_access import FileStore
@@ -75,15 +75,26 @@ def test_an_image_of_one_value_and_an_image_of_none() -> None:
 
 
 def test_lighter_means_brighter_in_even_steps() -> None:
+    path = colours.path(255)
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    assert (np.diff(path[:, 0]) > 0).all()
+    assert np.ptp(steps) / steps.mean() < 0.01  # 4096 straight pieces stand for the curve
+    rgb = colours.linear_rgb(path)
+    assert (rgb >= 0).all()
+    assert (rgb <= 1).all()
+
+
+def test_white_black_and_red_are_where_oklab_has_them() -> None:
+    # Oklab's published coordinates of sRGB white, black and pure red, to three decimals
+    lab = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.628, 0.225, 0.126]])
+    assert colours.linear_rgb(lab) == pytest.approx(np.array([[1, 1, 1], [0, 0, 0], [1, 0, 0]]), abs=0.005)
+
+
+def test_the_picture_uses_the_map_from_dark_to_light() -> None:
     palette = thumbnails.render(fits_bytes(np.eye(8, dtype=np.float32))).getpalette()
     assert palette is not None
-    colours = np.array(palette[3:768]).reshape(255, 3) / 255.0
-    luminance = colours**2.2 @ [0.2126, 0.7152, 0.0722]  # sRGB is close to a power of 2.2
-    steps = np.diff(np.cbrt(luminance))  # the eye's lightness follows the cube root (CIE 1976)
-    assert (steps > -0.001).all()
-    assert steps.sum() > 0.8
-    # without the darkest tenth, where a power is no good stand-in, no step is thrice the mean
-    assert steps[25:].max() < 3 * steps[25:].mean()
+    assert palette[:3] == [96, 96, 96]
+    assert palette[3:768] == colours.colour_map(255).ravel().tolist()
 
 
 def header_of(**cards: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 from rq import Queue, Worker
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -70,7 +70,7 @@ class JobQueue:
         arguments
             JSON-able values.
         job_id : str, optional
-            A job that waits or runs under this id is not put there a second time.
+            A job that is known under this id is not put there a second time.
 
         Raises
         ------
@@ -78,10 +78,13 @@ class JobQueue:
             Redis is down: the job is *not* queued.
         """
         with self._redis_said():
-            job = self._queue.enqueue_call(
-                f"{JOBS_MODULE}.{function}", args=list(arguments), job_id=job_id, unique=job_id is not None,
-                result_ttl=_RESULT_KEPT_S, failure_ttl=_RESULT_KEPT_S,
-            )  # fmt: skip
+            try:
+                job = self._queue.enqueue_call(
+                    f"{JOBS_MODULE}.{function}", args=list(arguments), job_id=job_id, unique=job_id is not None,
+                    result_ttl=_RESULT_KEPT_S, failure_ttl=_RESULT_KEPT_S,
+                )  # fmt: skip
+            except DuplicateJobError:
+                return str(job_id)
             return str(job.id)
 
     def enqueue_thumbnail(self, image_path: str) -> str:

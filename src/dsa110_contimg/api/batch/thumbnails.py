@@ -8,7 +8,7 @@ Method. The first plane is averaged in boxes to at most 512 pixels a side, weigh
 east is left: rows and columns are turned by the signs of the WCS matrix. Background b is the median, noise s = 1.4826
 times the median absolute deviation. Pixel x is drawn at asinh((x - b + 2s) / 3s), from 0 at b - 2s to 1 at the 99.95th
 percentile (at least b + 20s): linear in the noise, logarithmic in the sources (Lupton et al. 2004, PASP 116, 133). The
-colour map is "inferno", whose steps look equal to the eye. Pixels without a value are grey.
+colour map of ``colours.py`` has steps that look equal to the eye. Pixels without a value are grey.
 """
 
 import argparse
@@ -19,11 +19,12 @@ import uuid
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 from PIL import Image
+
+from dsa110_contimg.api.batch.colours import colour_map
 
 Plane = npt.NDArray[np.float32]
 
@@ -121,9 +122,8 @@ def render(file: BinaryIO, side: int = SIDE_PIXELS) -> Image.Image:
     """
     plane, header = read_plane(file)
     shade = stretch(north_up(shrink(plane, side), header))
-    steps = matplotlib.colormaps["inferno"](np.linspace(0, 1, 255), bytes=True)[:, :3]
     picture = Image.fromarray(np.where(np.isnan(shade), 0, 1 + np.nan_to_num(shade) * 254).astype(np.uint8), "P")
-    picture.putpalette([*_BLANK_RGB, *steps.ravel().tolist()])
+    picture.putpalette([*_BLANK_RGB, *colour_map(255).ravel().tolist()])
     return picture
 
 
