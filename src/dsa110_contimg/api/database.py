@@ -19,7 +19,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig, get_config
 from dsa110_contimg.api.db_adapters import DatabaseAdapter, create_adapter
 from dsa110_contimg.api.db_adapters.adapters.sqlite_adapter import existing, open_connection
-from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import sqlite_errors
+from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import in_our_words
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend
 from dsa110_contimg.api.db_adapters.statement import Steps
 
@@ -141,7 +141,7 @@ async def get_async_connection(
         There is no such file, or it is no database.
     """
     path = Path(db_path or _get_default_db_path())
-    with sqlite_errors(str(path)):
+    with in_our_words(str(path)):
         connection = await open_connection(path, _timeout(timeout), read_only=False)
     try:
         yield connection

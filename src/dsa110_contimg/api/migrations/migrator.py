@@ -25,11 +25,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
-from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import postgresql_errors
+from dsa110_contimg.api.db_adapters.adapters import postgresql_errors, sqlite_errors
 from dsa110_contimg.api.db_adapters.adapters.sqlite_adapter import existing
-from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import sqlite_errors
 from dsa110_contimg.api.db_adapters.backend import DatabaseBackend
-from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseSchemaError
+from dsa110_contimg.api.exceptions import (
+    DatabaseBusyError,
+    DatabaseConnectionError,
+    DatabaseSchemaError,
+    DSA110APIError,
+)
 
 T = TypeVar("T")
 
@@ -77,9 +81,13 @@ class Migrator:
         DatabaseConnectionError
             There is no such database.
         """
+        return self.inspect(lambda connection: MigrationContext.configure(connection).get_current_revision())
+
+    def inspect(self, look: Callable[[Connection], T]) -> T:
+        """Call ``look`` with a connection to a database that is there, and return what it says."""
         if self._is_sqlite:
             existing(self._config.products_path)
-        return self._connected(lambda connection: MigrationContext.configure(connection).get_current_revision())
+        return self._connected(look)
 
     # --- changes ---
 
@@ -132,10 +140,15 @@ class Migrator:
         try:
             return self._with_sqlite(use) if self._is_sqlite else asyncio.run(self._with_postgresql(use))
         except DBAPIError as error:
-            driver = error.orig if isinstance(error.orig, sqlite3.Error) else getattr(error.orig, "__cause__", None)
-            with sqlite_errors(self._config.display_name), postgresql_errors(self._config.display_name):
-                raise (driver or error) from error
-            raise
+            raise self._in_our_words(error) from error
+
+    def _in_our_words(self, error: DBAPIError) -> DSA110APIError:
+        """Return our error for the driver's, which SQLAlchemy has wrapped."""
+        name, driver = self._config.display_name, error.orig
+        if isinstance(driver, sqlite3.Error):
+            return sqlite_errors.translate(driver, name)
+        cause = driver.__cause__ if driver is not None else None
+        return postgresql_errors.translate(cause if isinstance(cause, Exception) else error, name)
 
     def _with_sqlite(self, use: Callable[[Connection], T]) -> T:
         path = self._config.products_path
@@ -145,7 +158,7 @@ class Migrator:
         # The driver's own BEGIN comes late and not before DDL; ours is at once and for everything.
         event.listen(engine, "connect", _no_implicit_begin)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        with sqlite_errors(str(path)), engine.begin() as connection:
+        with engine.begin() as connection:
             return use(connection)
 
     async def _with_postgresql(self, use: Callable[[Connection], T]) -> T:
@@ -153,7 +166,7 @@ class Migrator:
         options = {"timeout": self._timeout_s, **({"ssl": "require"} if self._config.pg_ssl else {})}
         engine = create_async_engine(url, poolclass=NullPool, connect_args=options)
         try:
-            with postgresql_errors(self._config.display_name):
+            with postgresql_errors.in_our_words(self._config.display_name):
                 async with engine.connect() as connection, connection.begin():
                     await connection.execute(text(f"SET LOCAL lock_timeout = {round(self._timeout_s * 1000)}"))
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
@@ -168,7 +181,7 @@ class Migrator:
             return
         path = self._config.products_path
         with directory_lock(path.parent, self._timeout_s):
-            with sqlite_errors(str(path)):
+            with sqlite_errors.in_our_words(str(path)):
                 _use_wal(path, self._timeout_s)
             change()
 

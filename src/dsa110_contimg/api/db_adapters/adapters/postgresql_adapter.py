@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from dsa110_contimg.api.config import without_password
-from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import postgresql_errors
+from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import in_our_words
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
 
@@ -35,19 +35,19 @@ class PostgreSQLConnection:
 
     async def execute(self, query: str, params: Params = ()) -> int:
         """Execute a statement and return how many rows it changed."""
-        with postgresql_errors(self._name):
+        with in_our_words(self._name):
             status: str = await self._raw.execute(query, *params)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdecimal() else 0
 
     async def execute_many(self, query: str, rows: Sequence[Params]) -> None:
         """Execute a statement once for each of ``rows``."""
-        with postgresql_errors(self._name):
+        with in_our_words(self._name):
             await self._raw.executemany(query, rows)
 
     async def fetch_all(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Execute a statement and return all its rows."""
-        with postgresql_errors(self._name):
+        with in_our_words(self._name):
             rows: Sequence[Row] = await self._raw.fetch(query, *params)
             return rows
 
@@ -119,7 +119,7 @@ class PostgreSQLAdapter:
         """Open the pool; does nothing when it is open."""
         if self._pool is not None:
             return
-        with postgresql_errors(self.name):
+        with in_our_words(self.name):
             async with asyncio.timeout(self._timeout_s):
                 self._pool = await asyncpg.create_pool(**self._options)
 
@@ -139,7 +139,7 @@ class PostgreSQLAdapter:
             raise DatabaseConnectionError(
                 f"The products database {self.name} is not open: call connect() first", self.name
             )
-        with postgresql_errors(self.name):
+        with in_our_words(self.name):
             try:
                 raw = await self._pool.acquire(timeout=self._timeout_s)
             except TimeoutError:
@@ -150,7 +150,7 @@ class PostgreSQLAdapter:
         try:
             yield raw
         finally:
-            with postgresql_errors(self.name):
+            with in_our_words(self.name):
                 await self._pool.release(raw)
 
     @asynccontextmanager
@@ -163,7 +163,7 @@ class PostgreSQLAdapter:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a transaction: committed at the end, rolled back by any exception or cancellation."""
         async with self._lent() as raw:
-            with postgresql_errors(self.name):
+            with in_our_words(self.name):
                 async with raw.transaction():
                     yield PostgreSQLConnection(raw, self.name)
 

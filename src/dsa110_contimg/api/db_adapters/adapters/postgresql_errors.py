@@ -66,7 +66,7 @@ def translate(error: Exception, name: str) -> DSA110APIError:
 
 
 @contextmanager
-def postgresql_errors(name: str) -> Iterator[None]:
+def in_our_words(name: str) -> Iterator[None]:
     """Raise the driver's errors in our words."""
     try:
         yield

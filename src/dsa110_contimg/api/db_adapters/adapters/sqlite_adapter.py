@@ -14,7 +14,7 @@ from typing import Any
 
 import aiosqlite
 
-from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import sqlite_errors
+from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import in_our_words
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
 
@@ -61,19 +61,19 @@ class SQLiteConnection:
 
     async def execute(self, query: str, params: Params = ()) -> int:
         """Execute a statement and return how many rows it changed."""
-        with sqlite_errors(self._name):
+        with in_our_words(self._name):
             async with self._raw.execute(query, params) as cursor:
                 return max(cursor.rowcount, 0)
 
     async def execute_many(self, query: str, rows: Sequence[Params]) -> None:
         """Execute a statement once for each of ``rows``."""
-        with sqlite_errors(self._name):
+        with in_our_words(self._name):
             async with self._raw.executemany(query, rows):
                 pass
 
     async def fetch_all(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Execute a statement and return all its rows."""
-        with sqlite_errors(self._name):
+        with in_our_words(self._name):
             return list(await self._raw.execute_fetchall(query, params))
 
     async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
@@ -132,7 +132,7 @@ class SQLiteAdapter:
             raise
 
     async def _opened(self, *, read_only: bool) -> SQLiteConnection:
-        with sqlite_errors(self.name):
+        with in_our_words(self.name):
             raw = await open_connection(self.path, self._busy_timeout_s, read_only=read_only)
         self._open.append(SQLiteConnection(raw, self.name))
         return self._open[-1]

@@ -45,7 +45,7 @@ def translate(error: sqlite3.Error, name: str) -> DSA110APIError:
 
 
 @contextmanager
-def sqlite_errors(name: str) -> Iterator[None]:
+def in_our_words(name: str) -> Iterator[None]:
     """Raise SQLite's errors in our words."""
     try:
         yield

@@ -1,0 +1,176 @@
+"""Migrations on both databases: what they make is what tables.py describes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+
+from dsa110_contimg.api.async_repositories import AsyncImageRepository, AsyncProductRecorder, AsyncSchemaRepository
+from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.db_adapters import DatabaseBackend
+from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseSchemaError
+from dsa110_contimg.api.migrations.comparison import CONTEXT_OPTIONS
+from dsa110_contimg.api.migrations.migrator import Migrator, directory_lock, upgrade
+from dsa110_contimg.api.tables import SCHEMA_REVISION, metadata
+from fixtures.observation import IMAGE_PATH, WHOLE
+
+MIGRATE = Path(__file__).resolve().parents[2] / "scripts" / "ops" / "migrate.py"
+
+
+@pytest.fixture(params=list(DatabaseBackend))
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
+    """A database of each kind that was never migrated; the SQLite file and its directory are not there."""
+    if request.param is DatabaseBackend.SQLITE:
+        return DatabaseConfig(products_path=tmp_path / "state" / "products.sqlite3")
+    return DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
+
+
+def differences(config: DatabaseConfig) -> list[object]:
+    """Return what differs between a database and tables.py."""
+
+    def compare(connection: Connection) -> list[object]:
+        options = {key: value for key, value in CONTEXT_OPTIONS.items() if key.startswith("compare")}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    return Migrator(config).inspect(compare)
+
+
+def test_the_migrated_tables_are_those_of_the_registry(config: DatabaseConfig) -> None:
+    upgrade(config)
+    assert differences(config) == []
+
+
+def test_a_difference_would_be_seen(config: DatabaseConfig) -> None:
+    upgrade(config)
+    Migrator(config).inspect(lambda connection: connection.exec_driver_sql("ALTER TABLE images DROP COLUMN qa_grade"))
+    assert "qa_grade" in str(differences(config))
+
+
+def test_the_newest_revision_is_the_one_that_the_tables_name(config: DatabaseConfig) -> None:
+    assert Migrator(config).heads() == [SCHEMA_REVISION]
+
+
+def test_up_and_down_and_up_again_ends_where_it_began(config: DatabaseConfig) -> None:
+    migrator = Migrator(config)
+    migrator.upgrade()
+    assert migrator.status() == SCHEMA_REVISION
+    migrator.downgrade("base")
+    assert migrator.status() is None
+    migrator.upgrade()
+    assert differences(config) == []
+
+
+def test_an_upgrade_of_a_current_database_changes_nothing(config: DatabaseConfig) -> None:
+    async def record() -> None:
+        async with open_database(config) as adapter:
+            await AsyncProductRecorder(adapter).record(WHOLE)
+
+    async def look() -> bool:
+        async with open_database(config) as adapter:
+            return await AsyncImageRepository(adapter).get_by_path(IMAGE_PATH) is not None
+
+    upgrade(config)
+    asyncio.run(record())
+    upgrade(config)
+    assert asyncio.run(look())
+
+
+def test_migrators_at_once_wait_for_each_other(config: DatabaseConfig) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(upgrade, config) for _ in range(4)]:
+            done.result(timeout=60)
+    assert differences(config) == []
+
+
+def test_an_unknown_revision_is_refused_with_those_that_are_known(config: DatabaseConfig) -> None:
+    with pytest.raises(DatabaseSchemaError, match=f"0042.*known revisions are.*{SCHEMA_REVISION}"):
+        Migrator(config).upgrade("0042")
+    assert Migrator(config).status() is None
+
+
+async def test_a_database_that_was_never_migrated_says_so(config: DatabaseConfig) -> None:
+    if config.backend == DatabaseBackend.SQLITE:
+        config.products_path.parent.mkdir()
+        config.products_path.touch()
+    async with open_database(config) as adapter:
+        assert await AsyncSchemaRepository(adapter).get_revision() is None
+        with pytest.raises(DatabaseSchemaError, match="dsa110 db upgrade"):
+            await AsyncSchemaRepository(adapter).require_current()
+        with pytest.raises(DatabaseSchemaError, match="dsa110 db upgrade"):
+            await AsyncImageRepository(adapter).list_all()
+
+
+def test_the_status_of_a_file_that_is_not_there_names_it_and_makes_none(tmp_path: Path) -> None:
+    missing = tmp_path / "products.sqlite3"
+    with pytest.raises(DatabaseConnectionError, match=str(missing)):
+        Migrator(DatabaseConfig(products_path=missing)).status()
+    assert not missing.exists()
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "products.sqlite3"
+    path.write_text("this is a text, and a long one, but no database\n" * 100)
+    before = path.read_bytes()
+    with pytest.raises(DatabaseConnectionError, match="is not an SQLite database"):
+        upgrade(DatabaseConfig(products_path=path))
+    assert path.read_bytes() == before
+
+
+def test_the_migrated_file_keeps_its_log_beside_it(tmp_path: Path) -> None:
+    config = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
+    upgrade(config)
+    mode = Migrator(config).inspect(lambda connection: connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+    assert mode == "wal"
+
+
+def test_a_migrator_that_waits_too_long_says_for_what(tmp_path: Path) -> None:
+    config = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
+    with directory_lock(tmp_path, 1.0), pytest.raises(DatabaseBusyError, match="Another migration"):
+        upgrade(config, TimeoutConfig(db_connection=0.2))
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    config = DatabaseConfig(backend="postgresql", pg_url="postgresql://u:hunter2@127.0.0.1:1/products")
+    with pytest.raises(DatabaseConnectionError, match=r"u:\*\*\*@127\.0\.0\.1:1/products") as caught:
+        upgrade(config, TimeoutConfig(db_connection=5.0))
+    assert "hunter2" not in str(caught.value)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def migrate(directory: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run the script in a directory that is not the checkout."""
+    environ = {"PATH": os.environ["PATH"], "DSA110_STATE_DIR": str(directory / "state")}
+    return subprocess.run(
+        [sys.executable, str(MIGRATE), *words], cwd=directory, env=environ, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_script_works_from_any_directory(tmp_path: Path) -> None:
+    refused = migrate(tmp_path, "status")
+    assert refused.returncode == 1
+    assert "There is no products database at" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert migrate(tmp_path, "upgrade").returncode == 0
+    status = migrate(tmp_path, "status")
+    assert (status.returncode, status.stderr) == (0, "")
+    assert SCHEMA_REVISION in status.stdout
+    assert migrate(tmp_path, "heads").stdout == f"{SCHEMA_REVISION}\n"
+    assert "0001_products.py" in migrate(tmp_path, "history", "-v").stdout
+
+
+def test_the_script_goes_back_only_when_told_to(tmp_path: Path) -> None:
+    assert migrate(tmp_path, "upgrade").returncode == 0
+    assert migrate(tmp_path, "downgrade").returncode == 1  # nobody there to answer
+    assert SCHEMA_REVISION in migrate(tmp_path, "status").stdout
+    assert migrate(tmp_path, "downgrade", "-1", "-f").returncode == 0
+    assert "never migrated" in migrate(tmp_path, "status").stdout
