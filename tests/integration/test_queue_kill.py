@@ -26,10 +26,12 @@ create trigger note_end after update of outcome on absurd.task for each row
 when (new.outcome is not null) execute function public.note_end();
 """
 
+pytest_plugins = ["fixtures.queue_database"]
+
 
 @pytest.fixture
-async def queue(postgres_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(postgres_database, max_retries=0) as bench:
+async def queue(queue_database: str) -> AsyncIterator[Bench]:
+    async with open_bench(queue_database, max_retries=0) as bench:
         yield bench
 
 

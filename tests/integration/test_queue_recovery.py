@@ -12,10 +12,12 @@ import pytest
 
 from fixtures.queue_bench import Bench, alive, open_bench, read_pid
 
+pytest_plugins = ["fixtures.queue_database"]
+
 
 @pytest.fixture
-async def queue(postgres_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(postgres_database, max_retries=0) as bench:
+async def queue(queue_database: str) -> AsyncIterator[Bench]:
+    async with open_bench(queue_database, max_retries=0) as bench:
         yield bench
 
 
@@ -36,9 +38,7 @@ async def test_the_task_of_a_killed_worker_runs_again_within_two_seconds(queue: 
     with queue.worker_process() as first:
         child = await claimed_by_process(queue, tmp_path / "pid")
         with queue.worker_process():
-            await queue.until(
-                lambda: queue.sql("select count(*) = 2 from absurd.worker where locked_at is not null")
-            )
+            await queue.until(lambda: queue.sql("select count(*) = 2 from absurd.worker where locked_at is not null"))
             first.kill()
             took_s = await until_attempt(queue, 2)
     print(f"recovered after {took_s:.2f} s")

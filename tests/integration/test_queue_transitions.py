@@ -5,15 +5,17 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from dsa110_contimg.absurd.client import TaskSpec
 from uuid6 import uuid7
 
+from dsa110_contimg.absurd.client import TaskSpec
 from fixtures.queue_bench import QUEUE, Bench, open_bench
+
+pytest_plugins = ["fixtures.queue_database"]
 
 
 @pytest.fixture
-async def queue(postgres_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(postgres_database) as bench:
+async def queue(queue_database: str) -> AsyncIterator[Bench]:
+    async with open_bench(queue_database) as bench:
         yield bench
 
 

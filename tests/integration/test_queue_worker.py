@@ -3,25 +3,31 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import TaskSpec
 from dsa110_contimg.absurd.worker import AbsurdWorker
-
 from fixtures.queue_bench import QUEUE, Bench, alive, child_path, open_bench, read_pid
 
 GRACE = {"kill_grace_sec": 1.0}
 
+pytest_plugins = ["fixtures.queue_database"]
+
 
 @pytest.fixture
-async def queue(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+async def queue(queue_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setenv("PYTHONPATH", child_path()["PYTHONPATH"])
-    async with open_bench(postgres_database, max_retries=0) as bench:
+    async with open_bench(queue_database, max_retries=0) as bench:
         yield bench
 
 
-async def spawn_child_task(queue: Bench, function: str, path: Path, seconds: float = 600.0, **settings: float) -> TaskSpec:
+async def spawn_child_task(
+    queue: Bench, function: str, path: Path, seconds: float = 600.0, **settings: float
+) -> TaskSpec:
     """Spawn a task that runs one of the functions for children."""
     options = {"path": str(path), "seconds": seconds}
     spec = TaskSpec("child", {"function": function, "options": options}, **settings)  # type: ignore[arg-type]
@@ -165,6 +171,7 @@ async def test_a_worker_finds_work_by_polling_when_every_notification_is_lost(qu
         await queue.until(lambda: queue.sql("select count(*) > 0 from absurd.worker where locked_at is not null"))
         task = await queue.client.spawn("small")
         assert await queue.until_state(task, "completed") < 0.5 * 1.2 + 0.5
+    await setup.init(queue.url)  # puts the function back
 
 
 async def test_an_idle_worker_is_woken_by_the_spawn_long_before_it_polls(queue: Bench) -> None:
@@ -191,17 +198,18 @@ async def test_the_worker_works_on_after_the_server_cut_all_its_connections(queu
 
 async def test_progress_reaches_listeners_and_the_task(queue: Bench, tmp_path: Path) -> None:
     seen = []
+    listening = asyncio.Event()
 
     async def follow() -> None:
         async for event in queue.client.listen():
+            listening.set()
             seen.append((event["type"], event.get("status"), event.get("progress")))
             if event.get("status") == "completed":
                 return
 
     async with queue.worker():
         following = asyncio.create_task(follow())
-        while not seen:
-            await asyncio.sleep(0.01)
+        await listening.wait()
         await spawn_child_task(queue, "write_then_sleep", tmp_path / "pid", 0.0)
         await asyncio.wait_for(following, 10)
     assert seen == [
@@ -233,8 +241,6 @@ async def test_a_handler_that_blocks_the_event_loop_does_not_cost_the_lease(queu
         while asyncio.get_running_loop().time() < ends:
             sum(range(1000))
         return {}
-
-    from dataclasses import replace
 
     worker = AbsurdWorker(replace(queue.client.config, lease_sec=1.0, heartbeat_interval_sec=0.2), {"busy": busy})
     running = asyncio.create_task(worker.run())

@@ -17,7 +17,7 @@ from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import PASSING, AbsurdError, Database, delays, open_connection
 from dsa110_contimg.absurd.dependencies import DependencyCycleError, detect_cycles, topological_sort
-from dsa110_contimg.absurd.monitoring import Row, as_row, judge
+from dsa110_contimg.absurd.monitoring import Row, as_row, as_task, judge
 
 Policy = Literal["success", "done", "failure"]
 
@@ -195,11 +195,11 @@ class AbsurdClient:
     async def get_task(self, task_id: UUID) -> Row | None:
         """Return a task with state, result, error and progress, or None."""
         rows = await self._database.fetch(statements.GET_TASK, task_id)
-        return as_row(rows[0]) if rows else None
+        return as_task(rows[0]) if rows else None
 
     async def list_tasks(self, queue_name: str | None = None, status: str | None = None, limit: int = 100) -> list[Row]:
         """Return the newest tasks first, at most ``limit``."""
-        return [as_row(row) for row in await self._database.fetch(statements.LIST_TASKS, queue_name, status, limit)]
+        return [as_task(row) for row in await self._database.fetch(statements.LIST_TASKS, queue_name, status, limit)]
 
     async def cancel_task(self, task_id: UUID) -> bool:
         """Cancel a task and return True; False when it has ended or never was.
@@ -222,7 +222,7 @@ class AbsurdClient:
         rows = await self._database.fetch(statements.GET_WORKFLOW, workflow_id)
         if not rows:
             return None
-        tasks = [as_row(row) for row in await self._database.fetch(statements.WORKFLOW_TASKS, workflow_id)]
+        tasks = [as_task(row) for row in await self._database.fetch(statements.WORKFLOW_TASKS, workflow_id)]
         by_id = {task["task_id"]: task for task in tasks}
         order = topological_sort({key: [d for d in task["depends_on"] if d in by_id] for key, task in by_id.items()})
         status = workflow_status([task["status"] for task in tasks])

@@ -18,10 +18,18 @@ LATENCY_WARNING_MS, LATENCY_ALERT_MS = 500.0, 1000.0
 
 def as_row(record: Mapping[str, Any]) -> Row:
     """Return a record of the database as what JSON can carry: ids as text, times in ISO 8601 with their zone."""
-    row = {key: _shown(value) for key, value in record.items()}
-    if "task_name" in row:
-        row.update(retry_count=row["attempt"], started_at=row["claimed_at"], finished_at=row["completed_at"])
-    return row
+    return {key: _shown(value) for key, value in record.items()}
+
+
+def as_task(record: Mapping[str, Any]) -> Row:
+    """Return a row of ``absurd.tasks`` in the same way, with the further names that its columns go by."""
+    row = as_row(record)
+    return {
+        **row,
+        "retry_count": row["attempt"],
+        "started_at": row["claimed_at"],
+        "finished_at": row["completed_at"],
+    }
 
 
 def _shown(value: Any) -> Any:

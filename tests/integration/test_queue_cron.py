@@ -1,0 +1,118 @@
+"""Schedules: each time fires once, whoever looks and however often."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from dsa110_contimg.absurd.scheduling import ScheduleError, TaskScheduler
+from fixtures.queue_bench import QUEUE, Bench, open_bench
+
+pytest_plugins = ["fixtures.queue_database"]
+
+
+@pytest.fixture
+async def queue(queue_database: str) -> AsyncIterator[Bench]:
+    async with open_bench(queue_database) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def scheduler(queue: Bench) -> AsyncIterator[TaskScheduler]:
+    scheduler = TaskScheduler(queue.client.config)
+    await scheduler.connect()
+    yield scheduler
+    await scheduler.close()
+
+
+async def make_due(queue: Bench) -> None:
+    """Let an hour pass since the next time of every schedule."""
+    await queue.connection.execute("update absurd.cron set next_at = absurd.clock() - interval '1 hour'")
+
+
+async def test_a_schedule_whose_time_has_come_spawns_its_task_once_for_all_missed_times(
+    queue: Bench, scheduler: TaskScheduler
+) -> None:
+    first = await scheduler.create_schedule("sweep", "housekeeping", "*/5 * * * *", {"max_stale_hours": 4})
+    assert first > datetime.now(UTC)
+    assert await scheduler.fire_due() == 0
+    await make_due(queue)
+    assert await scheduler.fire_due() == 1
+    assert await scheduler.fire_due() == 0
+    [task] = await queue.client.list_tasks(QUEUE)
+    assert (task["task_name"], task["params"]) == ("housekeeping", {"max_stale_hours": 4})
+    [schedule] = await scheduler.list_schedules()
+    assert datetime.fromisoformat(schedule["next_at"]) > datetime.now(UTC)
+
+
+async def test_of_many_schedulers_one_fires(queue: Bench, scheduler: TaskScheduler) -> None:
+    await scheduler.create_schedule("sweep", "housekeeping", "*/5 * * * *")
+    others = [TaskScheduler(queue.client.config) for _ in range(3)]
+    for other in others:
+        await other.connect()
+    for tick in range(1, 11):
+        await make_due(queue)
+        await queue.connection.execute("update absurd.cron set next_at = next_at + make_interval(mins => $1)", tick)
+        fired = await asyncio.gather(*(other.fire_due() for other in others))
+        assert sum(fired) == 1
+        [claimed] = await queue.claim()
+        await queue.complete(claimed)
+    for other in others:
+        await other.close()
+    assert await queue.sql("select count(*) from absurd.fire") == 10
+
+
+async def test_a_schedule_is_passed_over_while_its_last_task_has_not_ended(
+    queue: Bench, scheduler: TaskScheduler
+) -> None:
+    await scheduler.create_schedule("sweep", "housekeeping", "*/5 * * * *")
+    await make_due(queue)
+    await scheduler.fire_due()
+    await make_due(queue)
+    assert await scheduler.fire_due() == 0
+    await queue.complete((await queue.claim())[0])
+    await make_due(queue)
+    assert await scheduler.fire_due() == 1
+
+
+async def test_a_paused_schedule_does_not_fire_and_a_deleted_one_is_gone(
+    queue: Bench, scheduler: TaskScheduler
+) -> None:
+    await scheduler.create_schedule("sweep", "housekeeping", "*/5 * * * *")
+    assert await scheduler.pause_schedule("sweep")
+    await make_due(queue)
+    assert await scheduler.fire_due() == 0
+    assert await scheduler.pause_schedule("sweep", paused=False)
+    assert await scheduler.fire_due() == 1
+    assert await scheduler.delete_schedule("sweep")
+    assert not await scheduler.delete_schedule("sweep")
+    assert await scheduler.list_schedules() == []
+
+
+async def test_one_bad_row_does_not_stop_the_round(queue: Bench, scheduler: TaskScheduler) -> None:
+    for name in ("bad", "good"):
+        await scheduler.create_schedule(name, "housekeeping", "0 3 * * *")
+    await queue.connection.execute("update absurd.cron set expr = 'nonsense' where name = 'bad'")
+    await make_due(queue)
+    assert await scheduler.fire_due() == 1
+
+
+async def test_a_schedule_that_can_never_fire_is_refused(scheduler: TaskScheduler) -> None:
+    with pytest.raises(ScheduleError, match="0 0 31 2"):
+        await scheduler.create_schedule("never", "housekeeping", "0 0 31 2 *")
+    assert await scheduler.list_schedules() == []
+
+
+async def test_the_running_scheduler_fires_sweeps_and_stops_when_asked(queue: Bench) -> None:
+    scheduler = TaskScheduler(queue.client.config)
+    await queue.connection.execute(
+        """insert into absurd.cron (name, expr, timezone, queue, task_name, params, rank, max_attempts, next_at,
+                                    created_at)
+           values ('soon', '* * * * *', 'UTC', $1, 'small', '{}', 0, 1, absurd.clock() + interval '0.3 s', now())""",
+        QUEUE,
+    )
+    running = asyncio.create_task(scheduler.run())
+    await queue.until(lambda: queue.sql("select count(*) > 0 from absurd.fire"), 3)
+    scheduler.request_stop()
+    await asyncio.wait_for(running, 2)

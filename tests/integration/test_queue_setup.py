@@ -1,0 +1,175 @@
+"""Setting the queue up, what a client says when it is not, and what the queue says about itself."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from dsa110_contimg.absurd import setup
+from dsa110_contimg.absurd.client import AbsurdClient
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.connection import QueueUnavailableError, SchemaError, open_connection
+from fixtures.queue_bench import QUEUE, Bench, open_bench
+
+pytest_plugins = ["fixtures.queue_database"]
+
+
+@pytest.fixture
+async def queue(queue_database: str) -> AsyncIterator[Bench]:
+    async with open_bench(queue_database) as bench:
+        yield bench
+
+
+def run_setup(url: str, *words: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run the command."""
+    command = [sys.executable, "-m", "dsa110_contimg.absurd.setup", *words]
+    environment = {**os.environ, "ABSURD_DATABASE_URL": url}
+    return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=30)
+
+
+def test_the_setup_command_creates_shows_and_empties_the_queue(postgres_database: str) -> None:
+    assert "exists: False" in run_setup(postgres_database, "status").stdout
+    assert run_setup(postgres_database, "init").returncode == 0
+
+    async def spawn_one() -> None:
+        async with AbsurdClient(AbsurdConfig(database_url=postgres_database)) as client:
+            await client.spawn("small")
+
+    asyncio.run(spawn_one())
+    assert run_setup(postgres_database, "init").returncode == 0
+    assert "tasks: 1\n" in run_setup(postgres_database, "status").stdout
+    refused = run_setup(postgres_database, "reset", answer="no\n")
+    assert refused.returncode == 1
+    assert "tasks: 1\n" in run_setup(postgres_database, "status").stdout
+    assert run_setup(postgres_database, "reset", "-y").returncode == 0
+    assert "tasks: 0\n" in run_setup(postgres_database, "status").stdout
+
+
+def test_the_setup_command_says_in_one_line_what_is_wrong_and_shows_no_password() -> None:
+    ended = run_setup("postgresql://me:geheim@127.0.0.1:1/none", "init")
+    assert ended.returncode == 1
+    assert "ABSURD_DATABASE_URL" in ended.stderr
+    assert "geheim" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_two_set_ups_at_once_make_one_queue(postgres_database: str) -> None:
+    await asyncio.gather(*(setup.init(postgres_database) for _ in range(3)))
+    assert (await setup.status(postgres_database))["schema_version"] == 1
+
+
+async def test_a_client_without_a_queue_says_which_command_makes_one(postgres_database: str) -> None:
+    with pytest.raises(SchemaError, match=r"absurd\.setup init"):
+        await AbsurdClient(AbsurdConfig(database_url=postgres_database)).connect()
+
+
+async def test_a_client_refuses_the_queue_of_another_version(postgres_database: str) -> None:
+    await setup.init(postgres_database)
+    connection = await open_connection(postgres_database, "test")
+    await connection.execute("update absurd.meta set schema_version = 99")
+    await connection.close()
+    with pytest.raises(SchemaError, match="99"):
+        await AbsurdClient(AbsurdConfig(database_url=postgres_database)).connect()
+    with pytest.raises(SchemaError, match="99"):
+        await setup.init(postgres_database)
+
+
+@pytest.mark.parametrize("part", ["wrong password", "unknown database", "closed port"])
+async def test_a_wrong_address_is_told_without_the_password_and_soon(postgres_database: str, part: str) -> None:
+    head, _, name = postgres_database.rpartition("/")
+    url = {
+        "wrong password": postgres_database.replace("postgres:", "postgres:x"),
+        "unknown database": f"{head}/no_{name}",
+        "closed port": "postgresql://postgres:geheim@127.0.0.1:1/x",
+    }[part]
+    started = time.monotonic()
+    with pytest.raises(QueueUnavailableError, match="ABSURD_DATABASE_URL") as caught:
+        await AbsurdClient(AbsurdConfig(database_url=url)).connect()
+    assert time.monotonic() - started < 2.0
+    assert "***" in str(caught.value)
+
+
+async def test_a_client_that_is_not_connected_says_so() -> None:
+    with pytest.raises(ValueError, match="connect"):
+        await AbsurdClient(AbsurdConfig()).list_tasks()
+
+
+async def test_a_call_is_repeated_over_a_connection_that_was_cut(queue: Bench) -> None:
+    await queue.client.list_tasks()
+    await queue.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'absurd client'")
+    assert await queue.client.list_tasks() == []
+
+
+async def test_tasks_are_listed_newest_first_by_queue_and_state(queue: Bench) -> None:
+    tasks = [await queue.client.spawn("small", queue=name) for name in ("a", "b", "a")]
+    listed = [row["task_id"] for row in await queue.client.list_tasks("a")]
+    assert listed == [str(tasks[2]), str(tasks[0])]
+    assert len(await queue.client.list_tasks(status="pending", limit=2)) == 2
+    assert await queue.client.list_tasks(status="failed") == []
+
+
+async def test_what_postgresql_cannot_store_does_not_keep_a_task_from_ending(queue: Bench) -> None:
+    spawned = await queue.client.spawn("small", {"text": "a\x00b\ud800", "nan": float("nan"), "pair": (1, 2)})
+    task = await queue.client.get_task(spawned)
+    assert task is not None and task["params"] == {"text": "ab?", "nan": None, "pair": [1, 2]}
+
+
+async def test_health_is_critical_without_a_worker_and_healthy_with_one(queue: Bench) -> None:
+    assert (await queue.client.health())["status"] == "critical"
+    async with queue.worker():
+        await queue.until(lambda: queue.sql("select count(*) > 0 from absurd.worker where state = 'active'"))
+        health = await queue.client.health()
+    assert (health["status"], health["active_workers"]) == ("healthy", 1)
+
+
+async def test_a_listener_is_told_when_its_connection_was_lost(queue: Bench) -> None:
+    events = queue.client.listen()
+    assert (await anext(events))["type"] == "listening"
+    await queue.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'absurd events'")
+    assert (await asyncio.wait_for(anext(events), 5))["type"] == "listening"
+    task = await queue.client.spawn("small")
+    event = await asyncio.wait_for(anext(events), 5)
+    assert (event["task_id"], event["status"], event["queue"]) == (str(task), "pending", QUEUE)
+    await events.aclose()  # type: ignore[attr-defined]
+
+
+def nodes_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all nodes of a plan."""
+    return [plan, *(node for child in plan.get("Plans", []) for node in nodes_of(child))]
+
+
+async def test_the_claim_is_one_index_scan_whatever_else_is_in_the_queue(queue: Bench) -> None:
+    """The very statement of claim_task, explained beside 10,000 finished, 10,000 later and 10,000 ready tasks."""
+    await queue.connection.execute(
+        """insert into absurd.task (task_id, queue, name, params, rank, max_attempts, has_children, created_at, outcome)
+           select absurd.new_id(), $1, 'small', '{}', n % 5, 1, false, now(), case when n <= 10000 then 'completed' end
+           from generate_series(1, 30000) n""",
+        QUEUE,
+    )
+    await queue.connection.execute(
+        """with open as (select *, row_number() over () as i from absurd.task where outcome is null),
+           l as (insert into absurd.later
+                  select now() + interval '1 day', task_id, 0, 0, 'retry' from open where i <= 10000)
+           insert into absurd.ready select queue, rank, now(), task_id, name, 0, 0 from open where i > 10000"""
+    )
+    source = await queue.sql("select prosrc from pg_proc where oid = 'absurd.claim_task'::regproc")
+    select = source[source.index("select r.task_id") : source.index("for update skip locked") + 22]
+    for name, value in {"p_queue": f"'{QUEUE}'", "p_names": "array['small']", "p_limit": "10"}.items():
+        select = select.replace(name, value)
+    await queue.connection.execute(
+        "set search_path = absurd; set enable_seqscan = off; set enable_bitmapscan = off"
+    )  # as the function does
+    [explained] = await queue.connection.fetch(f"explain (analyze, buffers, format json) {select}")
+    await queue.connection.execute("reset all")
+    nodes = nodes_of(json.loads(explained[0])[0]["Plan"])
+    assert [node["Node Type"] for node in nodes] == ["Limit", "LockRows", "Index Scan"]
+    assert nodes[-1]["Index Name"] == "ready_pkey"
+    assert nodes[-1]["Shared Hit Blocks"] + nodes[-1]["Shared Read Blocks"] < 60
+    config = await queue.sql("select proconfig from pg_proc where oid = 'absurd.claim_task'::regproc")
+    assert {"enable_seqscan=off", "enable_bitmapscan=off"} <= set(config)
