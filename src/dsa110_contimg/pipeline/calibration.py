@@ -1,51 +1,29 @@
 """Stage calibration-solve: gains of the antennas from a calibrator of known flux density in the beam.
 
-Method
-------
 The model is the calibrator as a point source, at its catalogue flux density times the Airy beam as it drifts through,
-per integration and channel (`calibration_model`). The unknowns are a bandpass b_p(nu) per antenna, channel and
-polarisation, and gains g_p(t) per antenna, integration and polarisation (`normal_sums`, `solver`). Each is solved with
-the other inside the model, in turns: b, g, b, g. The second turn removes what the drift of the phases had taken from
-the first bandpass; what remains is of second order in that drift.
+per integration and channel (`calibration_model`), and from the second turn on the bright sources that its field was
+found to hold. `joint_solution` solves bandpass and gains against it.
 
-Baselines shorter than `SolveOptions.min_uv_lambda` see extended emission and the sum of the field's weak sources, and
-take no part, unless that leaves an antenna with too few of them: then the limit is lowered, and a note says so.
-
-After the first turn, integrations and channels where the whole array sees more than model and noise are left out
-(`rfi.array_outliers`). At the end the bandpass is normalised, so that the flux scale is in the gains, and all phases
-are referred to one antenna; solutions below the minimum signal-to-noise ratio and channels that stand off their
-neighbours are flagged; short gaps are interpolated (`solutions`).
+At the end the bandpass is normalised, so that the flux scale is in the gains, and all phases are referred to one
+antenna; solutions below the minimum signal-to-noise ratio and channels that stand off their neighbours are flagged;
+short gaps are interpolated (`solutions`).
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_contimg.pipeline import field_sources, rfi, solutions
-from dsa110_contimg.pipeline.calibration_model import ModelSource, choose_calibrator, point_sources, to_text
+from dsa110_contimg.pipeline import solutions
+from dsa110_contimg.pipeline.calibration_model import ModelSource, choose_calibrator, to_text
 from dsa110_contimg.pipeline.caltable import BANDPASS, GAIN, CalibrationTable, write_table
 from dsa110_contimg.pipeline.errors import DataQualityError
-from dsa110_contimg.pipeline.normal_sums import NormalSums, accumulate, residual_power
+from dsa110_contimg.pipeline.joint_solution import JointSolution
 from dsa110_contimg.pipeline.products import written_aside
 from dsa110_contimg.pipeline.progress import Progress, silent
-from dsa110_contimg.pipeline.skymodel import C_M_PER_S
-from dsa110_contimg.pipeline.solver import Gains, stefcal
-from dsa110_contimg.pipeline.visibilities import (
-    Bools,
-    Complex,
-    Layout,
-    Visibilities,
-    opened,
-    read_layout,
-    read_visibilities,
-    time_chunks,
-)
-
-#: Visibilities of observations up to this size are read once and held.
-HELD_BYTES = 600_000_000
+from dsa110_contimg.pipeline.solver import Gains
+from dsa110_contimg.pipeline.visibilities import Bools, Layout, read_layout
 
 
 @dataclass(frozen=True)
@@ -144,8 +122,8 @@ def solve(options: SolveOptions, progress: Progress = silent) -> CalibrationSolu
     layout = read_layout(options.ms_path)
     calibrator = choose_calibrator(layout, options.calibrator, options.min_apparent_jy)
     progress(0.02, f"calibrating on {calibrator.name}")
-    observation = _Observation(layout, calibrator, options)
-    bandpass, gains = observation.solve(progress)
+    joint = JointSolution(layout, calibrator, options.min_baselines, options.min_uv_lambda)
+    bandpass, gains = joint.solve(progress)
     live = _solved(gains)
     if not live.any():
         raise DataQualityError(
@@ -154,9 +132,9 @@ def solve(options: SolveOptions, progress: Progress = silent) -> CalibrationSolu
     reference = solutions.choose_reference(layout.antenna_names, bandpass, gains)
     bandpass, gains = _finished(bandpass, gains, layout, reference, options.min_snr)
     progress(0.9, "writing tables")
-    _write(options, layout, observation.model, bandpass, gains)
+    _write(options, layout, joint.model, bandpass, gains)
     progress(1.0, f"calibrated on {calibrator.name}")
-    return _summary(options, observation, calibrator, (bandpass, gains), reference)
+    return _summary(options, joint, calibrator, (bandpass, gains), reference)
 
 
 def _solved(gains: Gains) -> Bools:
@@ -195,13 +173,13 @@ def _write(options: SolveOptions, layout: Layout, model: list[ModelSource], band
 
 def _summary(
     options: SolveOptions,
-    observation: "_Observation",
+    joint: JointSolution,
     calibrator: ModelSource,
     solved: tuple[Gains, Gains],
     reference: int,
 ) -> CalibrationSolution:
     """Put the numbers together."""
-    layout, (bandpass, gains) = observation.layout, solved
+    layout, (bandpass, gains) = joint.layout, solved
     live = _solved(gains)
     quality = solutions.assess(bandpass, gains, live)
     tried = np.concatenate([one.iterations.reshape(-1) > 0 for one in solved])
@@ -213,143 +191,17 @@ def _summary(
         gain_path=options.gain_path,
         calibrator=calibrator.name,
         calibrator_flux_jy=float(calibrator.spectrum_jy(np.array([layout.mid_frequency_hz]))[0]),
-        calibrator_apparent_jy=observation.calibrator_apparent_jy,
+        calibrator_apparent_jy=joint.calibrator_apparent_jy,
         flux_origin=calibrator.origin,
         refant=layout.antenna_names[reference],
         median_snr=min(quality.median_snr_bandpass, quality.median_snr_gain),
         **asdict(quality),
         dead_antennas=tuple(names[layout.present() & ~live].tolist()),
-        field_sources=len(observation.model) - 1,
+        field_sources=len(joint.model) - 1,
         converged_fraction=float(converged[tried].mean()) if tried.any() else 0.0,
         valid_start_mjd=float(layout.times_mjd[0]) - half_interval,
         valid_end_mjd=float(layout.times_mjd[-1]) + half_interval,
-        notes=tuple(observation.notes),
+        notes=tuple(joint.notes),
         files=(options.bandpass_path, options.gain_path),
         inputs=(options.ms_path,),
     )
-
-
-class _Observation:
-    """The visibilities that take part, and the turns of the solution."""
-
-    def __init__(self, layout: Layout, calibrator: ModelSource, options: SolveOptions) -> None:
-        self.layout = layout
-        self.model = [calibrator]
-        self.sources = point_sources(self.model, layout)
-        self.min_baselines = options.min_baselines
-        self.notes: list[str] = []
-        self._interference = np.zeros((layout.n_times, len(layout.frequencies_hz)), np.bool_)
-        size = layout.n_times * layout.n_baselines * len(layout.frequencies_hz) * layout.n_polarisations * 13
-        self._held = list(self._read()) if size <= HELD_BYTES else None
-        self.present = self._unflagged_antennas()
-        self.min_uv_lambda = self._affordable_uv_limit(options.min_uv_lambda)
-
-    def solve(self, progress: Progress) -> tuple[Gains, Gains]:
-        """Return bandpass and gains after two turns."""
-        layout = self.layout
-        n_pols = layout.n_polarisations
-        gains: Complex = np.ones((layout.n_antennas, layout.n_times, n_pols), np.complex64)
-        flat: Complex = np.ones((layout.n_antennas, len(layout.frequencies_hz), n_pols), np.complex64)
-        for turn in range(2):
-            progress(0.1 + 0.4 * turn, f"bandpass, turn {turn + 1}")
-            bandpass = self._solve_by("channel", gains, flat)
-            progress(0.3 + 0.4 * turn, f"gains, turn {turn + 1}")
-            solved = self._solve_by("time", np.ones_like(gains), bandpass.values)
-            gains = solved.values
-            if turn == 0:
-                self._mark_interference(gains, bandpass.values)
-                progress(0.4, "looking for other bright sources")
-                self._add_field(gains, bandpass.values)
-        return bandpass, solved
-
-    def _solve_by(self, by: str, gains: Complex, bandpass: Complex) -> Gains:
-        """Sum over all integrations and solve."""
-        layout = self.layout
-        n_problems = layout.n_times if by == "time" else len(layout.frequencies_hz)
-        sums = NormalSums.zeros(layout.n_baselines, n_problems, layout.n_polarisations)
-        for first, chunk in self._chunks():
-            accumulate(sums, chunk, self._use(chunk), self.sources, gains, bandpass, by=by, first_time=first)
-        return stefcal(sums, layout.antenna1, layout.antenna2, layout.n_antennas, minimum_baselines=self.min_baselines)
-
-    def _add_field(self, gains: Complex, bandpass: Complex) -> None:
-        """Take the bright sources of the field into the model."""
-        self.model += field_sources.find(
-            self._chunks(), self.layout, gains, bandpass, self.model[0], self.calibrator_apparent_jy
-        )
-        self.sources = point_sources(self.model, self.layout)
-
-    @property
-    def calibrator_apparent_jy(self) -> float:
-        """Flux density of the calibrator through the beam, in the middle of time and band."""
-        _, n_times, n_channels = self.sources.apparent_flux_jy.shape
-        return float(self.sources.apparent_flux_jy[0, n_times // 2, n_channels // 2])
-
-    def _mark_interference(self, gains: Complex, bandpass: Complex) -> None:
-        """Leave out what the whole array sees beyond model and noise."""
-        shape = self._interference.shape
-        power, count = np.zeros(shape), np.zeros(shape)
-        for first, chunk in self._chunks():
-            here = slice(first, first + chunk.data.shape[0])
-            power[here], count[here] = residual_power(chunk, self._use(chunk), self.sources, gains, bandpass, first)
-        self._interference = rfi.array_outliers(power, count)
-        for first, chunk in self._held or ():
-            self._apply_interference(first, chunk)
-
-    def _apply_interference(self, first: int, chunk: Visibilities) -> None:
-        marked = self._interference[first : first + chunk.data.shape[0]]
-        chunk.flags[...] |= marked[:, None, :, None]
-
-    def _read(self) -> Iterator[tuple[int, Visibilities]]:
-        with opened(self.layout.path) as rows:
-            for times in time_chunks(self.layout):
-                chunk = read_visibilities(rows, self.layout, times)
-                self._apply_interference(times.start, chunk)
-                yield times.start, chunk
-
-    def _chunks(self) -> Iterator[tuple[int, Visibilities]]:
-        """Give all integrations in order, each run with the index of its first."""
-        return iter(self._held) if self._held is not None else self._read()
-
-    def _use(self, chunk: Visibilities) -> Bools:
-        """Tell which rows take part."""
-        long_enough = _uv_lambda(chunk.uvw_m, self.layout) >= self.min_uv_lambda
-        used: Bools = long_enough & self.layout.crosses
-        return used
-
-    def _unflagged_antennas(self) -> Bools:
-        """Tell which antennas have an unflagged cross-correlation."""
-        layout = self.layout
-        seen = np.zeros(layout.n_antennas, np.bool_)
-        for _, chunk in self._chunks():
-            baselines = layout.crosses & ~chunk.flags.all(axis=(0, 2, 3))
-            seen[layout.antenna1[baselines]] = seen[layout.antenna2[baselines]] = True
-        if not seen.any():
-            raise DataQualityError(f"{layout.path}: all cross-correlations are flagged, there is nothing to solve")
-        return seen
-
-    def _affordable_uv_limit(self, wanted: float) -> float:
-        """Return the limit, halved until each antenna that has data keeps `min_baselines` and a few more."""
-        layout = self.layout
-        _, chunk = next(self._chunks())
-        lengths = _uv_lambda(chunk.uvw_m[0], layout)
-        both = layout.crosses & self.present[layout.antenna1] & self.present[layout.antenna2]
-        limit = wanted
-        while limit > 1.0:
-            long_enough = both & (lengths >= limit)
-            counts = np.bincount(layout.antenna1[long_enough], minlength=layout.n_antennas)
-            counts += np.bincount(layout.antenna2[long_enough], minlength=layout.n_antennas)
-            if counts[self.present].min() >= min(2 * self.min_baselines, self.present.sum() - 1):
-                break
-            limit /= 2.0
-        else:
-            limit = 0.0
-        if limit != wanted:
-            self.notes.append(
-                f"baselines from {limit:.0f} wavelengths on took part, not {wanted:.0f}: too few are longer"
-            )
-        return limit
-
-
-def _uv_lambda(uvw_m: NDArray[np.float64], layout: Layout) -> NDArray[np.float64]:
-    """Return projected baseline lengths in wavelengths of the middle of the band."""
-    return np.asarray(np.hypot(uvw_m[..., 0], uvw_m[..., 1]) * layout.mid_frequency_hz / C_M_PER_S)

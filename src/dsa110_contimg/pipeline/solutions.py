@@ -1,5 +1,6 @@
 """From raw solutions to tables: normalisation, reference antenna, bad solutions, gaps, and what they are worth."""
 
+import warnings
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -102,8 +103,10 @@ def off_envelope(bandpass: Gains) -> Bools:
     steps of a healthy bandpass nor the noise of a weak antenna counts.
     """
     amplitude = np.abs(bandpass.values)
-    typical = np.nanmedian(np.where(np.isfinite(amplitude), amplitude, np.nan), axis=1, keepdims=True)
-    filled = np.where(np.isfinite(amplitude), amplitude, np.nan_to_num(typical))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the median of an antenna without solutions
+        typical = np.nan_to_num(np.nanmedian(amplitude, axis=1, keepdims=True))
+    filled = np.where(np.isfinite(amplitude), amplitude, typical)
     envelope = median_filter(filled, size=(1, min(ENVELOPE_CHANNELS, filled.shape[1]), 1), mode="nearest")
     with np.errstate(invalid="ignore"):
         distance = np.abs(amplitude - envelope)
@@ -137,16 +140,18 @@ def assess(bandpass: Gains, gains: Gains, live: Bools) -> Quality:
     """Return what the solutions are worth."""
     flagged = np.concatenate([~np.isfinite(one.values[live]).reshape(-1) for one in (bandpass, gains)])
     own = gains.values[live]
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a polarisation without solutions
         mean = np.nanmean(own, axis=1, keepdims=True)
         phase = np.angle(own * np.conj(mean))
         level = np.nanmedian(np.abs(own), axis=1)
         scatter = np.nanstd(np.abs(own), axis=1) / level
+        phase_scatter = np.nanstd(phase, axis=1)
     return Quality(
         flagged_fraction_live=float(flagged.mean()),
         median_snr_bandpass=_median_snr(bandpass, live),
         median_snr_gain=_median_snr(gains, live),
-        phase_scatter_deg=float(np.degrees(np.nanmedian(np.nanstd(phase, axis=1)))),
+        phase_scatter_deg=float(np.degrees(np.nanmedian(phase_scatter))),
         amplitude_scatter=float(np.nanmedian(scatter)),
         amplitude_min=float(np.nanmin(level)),
         amplitude_max=float(np.nanmax(level)),
