@@ -41,7 +41,9 @@ SLOPE_SNR = 100.0  # from here on the band (+-7 %) measures the spectral index t
 IMAGE_SNR = 8.0  # above the bulk of the residual image: no component is made of sidelobes that look like noise
 MAX_ROUNDS = 8
 MAX_COMPONENTS = 200
-NEW_CYCLES = 2  # and one with all: the coupling of two sources, a sidelobe of 0.1 typically, enters with this power
+SETTLED_SNR = 0.5  # a step that moves less than this, in units of the noise, ends the iteration
+MAX_STEPS = 8  # of one new source; Gauss-Newton doubles the digits with each, from a start within a fifth of the beam
+MAX_CYCLES = 4  # over all sources, whose coupling, a sidelobe of 0.1 typically, enters with this power
 MIN_IMPROVEMENT = 0.003  # of the residual image's rms, below which another round is not worth its gridding
 
 
@@ -154,14 +156,31 @@ class PointFitter:
         return bool(distance > self.beam.major_rad)
 
     def _fit(self, model: PointModel, found: list[PointComponent]) -> None:
-        """Fit new sources, then all; drop those that came out faint."""
-        for _ in range(NEW_CYCLES):
-            found = [self._refit(model, component) for component in found]
-        model.components = [self._refit(model, component) for component in (*model.components, *found)]
+        """Fit each new source, then all in turns until they settle; drop those that came out faint."""
+        model.components += [self._settled(model, component) for component in found]
+        for _ in range(MAX_CYCLES):
+            before = model.components
+            model.components = [self._refit(model, component) for component in before]
+            if all(self._has_settled(*pair) for pair in zip(before, model.components, strict=True)):
+                break
         for component in model.components:
             if self._is_faint(component):
                 self._exchange(model, component, replace(component, flux_jy=0.0, slope_jy=0.0))
         model.components = [component for component in model.components if not self._is_faint(component)]
+
+    def _settled(self, model: PointModel, component: PointComponent) -> PointComponent:
+        """Return the component after as many steps as it needs."""
+        for _ in range(MAX_STEPS):
+            before, component = component, self._refit(model, component)
+            if self._has_settled(before, component):
+                break
+        return component
+
+    def _has_settled(self, before: PointComponent, after: PointComponent) -> bool:
+        """Whether a step changed the image by less than its noise: in flux, or by moving the flux across the beam."""
+        moved = np.hypot(after.l_cosine - before.l_cosine, after.m_cosine - before.m_cosine) / self.beam.minor_rad
+        change_jy = abs(after.flux_jy - before.flux_jy) + 2 * moved * abs(after.flux_jy)
+        return bool(change_jy < SETTLED_SNR * self.noise_jyb)
 
     def _is_faint(self, component: PointComponent) -> bool:
         """Whether a component is so faint in the image that it may be noise."""

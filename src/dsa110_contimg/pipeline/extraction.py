@@ -36,7 +36,7 @@ from dsa110_contimg.pipeline.crossmatch import separation_deg
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.fitsimage import FitsImage, read_image
 from dsa110_contimg.pipeline.products import written_aside
-from dsa110_contimg.pipeline.progress import Progress
+from dsa110_contimg.pipeline.progress import Progress, silent
 
 FLAG_SEVERAL_GAUSSIANS = 1
 FLAG_BEAM_EDGE = 2
@@ -97,7 +97,7 @@ class Catalogue:
     inputs: tuple[str, ...]
 
 
-def extract(options: ExtractOptions, progress: Progress) -> Catalogue:
+def extract(options: ExtractOptions, progress: Progress = silent) -> Catalogue:
     """Find the sources of an image and write their catalogue.
 
     Raises

@@ -2,8 +2,8 @@
 
 Method, in the order of the code; each module named gives its formulas and sources.
 
-1. The radius of the field: where the primary beam at the lowest frequency falls to `FIELD_RESPONSE`, and half the drift
-   of the observation, so that no bright source stays outside and scatters its sidelobes in.
+1. The radius of the field: where the primary beam falls to `FIELD_RESPONSE` at the middle of the band, so that no
+   bright source stays outside and scatters its sidelobes in.
 2. Stokes I, averaged in frequency as far as the field allows; noise from the data (`averaging`).
 3. Robust weights, and the noise expected from them (`weighting`).
 4. Size of a pixel from the synthesised beam: at least `PIXELS_PER_BEAM` on its minor axis (`psf`).
@@ -31,7 +31,7 @@ from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.fitsimage import Card, ImageGeometry, write_image
 from dsa110_contimg.pipeline.gridding import ImageGrid, point_spread_function
 from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
-from dsa110_contimg.pipeline.progress import Progress
+from dsa110_contimg.pipeline.progress import Progress, silent
 from dsa110_contimg.pipeline.psf import Beam, add_points, convolve, fit_beam, pixel_grid_for
 from dsa110_contimg.pipeline.response import DriftingBeam, drifting_beam, effective_beam, weight_table
 from dsa110_contimg.pipeline.visibilities import Layout, read_layout, subtable_column
@@ -119,7 +119,7 @@ class _Sky:
     thermal_jyb: float
 
 
-def image(options: ImageOptions, progress: Progress) -> MadeImage:
+def image(options: ImageOptions, progress: Progress = silent) -> MadeImage:
     """Make the images of a calibrated Measurement Set.
 
     Raises
@@ -178,8 +178,8 @@ def _field_radius_rad(options: ImageOptions, layout: Layout) -> float:
     """Return half the side of the image: as asked for, or as the primary beam wants it."""
     if options.n_pixels is not None and options.cell_arcsec is not None:
         return float(options.n_pixels * np.radians(options.cell_arcsec / 3600) / 2)
-    angles = np.linspace(0, 2 * primary.half_power_width_rad(layout.frequencies_hz[0]), 400)
-    return float(angles[np.argmax(primary.power(angles, layout.frequencies_hz[0]) < FIELD_RESPONSE)])
+    angles = np.linspace(0, 2 * primary.half_power_width_rad(layout.mid_frequency_hz), 400)
+    return float(angles[np.argmax(primary.power(angles, layout.mid_frequency_hz) < FIELD_RESPONSE)])
 
 
 def _chosen_grid(options: ImageOptions, visibilities: AveragedVisibilities, radius_rad: float) -> ImageGrid:

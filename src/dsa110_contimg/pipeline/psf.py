@@ -5,9 +5,9 @@ best (least squares) where its central lobe is above `FIT_LEVEL`. The beam of a 
 rule uses its core, to which the fluxes of cleaned sources do not react.
 
 Restoring adds the components, convolved with that Gaussian of unit height, to the residual image. The residual keeps
-its own unit, Jy per dirty beam: it is not rescaled to the volume of the restoring beam (no "JvM" factor; Casassus & Carcamo
-2022, MNRAS 513, 5790 show what that factor does to the noise). A source that was not cleaned has therefore the right
-peak, but an integrated flux density that depends on the dirty beam.
+its own unit, Jy per dirty beam: it is not rescaled to the volume of the restoring beam (no "JvM" factor; Casassus &
+Carcamo 2022, MNRAS 513, 5790 show what that factor does to the noise). A source that was not cleaned has therefore
+the right peak, but an integrated flux density that depends on the dirty beam.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from dsa110_contimg.pipeline.array import BAND_CENTRE_HZ
 from dsa110_contimg.pipeline.crossmatch import nearest_within
 from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.extraction import read_catalogue
-from dsa110_contimg.pipeline.progress import Progress
+from dsa110_contimg.pipeline.progress import Progress, silent
 
 GRADES = ("good", "warn", "fail")
 CALIBRATOR_RADIUS_DEG = 30 / 3600  # less than a synthesised beam of the whole array's core
@@ -117,7 +117,7 @@ class _Finding:
     text: str
 
 
-def assess(options: AssessOptions, progress: Progress) -> Assessment:
+def assess(options: AssessOptions, progress: Progress = silent) -> Assessment:
     """Judge an observation.
 
     Raises

@@ -15,7 +15,7 @@ from dsa110_contimg.pipeline.crossmatch import nearest_within, separation_deg
 from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.extraction import FoundSource, read_catalogue
 from dsa110_contimg.pipeline.imaging import BEAM_CUT
-from dsa110_contimg.pipeline.progress import Progress
+from dsa110_contimg.pipeline.progress import Progress, silent
 
 MATCH_RADIUS_DEG = 30 / 3600  # under a beam; simulated sources are 0.1 degrees apart
 DETECTABLE_SNR = 10.0
@@ -93,7 +93,7 @@ def read_truth(path: Path) -> list[TrueSource]:
         raise BadInputError(f"{path} cannot be read as the truth of a simulation ({error})") from error
 
 
-def recover(options: RecoverOptions, progress: Progress) -> Recovery:
+def recover(options: RecoverOptions, progress: Progress = silent) -> Recovery:
     """Compare a catalogue file with a truth file.
 
     Raises

@@ -29,14 +29,6 @@ _RFI_FRACTION = 0.04
 _UNIX_EPOCH_JD = 2_440_587.5
 _BYTES_PER_SAMPLE = 13  # complex64, flag, nsamples
 
-#: Active stations in the order in which a smaller array is filled: the 40 first were searched for a low peak
-#: sidelobe of the point-spread function (12 %) with all outriggers; any shorter beginning mixes long and short
-#: baselines.
-_FILLING_ORDER = (
-    *(103, 3, 68, 104, 51, 101, 105, 24, 84, 106, 13, 94, 107, 41, 71, 108, 30, 77, 109, 4, 86, 110, 47, 100),
-    *(111, 12, 70, 112, 38, 93, 113, 29, 76, 114, 5, 81, 115, 31, 97, 116),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class SimulateOptions:
@@ -152,6 +144,9 @@ def simulate(options: SimulateOptions, progress: Progress = silent) -> Simulatio
 def station_numbers(n_antennas: int) -> tuple[int, ...]:
     """Return the numbers of the stations of a simulated array of this size, ascending.
 
+    They are evenly spaced in the list of active stations: a smaller array has the whole one's mixture of the two arms
+    and the outriggers, and with it about its synthesised beam.
+
     Raises
     ------
     BadInputError
@@ -159,8 +154,8 @@ def station_numbers(n_antennas: int) -> tuple[int, ...]:
     """
     if not 4 <= n_antennas <= len(array.ACTIVE_STATIONS):
         raise BadInputError(f"n_antennas is {n_antennas}; 4 to {len(array.ACTIVE_STATIONS)} can be simulated")
-    others = [n for n in array.ACTIVE_STATIONS if n not in _FILLING_ORDER]
-    return tuple(sorted((*_FILLING_ORDER, *others)[:n_antennas]))
+    places = np.linspace(0, len(array.ACTIVE_STATIONS) - 1, n_antennas).astype(int)
+    return tuple(array.ACTIVE_STATIONS[place] for place in places)
 
 
 def _file_stamp(start: datetime, subband: int) -> str:
