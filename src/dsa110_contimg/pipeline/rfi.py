@@ -159,7 +159,7 @@ def array_outliers(power: NDArray[np.float64], count: NDArray[np.float64], *, th
     band does not move, times the shape of the band, the median over time smoothed by a running median over
     `SHAPE_CHANNELS`, which lasting interference in narrow channels does not move. The excess over it, in units of its
     expected error (the usual power over the square root of the number of samples), is compared with the robust scatter
-    of all excesses of the integration.
+    of the excesses of the typical integration.
 
     Parameters
     ----------
@@ -172,17 +172,13 @@ def array_outliers(power: NDArray[np.float64], count: NDArray[np.float64], *, th
     -------
     ndarray (n_times, n_channels) of bool
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # medians of integrations and channels without any samples
         level = np.nanmedian(power, axis=1, keepdims=True)
         shape = np.nanmedian(power / level, axis=0)
-    shape = median_filter(np.where(np.isfinite(shape), shape, 1.0), size=SHAPE_CHANNELS, mode="nearest")
-    with np.errstate(invalid="ignore"):
+        shape = median_filter(np.where(np.isfinite(shape), shape, 1.0), size=SHAPE_CHANNELS, mode="nearest")
         excess = (power / (level * shape) - 1.0) * np.sqrt(count)
-    outliers = np.zeros(power.shape, np.bool_)
-    for time in np.flatnonzero(np.isfinite(excess).any(axis=1)):
-        row = excess[time][np.isfinite(excess[time])]
-        middle = np.median(row)
-        limit = middle + threshold_sigma * 1.4826 * np.median(np.abs(row - middle))
-        outliers[time] = excess[time] > limit
+        middle = np.nanmedian(excess, axis=1, keepdims=True)
+        scatter = 1.4826 * np.nanmedian(np.nanmedian(np.abs(excess - middle), axis=1))
+        outliers: Bools = excess - middle > threshold_sigma * scatter
     return outliers
