@@ -74,7 +74,10 @@ class Plan:
     def spec(self, name: str, *words: str) -> ProcessSpec:
         """Return how one of ``PROGRAMS`` is run."""
         command = (sys.executable, *PROGRAMS[name], *words)
-        return ProcessSpec(name, command, self.environment, ready=self.api_answers if name == "api" else None)
+        queue = AbsurdConfig.from_env(self.environment)
+        grace_s = queue.stop_grace_sec + queue.kill_grace_sec + 5.0 if name == "worker" else 15.0
+        ready = self.api_answers if name == "api" else None
+        return ProcessSpec(name, command, self.environment, ready=ready, grace_s=grace_s)
 
     def api_answers(self) -> bool:
         """Tell whether the API answers a request, whatever it says."""
@@ -124,6 +127,7 @@ def make_plan(environment: Mapping[str, str], port: int | None = None) -> Plan:
         "PYTHONUNBUFFERED": "1",
     }
     known.setdefault("ABSURD_WORKER_CONCURRENCY", str(max(1, (os.cpu_count() or 1) // 2)))
+    known.setdefault("ABSURD_STOP_GRACE", "2")  # a person waits; the stage goes back to the queue and loses no attempt
     config = APIConfig.from_env(known)
     api_url = f"http://{reachable(config.server.host)}:{config.server.port}"
     addresses = Servers(os.getpid(), known["ABSURD_DATABASE_URL"], known["REDIS_URL"], api_url)
