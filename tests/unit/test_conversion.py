@@ -310,18 +310,27 @@ def test_antennas_elsewhere_are_not_this_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize("base", [0, 1])
 def test_stations_are_found_whether_numbered_from_zero_or_one(tmp_path: Path, base: int) -> None:
     simulation = writers.write_ideal_observation(tmp_path, n_antennas=5, n_times=1)
+    first = int(json.loads(Path(simulation.truth_path).read_text())["antennas"][0].removeprefix("DSA-")) - 1
     for path in simulation.subband_files:
         with h5py.File(path, "r+") as file:
             for name in ("antenna_numbers", "ant_1_array", "ant_2_array"):
                 file["Header"][name][...] += base
             file["Header/antenna_positions"][...] += [100.0, -200.0, 50.0]  # another centre of the array
-            file["Header/antenna_positions"][102] += [0.3, 0.0, 0.0]
+            file["Header/antenna_positions"][first] += [0.3, 0.0, 0.0]
     ms = writers.convert_observation(simulation, tmp_path / "a.ms")
     names, positions = _columns(f"{ms.ms_path}::ANTENNA", "NAME", "POSITION")
     assert names == json.loads(Path(simulation.truth_path).read_text())["antennas"]
     stations = array.stations()
     assert np.allclose(positions, [stations.positions_m[stations.names.index(name)] for name in names])
     assert "0.30 m off the station list" in ms.notes[0]
+
+
+def test_baselines_of_doubled_length_are_noted(tmp_path: Path) -> None:
+    simulation = writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=1)
+    with h5py.File(simulation.subband_files[15], "r+") as file:
+        file["Header/uvw_array"][...] *= 2
+    ms = writers.convert_observation(simulation, tmp_path / "a.ms")
+    assert "longer or shorter" in ms.notes[0]
 
 
 def test_an_older_measurement_set_is_replaced(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dsa110_contimg.pipeline.subband_header import TIME_TOLERANCE_S, Header
 
 _SURVEY_TOLERANCE_M = 0.05
 _FOREIGN_M = 5.0
+_UVW_TOLERANCE_M = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ def shared_baselines(headers: list[Header]) -> tuple[Baselines, list[str]]:
     notes = []
     if worst_m > _SURVEY_TOLERANCE_M:
         notes.append(f"antenna positions in the files are up to {worst_m:.2f} m off the station list, which was used")
+    length_m = np.linalg.norm(_positions_m(index, first.antenna2) - _positions_m(index, first.antenna1), axis=1)
+    off_m = float(np.abs(first.length_m - length_m).max())
+    if not off_m < _UVW_TOLERANCE_M:
+        notes.append(f"baselines in the files are up to {off_m:.1f} m longer or shorter than between their stations")
     present = np.unique(np.concatenate([first.antenna1, first.antenna2]))
     order = np.searchsorted(present, np.stack([first.antenna1, first.antenna2]))
     stations = array.stations()
@@ -78,6 +83,11 @@ def shared_baselines(headers: list[Header]) -> tuple[Baselines, list[str]]:
         ),
         notes,
     )
+
+
+def _positions_m(index: dict[int, int], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    positions_m: npt.NDArray[np.float64] = array.stations().positions_m[[index[int(n)] for n in numbers]]
+    return positions_m
 
 
 def _stations(header: Header, rows: Rows) -> tuple[dict[int, int], float]:

@@ -21,12 +21,15 @@ class Rows:
     antenna_numbers : ndarray, int64, shape (station,)
     antenna_positions_m : ndarray, float64, shape (station, 3)
         Geocentric, relative to the file's idea of the centre of the array.
+    length_m : ndarray, float64, shape (baseline,)
+        Length of each baseline as the correlator took it.
     """
 
     antenna1: npt.NDArray[np.int64]
     antenna2: npt.NDArray[np.int64]
     antenna_numbers: npt.NDArray[np.int64]
     antenna_positions_m: npt.NDArray[np.float64]
+    length_m: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ def read_rows(header: Header) -> Rows:
         antennas = [group[name][()].astype(np.int64).reshape(grid) for name in ("ant_1_array", "ant_2_array")]
         numbers = group["antenna_numbers"][()].astype(np.int64)
         positions_m = group["antenna_positions"][()].astype(np.float64)
+        uvw_m = group["uvw_array"][: header.n_baselines].astype(np.float64)
     regular = np.all(times == times[:, :1]) and all(np.all(a == a[:1]) for a in antennas)
     one, two = antennas[0][0], antennas[1][0]
     pairs = {(min(p), max(p)) for p in zip(one.tolist(), two.tolist(), strict=True)}
@@ -60,7 +64,7 @@ def read_rows(header: Header) -> Rows:
         raise BadInputError(f"{header.path}: its rows are not the same baselines at each time in turn; {COPY_AGAIN}")
     if not np.isin(antennas, numbers).all() or positions_m.shape != (numbers.size, 3):
         raise BadInputError(f"{header.path}: its baselines name antennas that have no position; {COPY_AGAIN}")
-    return Rows(one, two, numbers, positions_m)
+    return Rows(one, two, numbers, positions_m, np.linalg.norm(uvw_m, axis=1))
 
 
 def read_visibilities(header: Header, first_row: int, last_row: int) -> Visibilities:

@@ -15,9 +15,6 @@ import numpy.typing as npt
 from dsa110_contimg.pipeline import array, coordinates
 from dsa110_contimg.pipeline.products import written_aside
 
-#: Stations whose baselines with a few others the correlator stores the other way round.
-_REVERSED_STATIONS = (101, 115)
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -38,10 +35,12 @@ class Layout:
     dec_rad: float
 
     def baselines(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return first and second antenna of each baseline as indices into ``station_numbers``."""
+        """Return first and second antenna of each baseline as indices into ``station_numbers``.
+
+        As in real files some baselines, here a third of those of the last antenna, have the higher antenna first.
+        """
         one, two = np.triu_indices(len(self.station_numbers))
-        numbers = np.array(self.station_numbers)
-        turned = np.isin(numbers[two], _REVERSED_STATIONS) & (one % 3 == 0) & (one != two)
+        turned = (two == two[-1]) & (one % 3 == 0) & (one != two)
         return np.where(turned, two, one).astype(np.int64), np.where(turned, one, two).astype(np.int64)
 
     def positions_m(self) -> npt.NDArray[np.float64]:

@@ -24,10 +24,11 @@ DATA_ITEMS = ("visdata", "flags", "nsamples")
 _HEADER_ITEMS = (
     *("Nants_data", "Nants_telescope", "Nbls", "Nblts", "Nfreqs", "Npols", "Ntimes", "ant_1_array", "ant_2_array"),
     *("antenna_numbers", "antenna_positions", "channel_width", "freq_array", "integration_time"),
-    *("polarization_array", "telescope_name", "time_array", "extra_keywords"),
+    *("polarization_array", "telescope_name", "time_array", "uvw_array", "extra_keywords"),
 )
 _TELESCOPES = {"OVRO_MMA", "DSA_110", "DSA-110", "DSA110"}
 _MAX_ROWS = 100 * array.STATION_COUNT * (array.STATION_COUNT + 1) // 2
+_MAX_STATIONS = 1000
 _EARLIEST_JD = 2_457_388.5  # 2016: the telescope did not exist before
 #: Errors of the surroundings, not of the file.
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -198,12 +199,30 @@ def _check_sizes(path: Path, header: h5py.Group, data: h5py.Group, sizes: tuple[
         shape = data[name].shape
         if shape not in (expected, (expected[0], *expected[2:])):
             raise BadInputError(f"{path}: Data/{name} has shape {shape}, its header says {expected}; {COPY_AGAIN}")
-    for name in ("time_array", "ant_1_array", "ant_2_array", "integration_time"):
-        if header[name].shape != (n_rows,):
-            raise BadInputError(f"{path}: {name} has shape {header[name].shape}, not ({n_rows},); {COPY_AGAIN}")
+    for name, size in _expected_sizes(header, n_rows, n_baselines, n_channels):
+        if header[name].size != size:
+            raise BadInputError(f"{path}: {name} has {header[name].size} values, not {size}; {COPY_AGAIN}")
+    kinds = tuple(data[name].dtype.kind for name in DATA_ITEMS)
+    if kinds[0] != "c" or kinds[1] not in "bui" or kinds[2] not in "fui":
+        types = ", ".join(f"{name} {data[name].dtype}" for name in DATA_ITEMS)
+        raise BadInputError(f"{path}: {types} are not complex, logical and real numbers; leave it out")
     polarizations = tuple(int(p) for p in header["polarization_array"][()])
     if polarizations != array.POLARIZATIONS:
         raise BadInputError(f"{path}: polarisations {polarizations}, not XX and YY {array.POLARIZATIONS}; leave it out")
+
+
+def _expected_sizes(header: h5py.Group, n_rows: int, n_baselines: int, n_channels: int) -> list[tuple[str, int]]:
+    """Return how many values each array of the header must have, known before it is read: a file may claim any size."""
+    n_stations = min(int(header["Nants_telescope"][()]), _MAX_STATIONS)
+    by_row = ("time_array", "ant_1_array", "ant_2_array", "integration_time")
+    return [
+        *((name, n_rows) for name in by_row),
+        ("uvw_array", 3 * n_rows),
+        ("freq_array", n_channels),
+        ("polarization_array", len(array.POLARIZATIONS)),
+        ("antenna_numbers", n_stations),
+        ("antenna_positions", 3 * n_stations),
+    ]
 
 
 def _check_times(path: Path, jd_utc: npt.NDArray[np.float64], integration_s: float) -> None:
