@@ -48,14 +48,18 @@ def test_sixteen_files_have_the_layout_of_the_correlator(small: Simulation) -> N
 
 
 def test_some_baselines_come_the_other_way_round_as_in_real_files(tmp_path: Path) -> None:
-    simulation = writers.write_ideal_observation(tmp_path, n_antennas=12, n_times=1)
+    simulation = writers.write_ideal_observation(
+        tmp_path, n_antennas=12, n_times=1, missing_subbands=writers.ALL_BUT_FOUR
+    )
     with h5py.File(simulation.subband_files[0]) as file:
         assert np.any(file["Header/ant_1_array"][()] > file["Header/ant_2_array"][()])
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     runs = [
-        writers.write_observation(tmp_path / str(k), n_antennas=5, n_times=2, seed=seed)
+        writers.write_observation(
+            tmp_path / str(k), n_antennas=5, n_times=2, seed=seed, missing_subbands=tuple(range(5, 16))
+        )
         for k, seed in enumerate((1, 1, 2))
     ]
     first, again, other = (_visibilities(run.subband_files[4]) for run in runs)
@@ -105,7 +109,7 @@ def test_sources_far_from_the_beam_drift_out_of_it() -> None:
 
 
 def test_the_noise_is_that_of_the_radiometer_equation(tmp_path: Path) -> None:
-    changes = {"n_antennas": 12, "n_times": 4}
+    changes = {"n_antennas": 12, "n_times": 4, "missing_subbands": writers.ALL_BUT_FOUR}
     ideal = writers.write_ideal_observation(tmp_path / "ideal", **changes)
     noisy = writers.write_ideal_observation(tmp_path / "noisy", noise=True, **changes)
     with h5py.File(ideal.subband_files[0]) as file:
@@ -118,7 +122,7 @@ def test_the_noise_is_that_of_the_radiometer_equation(tmp_path: Path) -> None:
 
 
 def test_gains_in_the_truth_are_those_in_the_data(tmp_path: Path) -> None:
-    changes = {"n_antennas": 6, "n_times": 4}
+    changes = {"n_antennas": 6, "n_times": 4, "missing_subbands": writers.ALL_BUT_FOUR}
     ideal = writers.write_ideal_observation(tmp_path / "ideal", **changes)
     real = writers.write_ideal_observation(tmp_path / "real", gains=True, bandpass=True, **changes)
     truth = _truth(real)
@@ -147,7 +151,9 @@ def test_interference_covers_four_percent_and_stands_out(small: Simulation) -> N
 
 
 def test_a_dead_antenna_has_noise_alone(tmp_path: Path) -> None:
-    simulation = writers.write_ideal_observation(tmp_path, n_antennas=6, n_times=1, dead_antennas=1)
+    simulation = writers.write_ideal_observation(
+        tmp_path, n_antennas=6, n_times=1, dead_antennas=1, missing_subbands=writers.ALL_BUT_FOUR
+    )
     truth = _truth(simulation)
     dead = truth["antennas"].index(truth["dead_antennas"][0])
     one, two = np.triu_indices(6)
@@ -164,7 +170,9 @@ def test_missing_subbands_have_no_file(tmp_path: Path) -> None:
 
 
 def test_a_stamp_chooses_the_brightest_calibrator_near_the_meridian(tmp_path: Path) -> None:
-    simulation = writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=1, stamp="2026-01-25T13:05:00")
+    simulation = writers.write_ideal_observation(
+        tmp_path, n_antennas=4, n_times=1, stamp="2026-01-25T13:05:00", missing_subbands=writers.ALL_BUT_FOUR
+    )
     assert simulation.stamp == "2026-01-25T13:05:00"
     assert calibrators.find(simulation.calibrator).flux_1400_jy > 1
 

@@ -19,8 +19,8 @@ START = datetime(2026, 2, 11, 3, 0, 0, tzinfo=UTC)
 
 @pytest.fixture
 def observation(tmp_path: Path) -> Simulation:
-    """A fresh observation that a test may damage."""
-    return writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=2)
+    """A fresh observation of four subbands that a test may damage."""
+    return writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=2, missing_subbands=writers.ALL_BUT_FOUR)
 
 
 def _named(seconds: float, subband: int) -> str:
@@ -28,9 +28,9 @@ def _named(seconds: float, subband: int) -> str:
 
 
 def test_a_header_says_what_the_telescope_wrote(observation: Simulation) -> None:
-    header = uvh5.read_header(observation.subband_files[5])
-    assert header.subband == 5
-    assert header.frequencies_hz == tuple(array.subband_frequencies_hz(5))
+    header = uvh5.read_header(observation.subband_files[1])
+    assert header.subband == 1
+    assert header.frequencies_hz == tuple(array.subband_frequencies_hz(1))
     assert len(header.jd_utc) == 2
     assert (header.jd_utc[1] - header.jd_utc[0]) * 86400 == pytest.approx(
         array.INTEGRATION_S, abs=1e-4
@@ -131,7 +131,8 @@ def test_the_real_inventory_makes_2231_groups_of_which_2208_are_complete(shared_
     assert sum(int(r["n_subbands_found"]) == 16 for r in rows) == 31  # what grouping by exact name would find
 
 
-def test_a_scan_reports_each_bad_file_and_keeps_the_rest(observation: Simulation, tmp_path: Path) -> None:
+def test_a_scan_reports_each_bad_file_and_keeps_the_rest(tmp_path: Path) -> None:
+    observation = writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=2)
     files = [Path(p) for p in observation.subband_files]
     writers.truncate(files[2])
     writers.shift_times(files[7], 309.24)
@@ -151,12 +152,13 @@ def test_a_scan_reports_each_bad_file_and_keeps_the_rest(observation: Simulation
 
 
 def test_two_observations_are_told_apart(tmp_path: Path) -> None:
+    few = writers.ALL_BUT_FOUR
     for stamp in ("2026-01-25T01:12:15", "2026-01-25T01:17:24"):
-        writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=1, stamp=stamp)
+        writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=1, stamp=stamp, missing_subbands=few)
     found = uvh5.scan(tmp_path)
-    assert [(g.stamp, g.complete) for g in found.groups] == [
-        ("2026-01-25T01:12:15", True),
-        ("2026-01-25T01:17:24", True),
+    assert [(g.stamp, g.missing) for g in found.groups] == [
+        ("2026-01-25T01:12:15", few),
+        ("2026-01-25T01:17:24", few),
     ]
     assert found.rejected == ()
 
