@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseBackend
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseSchemaError
+from dsa110_contimg.api.migrations import migrator
 from dsa110_contimg.api.migrations.comparison import CONTEXT_OPTIONS
 from dsa110_contimg.api.migrations.migrator import Migrator, directory_lock, upgrade
 from dsa110_contimg.api.tables import SCHEMA_REVISION, metadata
@@ -58,13 +60,55 @@ def test_the_newest_revision_is_the_one_that_the_tables_name(config: DatabaseCon
     assert Migrator(config).heads() == [SCHEMA_REVISION]
 
 
+@pytest.fixture
+def copied(config: DatabaseConfig, tmp_path: Path) -> Migrator:
+    """A migrator of revisions that a test may add to."""
+    directory = tmp_path / "100% migrations"
+    shutil.copytree(Path(migrator.__file__).parent, directory)
+    return Migrator(config, directory=directory)
+
+
+def test_a_new_migration_holds_what_differs(copied: Migrator) -> None:
+    copied.upgrade()
+    copied.inspect(lambda connection: connection.exec_driver_sql("ALTER TABLE images DROP COLUMN qa_summary"))
+    made = copied.create("Bring back the summary", autogenerate=True)
+    assert made.name == "0002_bring_back_the_summary.py"
+    assert "sa.Column('qa_summary', sa.Text(), nullable=True)" in made.read_text()
+    copied.upgrade()
+    assert copied.status() == copied.heads()[0] == "0002"
+    assert copied.create("Nothing differs now", autogenerate=True).read_text().count("pass") == 2
+
+
+def test_a_new_migration_is_empty_unless_told_otherwise(copied: Migrator) -> None:
+    made = copied.create("By hand")
+    assert made.read_text().count("pass") == 2
+    copied.upgrade()
+    assert copied.status() == "0002"
+    copied.downgrade()
+    assert copied.status() == SCHEMA_REVISION
+
+
+def test_a_migration_that_fails_leaves_the_database_where_it_was(copied: Migrator) -> None:
+    made = copied.create("Broken")
+    broken = "op.drop_table('photometry')\n    op.drop_table('no_such_table')"
+    made.write_text(made.read_text().replace("pass", broken, 1))
+    with pytest.raises(DatabaseSchemaError, match="no_such_table"):
+        copied.upgrade()
+    assert copied.status() is None
+    copied.upgrade(SCHEMA_REVISION)
+    with pytest.raises(DatabaseSchemaError, match="no_such_table"):
+        copied.upgrade()
+    assert copied.status() == SCHEMA_REVISION
+    copied.inspect(lambda connection: connection.exec_driver_sql("SELECT count(*) FROM photometry"))
+
+
 def test_up_and_down_and_up_again_ends_where_it_began(config: DatabaseConfig) -> None:
-    migrator = Migrator(config)
-    migrator.upgrade()
-    assert migrator.status() == SCHEMA_REVISION
-    migrator.downgrade("base")
-    assert migrator.status() is None
-    migrator.upgrade()
+    both_ways = Migrator(config)
+    both_ways.upgrade()
+    assert both_ways.status() == SCHEMA_REVISION
+    both_ways.downgrade("base")
+    assert both_ways.status() is None
+    both_ways.upgrade()
     assert differences(config) == []
 
 

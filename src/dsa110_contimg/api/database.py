@@ -156,9 +156,8 @@ async def async_transaction(connection: aiosqlite.Connection) -> AsyncIterator[a
         await connection.execute_fetchall("BEGIN IMMEDIATE")
         yield connection
         await connection.commit()
-    except BaseException:
-        await asyncio.shield(connection.rollback())
-        raise
+    finally:
+        await asyncio.shield(connection.rollback())  # does nothing after the commit
 
 
 @asynccontextmanager
@@ -177,9 +176,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         connection.execute("BEGIN IMMEDIATE")
         yield connection
         connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
+    finally:
+        connection.rollback()  # does nothing after the commit
 
 
 @contextmanager

@@ -49,13 +49,20 @@ class Migrator:
         Which database.
     timeouts : TimeoutConfig, optional
         ``db_connection`` limits the wait for the server and for another migrator.
+    directory : Path
+        Where env.py and the revisions lie; those of this package unless given.
     """
 
-    def __init__(self, config: DatabaseConfig, timeouts: TimeoutConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: DatabaseConfig,
+        timeouts: TimeoutConfig | None = None,
+        directory: Path = Path(__file__).parent,
+    ) -> None:
         self._config = config
         self._timeout_s = (timeouts or TimeoutConfig()).db_connection
         self._alembic = Config()
-        self._alembic.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+        self._alembic.set_main_option("script_location", str(directory).replace("%", "%%"))
         self._alembic.set_main_option("path_separator", "os")
         self._alembic.set_main_option("file_template", "%%(rev)s_%%(slug)s")
 

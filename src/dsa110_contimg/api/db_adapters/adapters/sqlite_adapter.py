@@ -8,7 +8,7 @@ The database file is never created here, and its journal mode (WAL, set by the m
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,12 @@ async def open_connection(path: Path, busy_timeout_s: float, *, read_only: bool)
     raw = await aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout_s, cached_statements=256)
     raw.row_factory = sqlite3.Row
     settings = ["foreign_keys=ON", "synchronous=FULL", "trusted_schema=OFF", "journal_size_limit=67108864"]
-    try:
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(raw.close)
         for setting in [*settings, "query_only=ON"] if read_only else settings:
             await raw.execute_fetchall(f"PRAGMA {setting}")
         await raw.execute_fetchall("PRAGMA schema_version")  # the first read of the file: is it a database?
-    except BaseException:
-        await asyncio.shield(raw.close())
-        raise
+        undo.pop_all()
     return raw
 
 
@@ -85,6 +84,10 @@ class SQLiteConnection:
         """Execute a statement and return the first value of its first row; None without a row."""
         row = await self.fetch_one(query, params)
         return None if row is None else row[0]
+
+    async def roll_back(self) -> None:
+        """Undo the open transaction; does nothing outside one."""
+        await self._raw.rollback()
 
     async def close(self) -> None:
         """Close the connection; what is not committed is rolled back."""
@@ -123,13 +126,12 @@ class SQLiteAdapter:
         """Open all connections; does nothing when they are open."""
         if self._open:
             return
-        try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.disconnect)
             self._writer.put_nowait(await self._opened(read_only=False))
             for _ in range(self._reader_count):
                 self._readers.put_nowait(await self._opened(read_only=True))
-        except BaseException:
-            await asyncio.shield(self.disconnect())
-            raise
+            undo.pop_all()
 
     async def _opened(self, *, read_only: bool) -> SQLiteConnection:
         with in_our_words(self.name):
@@ -170,18 +172,17 @@ class SQLiteAdapter:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend the writer in a transaction: committed at the end, rolled back by any exception or cancellation."""
         async with self._lent(self._writer) as connection:
+            committed = False
             try:
                 await connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 await connection.execute("COMMIT")
-            except BaseException:
+                committed = True
+            finally:
                 # Statements of a connection run in the order in which they were sent. So this comes after a BEGIN or
                 # a COMMIT that was under way when the task was cancelled, and before the next borrower's BEGIN.
-                await asyncio.shield(self._roll_back(connection))
-                raise
-
-    async def _roll_back(self, connection: SQLiteConnection) -> None:
-        await connection._raw.rollback()  # does nothing outside a transaction
+                if not committed:
+                    await asyncio.shield(connection.roll_back())
 
     async def execute(self, query: str, params: Params = ()) -> int:
         """Execute a statement in a transaction of its own and return how many rows it changed."""
