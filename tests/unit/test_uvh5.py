@@ -2,11 +2,14 @@
 
 import csv
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsa110_contimg.pipeline import array, uvh5
 from dsa110_contimg.pipeline.errors import BadInputError
@@ -102,6 +105,19 @@ def test_files_are_chained_across_gaps_up_to_a_minute() -> None:
 @pytest.mark.parametrize(("gap_s", "count"), [(60, 1), (61, 2)])
 def test_a_group_ends_where_the_gap_exceeds_sixty_seconds(gap_s: int, count: int) -> None:
     assert len(uvh5.group([_named(0, 0), _named(gap_s, 1)])) == count
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 15)), max_size=60))
+def test_every_file_has_one_place_and_groups_are_more_than_a_minute_apart(files: list[tuple[int, int]]) -> None:
+    names = {_named(seconds, subband) for seconds, subband in files}
+    groups = uvh5.group(names)
+    placed = [path for g in groups for path in (*g.files.values(), *g.duplicates)]
+    assert sorted(placed) == sorted(names)
+    spans = [sorted(path[:19] for path in (*g.files.values(), *g.duplicates)) for g in groups]
+    for earlier, later in pairwise(spans):
+        assert (datetime.fromisoformat(later[0]) - datetime.fromisoformat(earlier[-1])).total_seconds() > 60
+    for g, span in zip(groups, spans, strict=True):
+        assert g.stamp == span[0]
 
 
 def test_a_subband_that_is_there_twice_is_listed() -> None:
