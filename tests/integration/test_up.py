@@ -143,7 +143,7 @@ def test_good_observations_are_processed_beside_spoilt_files_and_nothing_is_chan
 
     again = started("--data", str(data), "--once")
     assert again.code() == 0, again.text
-    assert "not processed again" in again.text
+    assert "finished before as job-2026-01-25-" in again.text
     assert "started" not in again.text
 
 
@@ -162,6 +162,7 @@ def test_a_killed_house_leaves_nothing_behind_and_the_next_one_finishes_the_work
     url = again.until(r"http://[\d.:]+/api/v1/jobs/\S+")[0]
     job = json.load(urllib.request.urlopen(url, timeout=10))
     assert job["status"] == "completed"
+    assert "goes on where it was" in again.text
     assert "convert-uvh5-to-ms started" not in again.text
     again.process.send_signal(signal.SIGTERM)
     assert again.code(40) == 0

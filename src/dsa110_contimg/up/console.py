@@ -5,6 +5,7 @@ before it goes) and, when it is of interest to a person, to the screen with the 
 """
 
 import json
+import logging
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from dsa110_contimg.logs import JsonFormatter
+
 ROTATE_BYTES = 10_000_000
 PLAIN_WIDTH = 160
 _SHOWN = ("INFO", "WARNING", "ERROR", "CRITICAL")
@@ -20,6 +23,13 @@ _LEVEL_STYLE = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"
 #: Colours that differ for people who see red and green alike.
 _COLOURS = ("cyan", "yellow", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta", "bright_blue")
 _KNOWN_FIELDS = ("time", "level", "component", "logger", "message", "error")
+
+
+def open_screen(logs: Path | None = None) -> "Screen":
+    """Return the screen of this process, with what its libraries log."""
+    screen = Screen(open_console(), logs)
+    logging.getLogger().handlers = [ScreenHandler(screen)]
+    return screen
 
 
 def open_console() -> Console:
@@ -105,6 +115,7 @@ class Screen:
 
     def close(self) -> None:
         """Close the log files."""
+        logging.getLogger().handlers = []
         for file in self._files.values():
             file.close()
 
@@ -129,8 +140,21 @@ class Screen:
         text.append(f" {printable(str(event['message']))}", style=style)
         text.append("".join(f" {key}={printable(str(value))}" for key, value in more.items()), style="dim")
         if "error" in event:
-            text.append(f"\n{event['error']}", style="dim")
+            text.append(f": {printable(str(event['error']).strip().splitlines()[-1])}", style="dim")
         self.console.print(text, soft_wrap=True, highlight=False)
+
+
+class ScreenHandler(logging.Handler):
+    """Sends what the libraries of this process log to the screen, from warnings on."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(JsonFormatter("dsa110"))
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show and keep one record."""
+        self._screen.take("dsa110", self.format(record))
 
 
 def printable(text: str) -> str:

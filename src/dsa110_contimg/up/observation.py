@@ -20,7 +20,7 @@ from dsa110_contimg.api.exceptions import DSA110APIError
 from dsa110_contimg.api.interfaces import ImageRecord
 from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.pipeline.naming import parse_subband_name
-from dsa110_contimg.up.console import Screen, open_console
+from dsa110_contimg.up.console import Screen, open_screen
 from dsa110_contimg.up.plan import command_environment
 from dsa110_contimg.up.progress import Board, Follower
 from dsa110_contimg.up.summary import FinishedRun, Summary
@@ -185,16 +185,25 @@ async def _ingest(
         observation = Observation(**one)
         run = await spawn_observation(client, recorder, observation, on.config.paths.products_dir)
         runs.append((observation, run))
-        on.screen.say(_spawned(observation, run))
+        on.screen.say(f"{_described(observation)}; {await _standing(client, run)}")
     if not runs:
         raise NoObservationError(f"{directory} holds no observation that can be processed: all its files were left out")
     return runs
 
 
-def _spawned(observation: Observation, run: SpawnedRun) -> str:
+def _described(observation: Observation) -> str:
     missing = ", ".join(f"{subband:02d}" for subband in observation.missing_subbands)
-    words = f"{observation.stamp}: {len(observation.files)} files{f', missing subbands {missing}' if missing else ''}"
-    return f"{words}; queued as {run.run_id}" if run.created else f"{words}; known as {run.run_id}, not processed again"
+    return f"{observation.stamp}: {len(observation.files)} files{f', missing subbands {missing}' if missing else ''}"
+
+
+async def _standing(client: AbsurdClient, run: SpawnedRun) -> str:
+    """Say what becomes of a run that has just been put into the queue, or was there before."""
+    if run.created:
+        return f"queued as {run.run_id}"
+    workflow = await client.get_workflow(run.workflow_id)
+    if workflow and workflow["status"] in _ENDED:
+        return f"finished before as {run.run_id}, not processed again"
+    return f"on its way as {run.run_id}, goes on where it was"
 
 
 async def _follow(on: Bench, client: AbsurdClient, runs: Sequence[tuple[Observation, SpawnedRun]]) -> list[FinishedRun]:
@@ -202,13 +211,16 @@ async def _follow(on: Bench, client: AbsurdClient, runs: Sequence[tuple[Observat
     follower = Follower(on.screen, on.board)
     waiting: dict[UUID, tuple[Observation, SpawnedRun]] = {run.workflow_id: (one, run) for one, run in runs}
     finished: dict[UUID, FinishedRun] = {}
+    known: set[UUID] = set()
     while waiting:
         for workflow_id, (observation, run) in tuple(waiting.items()):
             workflow = await client.get_workflow(workflow_id)
             if workflow is None:
                 raise CommandError(f"the queue has lost the workflow {workflow_id} of {run.run_id}")
-            if run.created:
-                follower.tell(observation.stamp, workflow["tasks"])
+            if not run.created and run.workflow_id not in known:
+                follower.know(workflow["tasks"])
+                known.add(run.workflow_id)
+            follower.tell(observation.stamp, workflow["tasks"])
             if workflow["status"] in _ENDED:
                 finished[workflow_id] = FinishedRun(
                     run.run_id, observation.stamp, workflow["status"], workflow["tasks"]
@@ -288,5 +300,5 @@ def ingest_command(directory: Path, wait: bool) -> ExitCode:
 
 @contextlib.contextmanager
 def _command_bench(environment: Mapping[str, str]) -> Iterator[Bench]:
-    with bench(environment, Screen(open_console())) as on, plain_errors():
+    with bench(environment, open_screen()) as on, plain_errors():
         yield on

@@ -90,15 +90,18 @@ class Follower:
         self._board = board
         self._seen: dict[str, tuple[str, int]] = {}
 
+    def know(self, tasks: Iterable[Mapping[str, Any]]) -> None:
+        """Take what has ended already for told."""
+        self._seen |= {task["task_id"]: _state(task) for task in tasks if task["finished_at"]}
+
     def tell(self, stamp: str, tasks: Iterable[Mapping[str, Any]]) -> None:
         """Tell what is new in the tasks of the observation ``stamp``."""
         for task in tasks:
             if task["task_name"] == FINISH:
                 continue  # book-keeping
             name = f"{stamp} {task['task_name']}"
-            now = (task["status"], task["attempt"])
-            if self._seen.get(task["task_id"]) != now:
-                self._seen[task["task_id"]] = now
+            if self._seen.get(task["task_id"]) != _state(task):
+                self._seen[task["task_id"]] = _state(task)
                 self._tell_change(name, task)
             if task["status"] == "claimed":
                 self._board.show(name, task["progress"] or 0.0, task["progress_message"] or "")
@@ -115,6 +118,10 @@ class Follower:
         if status in ("failed", "retrying") and task["error"]:
             words += f": {task['error']}"
         self._screen.say(words, _LEVELS.get(status, "INFO"))
+
+
+def _state(task: Mapping[str, Any]) -> tuple[str, int]:
+    return task["status"], task["attempt"]
 
 
 def _seconds(task: Mapping[str, Any]) -> float:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dsa110_contimg.api.config import process_environment
 from dsa110_contimg.exit_codes import CommandError, ExitCode
-from dsa110_contimg.up.console import Screen, open_console
+from dsa110_contimg.up.console import Screen, open_screen
 from dsa110_contimg.up.observation import plain_errors, require_subband_files, work_through
 from dsa110_contimg.up.plan import Plan, check_port, make_plan
 from dsa110_contimg.up.supervisor import Supervisor
@@ -41,7 +41,7 @@ def run(data: Path | None, once: bool, port: int | None) -> ExitCode:
 
 
 async def _run(plan: Plan, data: Path | None, once: bool) -> ExitCode:
-    screen = Screen(open_console(), plan.state.logs)
+    screen = open_screen(plan.state.logs)
     stop = asyncio.Event()
     for sig in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sig, stop.set)
