@@ -10,8 +10,9 @@ from uuid import UUID
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import AbsurdError
+from dsa110_contimg.absurd.connection import AbsurdError, QueueUnavailableError
 from dsa110_contimg.absurd.executor import ChildFailed, Executor, Warden
+from dsa110_contimg.absurd.monitoring import Row
 from dsa110_contimg.absurd.workflows import EXTRACT, IMAGE, SpawnedRun, spawn_observation
 from dsa110_contimg.api.async_repositories import AsyncImageRepository, AsyncProductRecorder, AsyncProvenanceRepository
 from dsa110_contimg.api.config import APIConfig, process_environment
@@ -26,6 +27,7 @@ from dsa110_contimg.up.progress import Board, Follower
 from dsa110_contimg.up.summary import FinishedRun, Summary
 
 POLL_S = 0.5
+PATIENCE_S = 60.0
 _ENDED = ("completed", "failed", "cancelled")
 
 
@@ -214,9 +216,7 @@ async def _follow(on: Bench, client: AbsurdClient, runs: Sequence[tuple[Observat
     known: set[UUID] = set()
     while waiting:
         for workflow_id, (observation, run) in tuple(waiting.items()):
-            workflow = await client.get_workflow(workflow_id)
-            if workflow is None:
-                raise CommandError(f"the queue has lost the workflow {workflow_id} of {run.run_id}")
+            workflow = await _patiently(client, workflow_id)
             if not run.created and run.workflow_id not in known:
                 follower.know(workflow["tasks"])
                 known.add(run.workflow_id)
@@ -228,6 +228,23 @@ async def _follow(on: Bench, client: AbsurdClient, runs: Sequence[tuple[Observat
                 del waiting[workflow_id]
         await asyncio.sleep(POLL_S if waiting else 0)
     return [finished[run.workflow_id] for _, run in runs]
+
+
+async def _patiently(client: AbsurdClient, workflow_id: UUID) -> Row:
+    """Return a workflow; a server that is just being started again is waited for."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + PATIENCE_S
+    while True:
+        try:
+            workflow = await client.get_workflow(workflow_id)
+        except QueueUnavailableError:
+            if clock() > deadline:
+                raise
+            await asyncio.sleep(POLL_S)
+            continue
+        if workflow is None:
+            raise CommandError(f"the queue knows no workflow {workflow_id}; was its database replaced?")
+        return workflow
 
 
 async def _summary(on: Bench, finished: Sequence[FinishedRun], api_url: str, directory: Path) -> None:
