@@ -4,48 +4,52 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, BindParameter, Column, Table, bindparam, func, select
+from sqlalchemy import BigInteger, BindParameter, Table, bindparam, func, select
 from sqlalchemy.sql import ColumnElement, Select
-from sqlalchemy.types import TypeDecorator
 
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import LARGEST_INTEGER, Query, Statement, Steps
+from dsa110_contimg.api.tables import Flag, Json
 
 T = TypeVar("T")
 
 
-def record_columns(record: type[Any], table: Table) -> list[Column[Any]]:
-    """Return the columns of ``table`` that ``record`` has fields for, in the order of the fields."""
-    return [table.c[item.name] for item in dataclasses.fields(record) if item.name in table.c]
+def record_columns(record: type[Any], table: Table, *more: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    """Return the columns that ``record`` has fields for, in the order of the fields.
 
-
-def record_reader(record: Callable[..., T], columns: Sequence[ColumnElement[Any]]) -> Callable[[Row], T]:
-    """Return what makes a record of a row that has ``columns``; each goes to the field of its name.
-
-    JSON texts become their values (an empty mapping or tuple where the record wants one and the row has NULL), flags
-    become bool.
+    A field gets the column of its name among ``more``, else in ``table``; what has neither keeps its default.
     """
-    names = [column.name for column in columns]
+    named: dict[str, ColumnElement[Any]] = {**dict(table.c.items()), **{column.key or "": column for column in more}}
+    return [named[item.name] for item in dataclasses.fields(record) if item.name in named]
+
+
+def record_reader(record: type[T], columns: Sequence[ColumnElement[Any]]) -> Callable[[Row], T]:
+    """Return what makes a record of a row that has ``columns``, which must be its first fields, in order.
+
+    JSON texts become their values (NULL becomes the field's default: an empty mapping or tuple), flags become bool.
+    """
+    fields = dataclasses.fields(record)  # type: ignore[arg-type]
+    if [column.key for column in columns] != [item.name for item in fields[: len(columns)]]:
+        raise TypeError(f"{record.__name__} has not these columns as its first fields: {columns}")
     special = [
-        (name, column.type.process_result_value)
-        for name, column in zip(names, columns, strict=True)
-        if isinstance(column.type, TypeDecorator) and type(column.type).process_result_value is not _INHERITED
+        (place, column.type.process_result_value, _default(item))
+        for place, (column, item) in enumerate(zip(columns, fields, strict=False))
+        if isinstance(column.type, Json | Flag)
     ]
 
     def read(row: Row) -> T:
-        values = dict(zip(names, row, strict=True))
-        for name, decode in special:
-            value = decode(values[name], None)  # type: ignore[arg-type]
-            if value is None:
-                del values[name]  # the record's own default: nothing known
-            else:
-                values[name] = tuple(value) if isinstance(value, list) else value
-        return record(**values)
+        values = list(row)
+        for place, decode, default in special:
+            value = decode(values[place], None)
+            values[place] = default if value is None else tuple(value) if isinstance(value, list) else value
+        return record(*values)
 
     return read
 
 
-_INHERITED = TypeDecorator.process_result_value
+def _default(item: "dataclasses.Field[Any]") -> Any:
+    """Return what a field without a value has; shared between records, which are not to be changed."""
+    return item.default_factory() if callable(item.default_factory) else item.default
 
 
 def every(read: Callable[[Row], T]) -> Callable[[Sequence[Row]], list[T]]:

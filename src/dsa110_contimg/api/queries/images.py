@@ -20,7 +20,7 @@ from dsa110_contimg.api.queries.decoding import (
 )
 from dsa110_contimg.api.tables import images, ms_index, photometry
 
-_COLUMNS = [*record_columns(ImageRecord, images), ms_index.c.stage.label("ms_stage")]
+_COLUMNS = record_columns(ImageRecord, images, ms_index.c.stage.label("ms_stage"))
 _read = record_reader(ImageRecord, _COLUMNS)
 _JOINED: Select[Any] = select(*_COLUMNS).join_from(images, ms_index, ms_index.c.path == images.c.ms_path, isouter=True)
 _NEWEST = (images.c.created_at.desc(), images.c.id.desc())

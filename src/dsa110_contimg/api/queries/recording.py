@@ -25,7 +25,7 @@ from dsa110_contimg.api.interfaces import (
     Recording,
     SourceRecord,
 )
-from dsa110_contimg.api.queries.decoding import record_columns, value
+from dsa110_contimg.api.queries.decoding import value
 from dsa110_contimg.api.tables import (
     caltables,
     images,
@@ -66,7 +66,7 @@ def _upsert(
 
 
 def _names(record: type[Any], table: Table) -> list[str]:
-    return [column.name for column in record_columns(record, table) if column.name != "id"]
+    return [item.name for item in dataclasses.fields(record) if item.name in table.c and item.name != "id"]
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _save_caltables(records: Sequence[CalibrationTableRecord]) -> Steps[None]:
 
 # --- sources and measurements -------------------------------------------------------------------------------------
 
-_SOURCE = _upsert(sources, ["id"], [column.name for column in record_columns(SourceRecord, sources)])
+_SOURCE = _upsert(sources, ["id"], ["id", *_names(SourceRecord, sources)])
 _PHOTOMETRY = _upsert(photometry, ["source_id", "image_path"], _names(PhotometryRecord, photometry))
 _MEASURED = Statement(select(photometry.c.source_id).where(photometry.c.image_path == bindparam("image_path")))
 _FORGET = Statement(

@@ -21,18 +21,16 @@ _LATEST_IMAGE = (
     .limit(1)
     .scalar_subquery()
 )
-_SUMMARY = [
-    *record_columns(SourceSummary, sources),
+_SUMMARY = record_columns(
+    SourceSummary,
+    sources,
     sources.c.detection_count.label("num_images"),
     _LATEST_IMAGE.label("latest_image_id"),
-]
+)
 _read_summary = record_reader(SourceSummary, _SUMMARY)
 _POSITION = record_columns(SourceRecord, sources)
 _read_position = record_reader(SourceRecord, _POSITION)
-_POINT = [
-    *record_columns(LightCurvePoint, photometry),
-    images.c.id.label("image_id"),
-]
+_POINT = record_columns(LightCurvePoint, photometry, images.c.id.label("image_id"))
 _read_point = record_reader(LightCurvePoint, _POINT)
 
 
