@@ -51,7 +51,7 @@ MIN_IMPROVEMENT = 0.003  # of the residual image's rms, below which another roun
 class PointComponent:
     """A fitted point source: direction cosines, flux density and its slope (Jy) at the reference frequency.
 
-    ``l_start`` and ``m_start`` are where it was found.
+    ``l_start`` and ``m_start`` are where it was found; ``is_held`` says that it stays there, because the fit led away.
     """
 
     l_cosine: float
@@ -60,6 +60,7 @@ class PointComponent:
     slope_jy: float = 0.0
     l_start: float = 0.0
     m_start: float = 0.0
+    is_held: bool = False
 
     @property
     def lmn(self) -> Doubles:
@@ -156,25 +157,37 @@ class PointFitter:
         return bool(distance > self.beam.major_rad)
 
     def _fit(self, model: PointModel, found: list[PointComponent]) -> None:
-        """Fit each new source, then all in turns until they settle; drop those that came out faint."""
-        model.components += [self._settled(model, component) for component in found]
+        """Fit each new source, then all, and those that still move again; drop those that came out faint."""
+        for component in found:
+            self._settle(model, component)
+        moving = list(range(len(model.components)))
         for _ in range(MAX_CYCLES):
-            before = model.components
-            model.components = [self._refit(model, component) for component in before]
-            if all(self._has_settled(*pair) for pair in zip(before, model.components, strict=True)):
-                break
+            moving = [number for number in moving if self._moves(model, number)]
         for component in model.components:
             if self._is_faint(component):
-                self._exchange(model, component, replace(component, flux_jy=0.0, slope_jy=0.0))
+                self._drop(model, component)
         model.components = [component for component in model.components if not self._is_faint(component)]
 
-    def _settled(self, model: PointModel, component: PointComponent) -> PointComponent:
-        """Return the component after as many steps as it needs."""
+    def _settle(self, model: PointModel, component: PointComponent) -> None:
+        """Add a component to the model after as many steps as it needs, unless it comes out faint."""
         for _ in range(MAX_STEPS):
             before, component = component, self._refit(model, component)
+            if self._is_faint(component):
+                self._drop(model, component)
+                return
             if self._has_settled(before, component):
                 break
-        return component
+        model.components.append(component)
+
+    def _drop(self, model: PointModel, component: PointComponent) -> None:
+        """Put a source back into the residual."""
+        self._exchange(model, component, replace(component, flux_jy=0.0, slope_jy=0.0))
+
+    def _moves(self, model: PointModel, number: int) -> bool:
+        """Refit one component of the model; True if it has not settled."""
+        before = model.components[number]
+        model.components[number] = self._refit(model, before)
+        return not self._has_settled(before, model.components[number])
 
     def _has_settled(self, before: PointComponent, after: PointComponent) -> bool:
         """Whether a step changed the image by less than its noise: in flux, or by moving the flux across the beam."""
@@ -214,7 +227,7 @@ class PointFitter:
         flux_jy, slope_jy = sums[3] / sums[0], 0.0
         if apparent_jy > SLOPE_SNR * self.noise_jyb:
             flux_jy, slope_jy = solve_pair(*sums[:5])
-        l_step, m_step = solve_pair(*sums[5:])
+        l_step, m_step = (0.0, 0.0) if component.is_held else solve_pair(*sums[5:])
         moved = replace(
             component,
             l_cosine=component.l_cosine + l_step,
@@ -223,7 +236,7 @@ class PointFitter:
             slope_jy=component.slope_jy + slope_jy,
         )
         if np.hypot(moved.l_cosine - moved.l_start, moved.m_cosine - moved.m_start) > self.beam.minor_rad / 2:
-            return replace(moved, l_cosine=moved.l_start, m_cosine=moved.m_start)
+            return replace(moved, l_cosine=moved.l_start, m_cosine=moved.m_start, is_held=True)
         return moved
 
     def _exchange(self, model: PointModel, old: PointComponent, new: PointComponent) -> None:

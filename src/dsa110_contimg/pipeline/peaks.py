@@ -7,9 +7,10 @@ apparent flux during the observation, which makes its own point spread function 
 """
 
 import numpy as np
-from scipy.ndimage import shift
+from numba import prange
 
 from dsa110_contimg.pipeline.averaging import Floats
+from dsa110_contimg.pipeline.compiled import compiled
 
 DEPTH = 0.05  # 30 % change of the response x sidelobes of 0.15
 _TURNS = 3  # how often a source may come up until it is below the limit
@@ -49,11 +50,23 @@ def vertex(values: Floats) -> float:
     return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
 
 
+@compiled(parallel=True)
 def _subtract(left: Floats, psf: Floats, x: int, y: int, dx: float, dy: float) -> None:
-    """Subtract the point spread function at (x + dx, y + dy) so that pixel (x, y) becomes 0; in place."""
+    """Subtract the point spread function at (x + dx, y + dy) so that pixel (x, y) becomes 0; in place.
+
+    Outside of its square, where the far sidelobes are, nothing is subtracted.
+    """
     half, size = psf.shape[0] // 2, left.shape[0]
-    rows = slice(max(0, y - half), min(size, y + size - half))
-    columns = slice(max(0, x - half), min(size, x + size - half))
-    piece = psf[rows.start - y + half : rows.stop - y + half, columns.start - x + half : columns.stop - x + half]
-    shifted = shift(piece, (dy, dx), order=1, mode="nearest", prefilter=False)
-    left[rows, columns] -= left[y, x] / shifted[y - rows.start, x - columns.start] * shifted
+    step_x, step_y = int(np.floor(-dx)), int(np.floor(-dy))
+    right, up = np.float32(-dx - step_x), np.float32(-dy - step_y)
+    at = half + step_y, half + step_x
+    lower = psf[at[0], at[1]] * (1 - right) + psf[at[0], at[1] + 1] * right
+    upper = psf[at[0] + 1, at[1]] * (1 - right) + psf[at[0] + 1, at[1] + 1] * right
+    scale = left[y, x] / (lower * (1 - up) + upper * up)
+    for row in prange(max(0, y - half + 1), min(size, y + size - half - 1)):
+        p = row - y + half + step_y
+        for column in range(max(0, x - half + 1), min(size, x + size - half - 1)):
+            q = column - x + half + step_x
+            lower = psf[p, q] * (1 - right) + psf[p, q + 1] * right
+            upper = psf[p + 1, q] * (1 - right) + psf[p + 1, q + 1] * right
+            left[row, column] -= scale * (lower * (1 - up) + upper * up)
