@@ -1,8 +1,10 @@
 """Transactions on plain connections, and the drivers of statements."""
 
 import asyncio
+import multiprocessing
 import shutil
 import sqlite3
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,51 @@ def test_a_transaction_holds_the_write_lock_from_its_first_moment(db_path: Path)
         two.execute(INSERT, ("kept", "x"))
     one.close()
     two.close()
+
+
+def count_up(path: Path, times: int) -> None:
+    """Read a number and write the next one, many times, each in a transaction."""
+    for _ in range(times):
+        with transactional_connection(path, timeout=30.0) as connection:
+            (number,) = connection.execute("SELECT ra_deg FROM sources").fetchone()
+            connection.execute("UPDATE sources SET ra_deg = ?", (number + 1,))
+
+
+def test_processes_that_read_and_then_write_lose_nothing(db_path: Path) -> None:
+    with transactional_connection(db_path) as connection:
+        connection.execute(INSERT, ("counter", "x"))
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=count_up, args=(db_path, 50)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    with transactional_connection(db_path) as connection:
+        assert connection.execute("SELECT ra_deg FROM sources").fetchone()[0] == 1 + 4 * 50
+
+
+def test_a_writer_that_is_killed_leaves_whole_transactions_and_a_sound_file(db_path: Path) -> None:
+    with transactional_connection(db_path) as connection:
+        connection.execute(INSERT, ("counter", "x"))
+    writer = multiprocessing.get_context("spawn").Process(target=count_up, args=(db_path, 1_000_000))
+    writer.start()
+    deadline = time.monotonic() + 30
+    while counted(db_path) < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    writer.kill()
+    writer.join()
+    with transactional_connection(db_path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    assert counted(db_path) >= 20
+    count_up(db_path, 1)  # no lock is left
+
+
+def counted(path: Path) -> float:
+    """Return the number that count_up counts."""
+    with sqlite3.connect(path) as connection:
+        number: float = connection.execute("SELECT ra_deg FROM sources").fetchone()[0]
+        return number
 
 
 def test_a_blocking_connection_makes_no_file(tmp_path: Path) -> None:
