@@ -63,6 +63,21 @@ async def test_of_many_schedulers_one_fires(queue: Bench, scheduler: TaskSchedul
     assert await queue.sql("select count(*) from absurd.fire") == 10
 
 
+async def test_a_scheduler_that_comes_late_with_a_time_already_fired_fires_nothing(
+    queue: Bench, scheduler: TaskScheduler
+) -> None:
+    await scheduler.create_schedule("sweep", "housekeeping", "*/5 * * * *")
+    await make_due(queue)
+    due = await queue.sql("select next_at from absurd.cron")
+    await scheduler.fire_due()
+    await queue.complete((await queue.claim())[0])
+    after = await queue.sql("select next_at from absurd.cron")
+    for late in (due, due.replace(year=2020)):
+        fired = await queue.sql("select absurd.fire_cron('sweep', $1, now() + interval '1 h', absurd.new_id())", late)
+        assert fired is None
+    assert await queue.sql("select next_at from absurd.cron") == after
+
+
 async def test_a_schedule_is_passed_over_while_its_last_task_has_not_ended(
     queue: Bench, scheduler: TaskScheduler
 ) -> None:

@@ -66,9 +66,14 @@ async def test_a_child_starts_after_every_parent_has_completed_and_not_before(qu
     assert [row["task_id"] for row in await queue.claim()] == [c.task_id]
 
 
-async def test_a_completion_that_waits_for_the_spawn_of_a_child_releases_that_child(queue: Bench) -> None:
+@pytest.mark.parametrize("earlier_children", [0, 1])
+async def test_a_completion_that_waits_for_the_spawn_of_a_child_releases_that_child(
+    queue: Bench, earlier_children: int
+) -> None:
     """The lost wake-up: the completion began before the child was committed, and must see it all the same."""
     parent = await queue.client.spawn("small")
+    for _ in range(earlier_children):
+        await spawn_child(queue.connection, parent)
     [claimed] = await queue.claim()
     async with queue.session() as spawning, queue.session() as completing:
         await spawning.execute("begin")
@@ -80,8 +85,11 @@ async def test_a_completion_that_waits_for_the_spawn_of_a_child_releases_that_ch
     assert await queue.states(parent, child) == ["completed", "pending"]
 
 
-async def test_a_child_spawned_while_its_parent_completes_starts_at_once(queue: Bench) -> None:
+@pytest.mark.parametrize("earlier_children", [0, 1])
+async def test_a_child_spawned_while_its_parent_completes_starts_at_once(queue: Bench, earlier_children: int) -> None:
     parent = await queue.client.spawn("small")
+    for _ in range(earlier_children):
+        await spawn_child(queue.connection, parent)
     [claimed] = await queue.claim()
     async with queue.session() as spawning, queue.session() as completing:
         await completing.execute("begin")
@@ -184,6 +192,14 @@ async def test_a_child_of_a_task_that_has_ended_is_settled_at_its_spawn(queue: B
     skipped = await queue.client.spawn("small", depends_on=[done, dead])
     after_all = await queue.client.spawn("small", depends_on=[Dependency(skipped, "done"), Dependency(dead, "done")])
     assert await queue.states(released, skipped, after_all) == ["pending", "skipped", "pending"]
+
+
+async def test_a_new_child_of_an_ended_task_does_not_release_the_older_children(queue: Bench) -> None:
+    ended, running = await queue.client.spawn("small"), await queue.client.spawn("small")
+    older = await queue.client.spawn("small", depends_on=[ended, running])
+    await queue.complete((await queue.claim())[0])
+    await queue.client.spawn("small", depends_on=[ended])
+    assert await queue.states(older) == ["blocked"]
 
 
 async def test_a_cycle_is_refused_by_the_names_of_its_tasks(queue: Bench) -> None:

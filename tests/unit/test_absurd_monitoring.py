@@ -94,6 +94,8 @@ def test_what_has_no_json_form_is_refused_by_its_type() -> None:
         ("0 0 13 * fri", "UTC", "2026-11-21T00:00", "2026-11-27T00:00"),  # the 13th or a Friday
         ("*/20 3 * jan *", "UTC", "2026-11-21T00:00", "2027-01-01T03:00"),
         ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00", "2026-03-29T01:00"),  # 02:30 does not exist that day
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:00", "2026-10-25T00:30"),  # 02:30 exists twice,
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30", "2026-10-25T01:30"),  # and fires twice
         ("0 3 * * *", "America/Los_Angeles", "2026-07-01T00:00", "2026-07-01T10:00"),
         ("0 3 * * *", "America/Los_Angeles", "2026-12-01T00:00", "2026-12-01T11:00"),
     ],

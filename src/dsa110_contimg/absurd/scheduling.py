@@ -2,7 +2,8 @@
 
 An expression has the five fields minute, hour, day of month, month, weekday, with names (``mon``, ``jan``), lists,
 ranges and steps; 0 and 7 are Sunday; when both days are given, either of them fires (the rule of cron). It is read in
-the schedule's own time zone: a time that a change to summer time leaves out fires right after the change.
+the schedule's own time zone: a time that a change to summer time leaves out fires right after the change, one that the
+change back repeats fires twice.
 
 Any number of schedulers may run: moving a schedule's next time and spawning its task are one transaction, which only
 one of them wins. A scheduler that was away fires once for all the times that it missed. A schedule whose previous task
