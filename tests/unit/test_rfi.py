@@ -108,7 +108,7 @@ def test_the_array_sees_what_no_baseline_sees() -> None:
     power = usual * (1 + rng.normal(size=count.shape) / np.sqrt(n_samples))
     where = np.zeros(count.shape, np.bool_)
     where[:, 300:303] = where[4:6, 100:130] = where[11, 400:700] = True
-    weak_jy = 1.6  # below the noise of one sample
+    weak_jy = 2.0  # below the noise of one sample
     found = rfi.array_outliers(power + where * weak_jy**2, count)
     assert found[where].mean() == 1.0
     # 18 432 normal numbers, none beyond 6 sigma

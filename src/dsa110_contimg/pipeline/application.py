@@ -1,10 +1,11 @@
 """Stage calibration-apply: a new Measurement Set with corrected visibilities.
 
 V_pq is divided by g_p b_p conj(g_q b_q), with the gains interpolated linearly in amplitude and phase to the times of
-the observation where they differ (`matching`), and its weight multiplied by the square of the modulus: visibilities are
-then in Jy, and weights stay proportional to 1 / variance. What has no solution is flagged. Then the whole array is
-looked at once more (`rfi.array_outliers`): integrations and channels with more power than model and noise are flagged
-on all baselines.
+the observation where they differ (`matching`). What has no solution is flagged. Then the whole array is looked at once
+more (`rfi.array_outliers`): integrations and channels with more power than model and noise are flagged on all of it.
+
+Weights become inverse variances in Jy^-2, from the noise of each antenna as measured on the corrected data (`noise`):
+the square of the gain would do only if all antennas had the same noise before amplification by it.
 
 The input is not touched; the output appears whole, so that a stage that is killed leaves no half-corrected data. If a
 source of the model that the tables were solved against is in the beam, the ratio of corrected data to model tells
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_contimg.pipeline import beam, rfi
+from dsa110_contimg.pipeline import beam, noise, rfi
 from dsa110_contimg.pipeline.calibration_model import from_text, point_sources
 from dsa110_contimg.pipeline.caltable import CalibrationTable, read_table
 from dsa110_contimg.pipeline.correction import correct
@@ -167,6 +168,9 @@ def _correct_all(
             progress(0.2 + 0.75 * times.start / layout.n_times, "correcting visibilities")
             chunk = read_visibilities(rows, copied, times)
             _correct_chunk(chunk, layout, values, sources, times.start, tally)
+            if times.start == 0:
+                variances = noise.antenna_variances(chunk, layout.n_antennas)
+            chunk = noise.with_inverse_variances(chunk, variances)
             for name, column in (("DATA", chunk.data), ("FLAG", chunk.flags), ("WEIGHT_SPECTRUM", chunk.weights)):
                 write_column(rows, copied, name, times, column)
             _write_row_columns(rows, copied, times, chunk)
@@ -183,7 +187,9 @@ def _correct_chunk(
 ) -> None:
     """Correct and flag some integrations, in place."""
     bandpass, gains = values
+    counts = chunk.weights.copy()
     correct(chunk.data, chunk.flags, chunk.weights, chunk.antenna1, chunk.antenna2, gains, bandpass, first)
+    np.copyto(chunk.weights, counts, where=chunk.weights > 0)
     use = np.broadcast_to(layout.crosses, chunk.data.shape[:2])
     unity = np.ones_like(gains), np.ones_like(bandpass)
     outliers = rfi.array_outliers(*residual_power(chunk, use, sources, *unity, first))

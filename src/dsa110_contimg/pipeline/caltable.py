@@ -114,7 +114,8 @@ def write_table(path: str, solutions: CalibrationTable, layout: Layout, history:
         rows.putcol("ANTENNA1", np.tile(np.arange(n_antennas, dtype=np.int32), n_times))
         rows.putcol("ANTENNA2", np.full(n_antennas * n_times, -1, np.int32))
         kept = np.where(solutions.flags, np.complex64(1.0), solutions.values)
-        weights = np.where(solutions.flags, 0.0, solutions.errors.astype(np.float64) ** -2).astype(np.float32)
+        certain = solutions.flags | ~(solutions.errors > 0)
+        weights = np.where(certain, 0.0, 1.0 / np.where(certain, 1.0, solutions.errors) ** 2).astype(np.float32)
         cells = {"CPARAM": kept, "FLAG": solutions.flags, "SNR": solutions.snr, "WEIGHT": weights}
         cells["PARAMERR"] = np.where(solutions.flags, np.float32(0.0), solutions.errors)
         for name, values in cells.items():

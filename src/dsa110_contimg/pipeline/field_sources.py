@@ -32,7 +32,7 @@ from dsa110_contimg.pipeline.skymodel import C_M_PER_S
 from dsa110_contimg.pipeline.visibilities import Bools, Complex, Layout, Visibilities
 
 #: Sources fainter than this fraction of the calibrator, both through the beam, move a gain by less than its noise.
-RELEVANT_FRACTION = 0.01
+RELEVANT_FRACTION = 0.001
 #: Longest baseline used for the search; with it the image is small, and positions are right to 1 arcsec.
 MAX_UV_LAMBDA = 4000.0
 #: Amplitude that averaging over channels may cost at the edge of the searched field.

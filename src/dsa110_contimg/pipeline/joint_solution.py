@@ -7,6 +7,8 @@ removes what the drift of the phases had taken from the first bandpass; what rem
 Between the turns, integrations and channels where the whole array sees more than model and noise are left out
 (`rfi.array_outliers`), and the bright sources of the field enter the model (`field_sources`).
 
+The correlator's weights are turned into inverse variances with the noise of each antenna (`noise`).
+
 Short baselines see extended emission and the sum of the field's weak sources, and take no part, unless that leaves an
 antenna with too few of them: then the limit is lowered, and a note says so.
 """
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_contimg.pipeline import field_sources, rfi
+from dsa110_contimg.pipeline import field_sources, noise, rfi
 from dsa110_contimg.pipeline.calibration_model import ModelSource, point_sources
 from dsa110_contimg.pipeline.errors import DataQualityError
 from dsa110_contimg.pipeline.normal_sums import NormalSums, accumulate, residual_power
@@ -64,6 +66,7 @@ class JointSolution:
         self.sources = point_sources(self.model, layout)
         self.min_baselines = min_baselines
         self.notes: list[str] = []
+        self._variances: NDArray[np.float64] | None = None
         self._interference = np.zeros((layout.n_times, len(layout.frequencies_hz)), np.bool_)
         size = layout.n_times * layout.n_baselines * len(layout.frequencies_hz) * layout.n_polarisations * 13
         self._held = list(self._read()) if size <= HELD_BYTES else None
@@ -129,8 +132,10 @@ class JointSolution:
         with opened(self.layout.path) as rows:
             for times in time_chunks(self.layout):
                 chunk = read_visibilities(rows, self.layout, times)
+                if self._variances is None:
+                    self._variances = noise.antenna_variances(chunk, self.layout.n_antennas)
                 self._apply_interference(times.start, chunk)
-                yield times.start, chunk
+                yield times.start, noise.with_inverse_variances(chunk, self._variances)
 
     def _chunks(self) -> Iterator[tuple[int, Visibilities]]:
         """Give all integrations in order, each run with the index of its first."""

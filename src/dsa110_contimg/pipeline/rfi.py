@@ -116,7 +116,9 @@ def _process_count(n_wanted: int) -> int:
     return len(os.sched_getaffinity(0)) if n_wanted >= BASELINES_WORTH_A_PROCESS else 1
 
 
-def flag_baselines(layout: Layout, wanted: Bools, report: Callable[[float], None]) -> NDArray[np.uint8]:
+def flag_baselines(
+    layout: Layout, wanted: Bools, report: Callable[[float], None], n_processes: int | None = None
+) -> NDArray[np.uint8]:
     """Run AOFlagger on the baselines of a Measurement Set.
 
     Parameters
@@ -125,6 +127,8 @@ def flag_baselines(layout: Layout, wanted: Bools, report: Callable[[float], None
         Baselines worth looking at.
     report : callable
         Told the finished fraction.
+    n_processes : int or None
+        How many processes share the work; None takes as many as there are cores, if there is work enough.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def flag_baselines(layout: Layout, wanted: Bools, report: Callable[[float], None
     turns = list(_turns(layout, wanted))
     n_bytes = -(-len(layout.frequencies_hz) // 8)
     found = np.zeros((layout.n_times, layout.n_baselines, n_bytes), np.uint8)
-    with _mapper(_process_count(int(wanted.sum()))) as mapped:
+    with _mapper(n_processes or _process_count(int(wanted.sum()))) as mapped:
         for index, (turn, bits) in enumerate(zip(turns, mapped(_flag_turn, turns), strict=True)):
             found[:, turn.first : turn.last] = bits
             report((index + 1) / len(turns))
