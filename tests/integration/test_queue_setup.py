@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dsa110_contimg import absurd
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
@@ -173,3 +174,29 @@ async def test_the_claim_is_one_index_scan_whatever_else_is_in_the_queue(queue: 
     assert nodes[-1]["Shared Hit Blocks"] + nodes[-1]["Shared Read Blocks"] < 60
     config = await queue.sql("select proconfig from pg_proc where oid = 'absurd.claim_task'::regproc")
     assert {"enable_seqscan=off", "enable_bitmapscan=off"} <= set(config)
+
+
+async def test_the_example_of_the_specification_works(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABSURD_DATABASE_URL", queue.url)
+    client = absurd.AbsurdClient.from_env()
+    await client.connect()
+    task_id = await client.spawn("convert_uvh5", {"ms_path": "/path/to.ms"})
+    stats = await client.get_queue_stats("dsa110-pipeline")
+    await client.close()
+    assert stats["pending"] == 1
+    assert await queue.states(task_id) == ["pending"]
+
+
+@pytest.mark.parametrize("module", ["dsa110_contimg.absurd", "dsa110_contimg.absurd.scheduler_main"])
+@pytest.mark.parametrize(
+    ("variables", "code", "words"),
+    [({"ABSURD_ENABLED": "false"}, 1, "ABSURD_ENABLED=true"), ({"ABSURD_LEASE": "long"}, 2, "ABSURD_LEASE is 'long'")],
+)
+def test_a_process_that_cannot_run_says_why_in_one_line(
+    module: str, variables: dict[str, str], code: int, words: str
+) -> None:
+    command = [sys.executable, "-m", module]
+    ended = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == code
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
