@@ -54,7 +54,7 @@ class Up:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
-    def code(self, timeout_s: float = 240.0) -> int:
+    def code(self, timeout_s: float = 400.0) -> int:
         """Wait for its end."""
         return self.process.wait(timeout_s)
 
@@ -119,9 +119,9 @@ def spoil(directory: Path, source: Path) -> None:
     with h5py.File(foreign, "r+") as file:
         del file["Header/telescope_name"]
         file["Header/telescope_name"] = b"VLA"
-    shutil.copy(files[2], directory / f"{LATER[:-2]}16_sb03.hdf5")  # its header says another subband than its name
 
 
+@pytest.mark.slow
 def test_good_observations_are_processed_beside_spoilt_files_and_nothing_is_changed(
     started: Callable[..., Up], observation: Path, tmp_path: Path
 ) -> None:
@@ -136,7 +136,7 @@ def test_good_observations_are_processed_beside_spoilt_files_and_nothing_is_chan
     for words in ("notes.hdf5: the name is not", "_sb00.hdf5: is truncated", "_sb01.hdf5", "VLA"):
         assert words in up.text
     assert "Traceback" not in up.text
-    assert up.text.count("left out: ") == 4
+    assert up.text.count("left out: ") == 3
     assert re.search(r"\d+ of \d+ detectable sources recovered, median flux ratio", up.text)
     assert re.search(rf"image\s+{tmp_path}/state/products/images/{GOOD[:10]}", up.text)
     assert not up.descendants()
@@ -147,7 +147,8 @@ def test_good_observations_are_processed_beside_spoilt_files_and_nothing_is_chan
     assert "started" not in again.text
 
 
-def test_a_killed_house_leaves_nothing_behind_and_the_next_one_finishes_the_work(
+@pytest.mark.slow
+def test_a_killed_house_leaves_nothing_and_the_next_one_finishes_the_work_though_its_processes_are_killed_too(
     started: Callable[..., Up], observation: Path
 ) -> None:
     up = started("--data", str(observation))
@@ -158,11 +159,15 @@ def test_a_killed_house_leaves_nothing_behind_and_the_next_one_finishes_the_work
     wait_for(lambda: not up.descendants(), 20)
 
     again = started("--data", str(observation))
-    again.until(r"http://127\.0\.0\.1:\d+/api/v1/images/\d+/fits", 240)
+    again.until("goes on where it was")
+    for name in ("postgres", "dsa110_contimg.absurd"):
+        victim = next(process for process in again.descendants() if any(name in word for word in process.cmdline()[:3]))
+        victim.kill()
+        again.until(r"ended \(killed by SIGKILL\); starting it again")
+    again.until(r"http://127\.0\.0\.1:\d+/api/v1/images/\d+/fits", 400)
     url = again.until(r"http://[\d.:]+/api/v1/jobs/\S+")[0]
     job = json.load(urllib.request.urlopen(url, timeout=10))
     assert job["status"] == "completed"
-    assert "goes on where it was" in again.text
     assert "convert-uvh5-to-ms started" not in again.text
     again.process.send_signal(signal.SIGTERM)
     assert again.code(40) == 0
@@ -178,19 +183,6 @@ def test_interrupting_the_work_stops_everything_and_says_so_by_the_exit_code(
     assert up.code(40) == 130
     assert not up.descendants()
     assert "Traceback" not in up.text
-
-
-def test_a_killed_server_or_worker_is_started_again_while_the_house_serves(
-    started: Callable[..., Up], observation: Path
-) -> None:
-    up = started("--data", str(observation), "--once")
-    up.until("convert-uvh5-to-ms started")
-    for name in ("postgres", "absurd"):
-        victims = [p for p in up.descendants() if any(name in word for word in p.cmdline()[:4])]
-        victims[0].kill()
-        time.sleep(1.0)
-    assert up.code() == 0, up.text
-    assert "ended (killed by SIGKILL); starting it again" in up.text
 
 
 def test_without_a_usable_observation_it_ends_with_the_reasons(started: Callable[..., Up], tmp_path: Path) -> None:
