@@ -30,6 +30,7 @@ from dsa110_contimg.pipeline.psf import fit_beam
 from dsa110_contimg.pipeline.response import drifting_beam
 from dsa110_contimg.pipeline.skymodel import C_M_PER_S
 from dsa110_contimg.pipeline.visibilities import Bools, Complex, Layout, Visibilities
+from dsa110_contimg.pipeline.weighting import thermal_noise
 
 #: Sources fainter than this fraction of the calibrator, both through the beam, move a gain by less than its noise.
 RELEVANT_FRACTION = 0.001
@@ -46,7 +47,7 @@ def find(
     gains: Complex,
     bandpass: Complex,
     calibrator: ModelSource,
-    calibrator_apparent_jy: float,
+    limit_jy: float,
 ) -> list[ModelSource]:
     """Return the bright sources of the field other than the calibrator.
 
@@ -56,8 +57,8 @@ def find(
         All integrations in order, each run with the index of its first; they are left unchanged.
     gains, bandpass : ndarray of complex64
         What the first turn solved.
-    calibrator_apparent_jy : float
-        Flux density of the calibrator through the beam.
+    limit_jy : float
+        Flux density through the beam of the faintest source to look for, if noise allows.
     """
     radius_rad = primary.half_power_width_rad(layout.mid_frequency_hz) * 0.75
     visibilities = _corrected(chunks, layout, gains, bandpass, radius_rad)
@@ -70,7 +71,7 @@ def find(
         grid,
         psf,
         fit_beam(psf, cell_rad),
-        RELEVANT_FRACTION * calibrator_apparent_jy / BRIGHT_SNR,
+        max(limit_jy / BRIGHT_SNR, thermal_noise(visibilities)),
     )
     points = fitter.subtract(silent)
     sources = [_source(point, layout, points.reference_hz) for point in points.components]
