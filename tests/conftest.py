@@ -13,8 +13,8 @@ from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A running PostgreSQL of this test session."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+    """A running PostgreSQL of this test session; it need not survive a power cut."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"}) as server:
         yield server
 
 

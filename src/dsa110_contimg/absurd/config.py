@@ -14,10 +14,6 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message names the variable, its value and what would be right."""
 
 
-def _text(value: str) -> str:
-    return value.strip()
-
-
 def _flag(value: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if value.strip().lower() not in words:
@@ -73,14 +69,16 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], object], str]] = {
     ),
     "ABSURD_TASK_TIMEOUT": ("task_timeout_sec", _seconds, "limit of one attempt, s"),
     "ABSURD_MAX_RETRIES": ("max_retries", _whole(0), "further attempts after a failed one"),
-    "ABSURD_DLQ_ENABLED": ("dead_letter_enabled", _flag, "keep what failed for good as dead letters"),
+    "ABSURD_DLQ_ENABLED": (
+        "dead_letter_enabled",
+        _flag,
+        "taken from older settings, without effect: dead letters are always kept",
+    ),
     "ABSURD_DLQ_QUEUE_NAME": (
         "dead_letter_queue_name",
         _name,
-        "name under which they are kept; by default the queue's with -dlq",
+        "taken from older settings, without effect: dead letters are kept with their own queue",
     ),
-    "ABSURD_API_BASE_URL": ("api_base_url", _text, "address of the API that a worker reports to; empty: none"),
-    "ABSURD_API_HEARTBEAT_INTERVAL": ("api_heartbeat_interval_sec", _seconds, "time between such reports, s"),
     "ABSURD_MAX_CRASHES": ("max_crashes", _whole(1), "workers that may die over one task before it is given up"),
     "ABSURD_LEASE": ("lease_sec", _seconds, "time after which a silent worker has lost its tasks, s"),
     "ABSURD_HEARTBEAT_INTERVAL": ("heartbeat_interval_sec", _seconds, "time between a worker's beats, s"),
@@ -103,8 +101,6 @@ class AbsurdConfig:
     max_retries: int = 3
     dead_letter_enabled: bool = True
     dead_letter_queue_name: str = ""
-    api_base_url: str = ""
-    api_heartbeat_interval_sec: float = 10.0
     max_crashes: int = 2
     lease_sec: float = 10.0
     heartbeat_interval_sec: float = 3.0

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from rq import Queue, Worker
+from rq import Queue, SimpleWorker
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -134,8 +134,12 @@ class JobQueue:
             return told | {"connected": False, "error": str(error)}
 
     def work(self, *, burst: bool = False) -> None:
-        """Run jobs until told to stop (SIGTERM lets the current job end); with ``burst`` until there is none left."""
-        worker = Worker([self._queue], connection=self._worker_connection(), serializer=JSONSerializer)
+        """Run jobs until told to stop (SIGTERM lets the current job end); with ``burst`` until there is none left.
+
+        Jobs run in this very process: what may hang or grow is a child process of the job with limits of its own, and
+        a worker that forks would leave its child behind when it is killed.
+        """
+        worker = SimpleWorker([self._queue], connection=self._worker_connection(), serializer=JSONSerializer)
         worker.work(burst=burst, with_scheduler=False, logging_level=None)
 
     def _worker_connection(self) -> "redis.Redis":
