@@ -40,7 +40,7 @@ IMAGED = {
     "noise_jy": 0.002, "thermal_noise_jy": 0.0018, "peak_flux_jy": 8.0, "dynamic_range": 4000.0,
     "center_ra_deg": 359.9, "center_dec_deg": 30.5, "imsize_x": 1200, "imsize_y": 1200, "cellsize_arcsec": 9.0,
     "freq_ghz": 1.405, "bandwidth_mhz": 187.5, "integration_sec": 309.2, "mid_mjd": 61082.002, "converged": True,
-    "files": ["/p/images/x-pb.fits"], "inputs": ["/p/ms/cal.ms"],
+    "files": ["/p/images/x-pb.fits"], "inputs": ["/p/ms/cal.ms"], "finished_at": 1004.5,
 }  # fmt: skip
 
 
@@ -173,6 +173,7 @@ async def test_the_assessment_gets_the_numbers_of_the_stages_before_it_and_grade
     [image] = await AsyncImageRepository(database).list_all()
     assert (image.qa_grade, image.qa_summary) == ("warn", "RMS 2.00 mJy")
     assert image.qa_metrics == {"noise_ratio": 1.1, "reasons": ["subband 3 is missing"]}
+    assert image.created_at == 1004.5  # when imaging ended, not when the verdict was given
 
 
 async def test_a_run_ends_completed_only_when_every_stage_did(adapter: Adapter, database: DatabaseAdapter) -> None:

@@ -115,7 +115,7 @@ def record_solution(run: Finished) -> Recording:
     bandpass = CalibrationTableRecord(
         path=made["bandpass_path"], set_name=run.params.group_id, table_type="BP", order_index=30,
         source_ms_path=run.earlier[workflows.CONVERT]["ms_path"], cal_field=made["calibrator"], refant=made["refant"],
-        created_at=time.time(), valid_start_mjd=made["valid_start_mjd"], valid_end_mjd=made["valid_end_mjd"],
+        created_at=made["finished_at"], valid_start_mjd=made["valid_start_mjd"], valid_end_mjd=made["valid_end_mjd"],
         solver_command="dsa110_contimg.pipeline.calibration.solve", solver_params=run.params.options,
         quality_metrics={key: value for key, value in made.items() if isinstance(value, float | int)},
     )  # fmt: skip
@@ -140,7 +140,8 @@ def _image(run: Finished, made: Result) -> ImageRecord:
     converted = run.earlier[workflows.CONVERT]
     return ImageRecord(
         path=made["image_path"], ms_path=converted["ms_path"], run_id=run.params.run_id, type="image", pbcor=True,
-        created_at=time.time(), field_name=converted["field_name"], **{name: made[name] for name in _IMAGE_FIELDS},
+        created_at=made["finished_at"], field_name=converted["field_name"],
+        **{name: made[name] for name in _IMAGE_FIELDS},
     )  # fmt: skip
 
 
@@ -255,12 +256,13 @@ class Adapter:
         if not earlier:
             await self._recorder.record(Recording(job=self._running(params, await self._job(params))))
         ran = await context.run_child(stage.function, {**params.options, **stage.options(earlier)})
-        run = Finished(params, ran.value, earlier, await self._known_sources(ran.value, earlier))
+        product = {**ran.value, "finished_at": ran.finished_at}
+        run = Finished(params, product, earlier, await self._known_sources(product, earlier))
         provenance = await self._provenance(task, params, context, ran)
         await self._recorder.record(replace(stage.record(run), provenance=provenance))
         if task.name == workflows.IMAGE and self._image_made:
             await self._image_made(ran.value["image_path"])
-        return _concise(ran.value)
+        return _concise(product)
 
     async def finish_run(self, task: ClaimedTask, context: TaskContext) -> Result:
         """Record how the run ended: completed when every stage did, else failed with the first stage's reason."""
