@@ -167,6 +167,18 @@ def test_a_scan_reports_each_bad_file_and_keeps_the_rest(tmp_path: Path) -> None
     assert "subband 12" in reasons[wrong.name]
 
 
+def test_a_copy_under_a_stamp_hours_away_is_no_observation_of_its_own(tmp_path: Path) -> None:
+    few = writers.ALL_BUT_FOUR
+    observation = writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=1, missing_subbands=few)
+    original = Path(observation.subband_files[0])
+    copy = writers.duplicate(original, subband_name("2026-01-25T09:00:00", 0))
+    found = uvh5.scan(tmp_path)
+    assert [g.stamp for g in found.groups] == [observation.stamp]
+    [(path, reason)] = found.rejected
+    assert path == str(copy)
+    assert f"same subband and times as {original.name}" in reason
+
+
 def test_two_observations_are_told_apart(tmp_path: Path) -> None:
     few = writers.ALL_BUT_FOUR
     for stamp in ("2026-01-25T01:12:15", "2026-01-25T01:17:24"):

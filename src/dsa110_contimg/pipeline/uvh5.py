@@ -94,7 +94,7 @@ def scan(directory: str | Path, gap_s: float = CHAIN_GAP_S) -> Scan:
     """Return the observations of a directory, after a look into the header of every file.
 
     One bad file spoils nothing else: it is listed in ``rejected`` with the reason. So is a file whose times disagree
-    with the other subbands of its group, and one whose subband is there twice.
+    with the other subbands of its group, and one whose subband is there twice, in its group or in another.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def scan(directory: str | Path, gap_s: float = CHAIN_GAP_S) -> Scan:
         except BadInputError as error:
             rejected.append((str(path), str(error)))
     in_step = _without_strays(headers, gap_s, rejected)
-    groups = group(in_step, gap_s)
+    groups = group(_without_copies(in_step, headers, rejected), gap_s)
     for found in groups:
         kept = f"another file of {found.stamp} holds the same subband and is used; remove one of the two"
         rejected.extend((path, f"{Path(path).name}: {kept}") for path in found.duplicates)
@@ -148,3 +148,15 @@ def _without_strays(headers: dict[str, Header], gap_s: float, rejected: list[tup
                 continue
             rejected.append((path, f"{Path(path).name}: {reason}"))
     return kept
+
+
+def _without_copies(paths: list[str], headers: dict[str, Header], rejected: list[tuple[str, str]]) -> list[str]:
+    """Return the files without those that repeat another one's data, perhaps under a stamp hours away."""
+    first: dict[tuple[int, float], str] = {}
+    for path in sorted(paths, key=lambda p: Path(p).name):
+        header = headers[path]
+        original = first.setdefault((header.subband, header.jd_utc[0]), path)
+        if original != path:
+            reason = f"holds the same subband and times as {Path(original).name}; remove one of the two"
+            rejected.append((path, f"{Path(path).name}: {reason}"))
+    return list(first.values())
