@@ -46,9 +46,9 @@ class Gains:
 
     @property
     def snr(self) -> Floats:
-        """Amplitude over its standard error; 0 where there is no solution, huge where there is no error."""
+        """Amplitude over its standard error; 0 where there is no solution, 1e9 where there is no error."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(np.abs(self.values) / self.errors, nan=0.0).astype(np.float32)
+            return np.nan_to_num(np.abs(self.values) / self.errors, nan=0.0, posinf=1e9).astype(np.float32)
 
 
 @compiled()
