@@ -40,10 +40,10 @@ KEPT_SNR = 10.0  # a candidate was brighter than 30; what is fitted with less wa
 SLOPE_SNR = 100.0  # from here on the band (+-7 %) measures the spectral index to +-0.26 or better
 IMAGE_SNR = 8.0  # above the bulk of the residual image: no component is made of sidelobes that look like noise
 MAX_ROUNDS = 8
-MAX_COMPONENTS = 200
+MAX_COMPONENTS = 100  # twice as many as a field has above 30 sigma of the whole array; data that are none end here
 SETTLED_SNR = 0.5  # a step that moves less than this, in units of the noise, ends the iteration
-MAX_STEPS = 8  # of one new source; Gauss-Newton doubles the digits with each, from a start within a fifth of the beam
-MAX_CYCLES = 4  # over all sources, whose coupling, a sidelobe of 0.1 typically, enters with this power
+MAX_STEPS = 5  # of one new source; Gauss-Newton doubles the digits with each, from a start within a fifth of the beam
+MAX_CYCLES = 3  # over all sources, whose coupling, a sidelobe of 0.1 typically, enters with this power
 MIN_IMPROVEMENT = 0.003  # of the residual image's rms, below which another round is not worth its gridding
 
 
