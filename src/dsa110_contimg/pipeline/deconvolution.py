@@ -8,11 +8,11 @@ The guard: CLEAN can diverge, next to bright sources above all, and then says no
 had the smallest rms is kept, and the cycle ends when the rms rises above it by more than `RISE`.
 """
 
-import os
-import sys
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Protocol
 
 import radler
@@ -28,6 +28,7 @@ MINOR_LOOP_GAIN = 0.1
 MAJOR_LOOP_GAIN = 0.85
 RISE = 0.01  # rounding and the mask's steps move the rms by 0.1 %; divergence doubles it
 MAX_MAJOR_CYCLES = 12
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +64,15 @@ class Major(Protocol):
 
 
 @contextmanager
-def silent_stdout() -> Iterator[None]:
-    """Send what native code prints to standard output to nowhere; for libraries that cannot be told to be quiet.
-
-    It acts on the file descriptor and thus on the whole process, which is the stage's own.
-    """
-    sys.stdout.flush()
-    kept = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def printed_to_log() -> Iterator[None]:
+    """Let what is printed to standard output meanwhile, by radler above all, go to the log instead."""
+    printed = StringIO()
     try:
-        os.dup2(nowhere, 1)
-        yield
+        with redirect_stdout(printed):
+            yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+        if printed.getvalue():
+            _log.debug("%s", printed.getvalue().strip())
 
 
 class RadlerMinorCycle:
@@ -95,7 +90,7 @@ class RadlerMinorCycle:
         settings.auto_mask_sigma = AUTO_MASK_SIGMA
         settings.thread_count = thread_count()
         self._images = (psf, residual, model)
-        with silent_stdout():
+        with printed_to_log():
             self._radler = radler.Radler(settings, psf, residual, model, beam.major_rad)
 
     @property
@@ -105,7 +100,7 @@ class RadlerMinorCycle:
 
     def perform(self, cycle: int) -> bool:
         """Do the minor cycles of one major cycle."""
-        with silent_stdout():
+        with printed_to_log():
             return bool(self._radler.perform(cycle))
 
 

@@ -76,7 +76,7 @@ def fit_beam(psf: Floats, cell_rad: float) -> Beam:
         If the central lobe covers too few pixels, or is no peak.
     """
     y, x = _central_lobe(psf)
-    if len(y) < 5:
+    if min(np.ptp(x), np.ptp(y)) < 2:  # three pixels across at least, or the width is not determined
         raise DataQualityError(f"the synthesised beam covers {len(y)} pixels of {cell_rad} rad: choose smaller pixels")
     dx, dy = (x - psf.shape[1] // 2).astype(float), (y - psf.shape[0] // 2).astype(float)
     values = psf[y, x].astype(float)
@@ -85,7 +85,7 @@ def fit_beam(psf: Floats, cell_rad: float) -> Beam:
         return np.asarray(np.exp(-(c[0] * dx**2 + 2 * c[1] * dx * dy + c[2] * dy**2) / 2) - values)
 
     width = 8.0 * np.log(2.0) / len(y)
-    fit = least_squares(misfit, [width, 0.0, width])
+    fit = least_squares(misfit, [width, 0.0, width], x_scale="jac", ftol=1e-12, xtol=1e-12, gtol=1e-12)
     curvature = np.array([[fit.x[0], fit.x[1]], [fit.x[1], fit.x[2]]]) / cell_rad**2
     if not fit.success or np.linalg.eigvalsh(curvature)[0] <= 0:
         raise DataQualityError("no Gaussian fits the synthesised beam: the baselines cover one direction only")
