@@ -78,7 +78,9 @@ def printed_to_log() -> Iterator[None]:
 class RadlerMinorCycle:
     """Minor cycles of radler, which keeps views of the three images: they live as long as this object."""
 
-    def __init__(self, psf: Floats, residual: Floats, model: Floats, grid: ImageGrid, beam: Beam, max_minor: int):
+    def __init__(
+        self, psf: Floats, residual: Floats, model: Floats, grid: ImageGrid, beam: Beam, max_minor: int
+    ) -> None:
         settings = radler.Settings()
         settings.algorithm_type = radler.AlgorithmType.generic_clean
         settings.trimmed_image_width = settings.trimmed_image_height = grid.n_pixels

@@ -34,7 +34,7 @@ from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
 from dsa110_contimg.pipeline.progress import Progress, silent
 from dsa110_contimg.pipeline.psf import Beam, add_points, convolve, fit_beam, pixel_grid_for
 from dsa110_contimg.pipeline.response import DriftingBeam, drifting_beam, effective_beam, weight_table
-from dsa110_contimg.pipeline.visibilities import Layout, read_layout, subtable_column
+from dsa110_contimg.pipeline.visibilities import Bools, Layout, read_layout, subtable_column
 from dsa110_contimg.pipeline.weighting import apply_briggs, thermal_noise
 
 FIELD_RESPONSE = 0.08  # a 5 Jy source there has sidelobes of 0.4 Jy x 2 %; farther out 1 Jy sources are too rare
@@ -119,6 +119,16 @@ class _Sky:
     thermal_jyb: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Cleaned:
+    """The deconvolved image: the best of the cycles, and restored (Jy/beam)."""
+
+    best: Deconvolved
+    restored: Floats
+    n_iterations: int
+    n_points: int
+
+
 def image(options: ImageOptions, progress: Progress = silent) -> MadeImage:
     """Make the images of a calibrated Measurement Set.
 
@@ -133,28 +143,26 @@ def image(options: ImageOptions, progress: Progress = silent) -> MadeImage:
     """
     layout = read_layout(options.ms_path)
     sky = _prepared(options, layout, _part(progress, 0.0, 0.25))
-    fitter = PointFitter(
-        sky.visibilities,
-        sky.drifting,
-        sky.grid,
-        sky.psf,
-        sky.beam,
-        sky.thermal_jyb,
-    )
-    points = fitter.subtract(_part(progress, 0.25, 0.5))
-    heights = [fitter.mean_flux_jyb(point, sky.tables, points.reference_hz) for point in points.components]
+    cleaned = _cleaned(options, sky, _part(progress, 0.25, 0.9))
+    progress(0.9, "correcting for the primary beam and writing the images")
+    return _written(options, layout, sky, cleaned)
+
+
+def _cleaned(options: ImageOptions, sky: _Sky, progress: Progress) -> _Cleaned:
+    """Take the bright sources out of the visibilities, clean the rest, restore both."""
+    fitter = PointFitter(sky.visibilities, sky.drifting, sky.grid, sky.psf, sky.beam, sky.thermal_jyb)
+    points = fitter.subtract(_part(progress, 0.0, 0.4))
+    heights_jyb = [fitter.mean_flux_jyb(point, sky.tables, points.reference_hz) for point in points.components]
     dirty, model = points.image, np.zeros_like(points.image)
     minor = RadlerMinorCycle(sky.psf, dirty, model, sky.grid, sky.beam, options.max_minor_iterations)
-    cleaned = guarded_clean(
+    best = guarded_clean(
         dirty,
         model,
         minor,
         lambda present: residual_of(sky.visibilities, points.residual, present, sky.grid),
-        _part(progress, 0.5, 0.9),
+        _part(progress, 0.4, 1.0),
     )
-    progress(0.9, "restoring and writing the images")
-    restored = _restored(sky, cleaned, points.components, heights)
-    return _written(options, layout, sky, cleaned, restored, minor.n_iterations, len(heights))
+    return _Cleaned(best, _restored(sky, best, points.components, heights_jyb), minor.n_iterations, len(heights_jyb))
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:
@@ -218,57 +226,52 @@ def _missing_subbands(layout: Layout) -> tuple[int, ...]:
     return tuple(n for n, center in enumerate(centers) if np.abs(present - center).min() > spacing)
 
 
-def _written(
-    options: ImageOptions,
-    layout: Layout,
-    sky: _Sky,
-    cleaned: Deconvolved,
-    restored: Floats,
-    n_iterations: int,
-    n_points: int,
-) -> MadeImage:
-    """Correct for the primary beam, measure, and write the three images."""
-    response = effective_beam(sky.visibilities, sky.tables, sky.drifting, sky.grid)
-    inside = response >= BEAM_CUT
-    noise_jyb = robust_sigma(cleaned.residual[inside])
-    peak_jyb = float(restored[inside].max(initial=-np.inf))
-    if not noise_jyb > 0 or not np.isfinite(peak_jyb):
-        raise DataQualityError(f"{options.ms_path}: the image has noise {noise_jyb} and peak {peak_jyb} Jy/beam")
-    width_hz = float(np.median(np.diff(layout.frequencies_hz)))
-    geometry = ImageGeometry(
-        n_pixels=sky.grid.n_pixels,
-        cell_deg=float(np.degrees(sky.grid.cell_rad)),
+def _geometry(layout: Layout, grid: ImageGrid) -> ImageGeometry:
+    """Return where the image lies on the sky, in frequency and in time."""
+    channel_hz = float(np.median(np.diff(layout.frequencies_hz)))
+    return ImageGeometry(
+        n_pixels=grid.n_pixels,
+        cell_deg=float(np.degrees(grid.cell_rad)),
         center_ra_deg=float(np.degrees(layout.centre_ra_rad)) % 360,
         center_dec_deg=float(np.degrees(layout.centre_dec_rad)),
         freq_hz=layout.mid_frequency_hz,
-        bandwidth_hz=float(layout.frequencies_hz[-1] - layout.frequencies_hz[0]) + width_hz,
+        bandwidth_hz=float(layout.frequencies_hz[-1] - layout.frequencies_hz[0]) + channel_hz,
         start_mjd=float(layout.times_mjd[0]) - layout.interval_s / 2 / 86400,
         integration_s=layout.n_times * layout.interval_s,
     )
-    missing = _missing_subbands(layout)
-    cards: dict[str, Card] = {
+
+
+def _cards(options: ImageOptions, layout: Layout, made: MadeImage) -> dict[str, Card]:
+    """Return the cards that say what was done."""
+    return {
         "OBJECT": str(subtable_column(options.ms_path, "FIELD", "NAME")[0]),
-        "BMAJ": float(np.degrees(sky.beam.major_rad)),
-        "BMIN": float(np.degrees(sky.beam.minor_rad)),
-        "BPA": float(np.degrees(sky.beam.pa_rad)),
+        "BMAJ": made.beam_major_arcsec / 3600,
+        "BMIN": made.beam_minor_arcsec / 3600,
+        "BPA": made.beam_pa_deg,
         "WEIGHT": "briggs",
         "ROBUST": options.robust,
-        "NOISE": noise_jyb,
-        "THERMAL": sky.thermal_jyb,
-        "NITER": n_iterations,
-        "NMAJOR": cleaned.n_major_cycles,
-        "NPOINT": n_points,
-        "CONVERGD": cleaned.converged,
+        "NOISE": made.noise_jy,
+        "THERMAL": made.thermal_noise_jy,
+        "NITER": made.n_iterations,
+        "NMAJOR": made.n_major_cycles,
+        "NPOINT": made.n_point_sources,
+        "CONVERGD": made.converged,
         "NCHAN": len(layout.frequencies_hz),
-        "MISSBAND": ",".join(map(str, missing)) or "none",
+        "MISSBAND": ",".join(map(str, made.missing_subbands)) or "none",
         "NTILES": 1,
         "MSFILE": Path(options.ms_path).name,
         "PIPEVER": version("dsa110-contimg"),
     }
-    corrected = np.where(inside, restored / response, np.float32(np.nan)).astype(np.float32)
-    write_image(Path(options.residual_path), cleaned.residual, geometry, cards)
-    write_image(Path(options.flat_noise_path), restored, geometry, cards)
-    write_image(Path(options.image_path), corrected, geometry, cards | {"PBCUT": BEAM_CUT})
+
+
+def _measured(
+    options: ImageOptions, layout: Layout, sky: _Sky, cleaned: _Cleaned, geometry: ImageGeometry, inside: Bools
+) -> MadeImage:
+    """Return what is to be known about the images; ``inside`` is where the corrected image is not blank."""
+    noise_jyb = robust_sigma(cleaned.best.residual[inside])
+    peak_jyb = float(cleaned.restored[inside].max(initial=-np.inf))
+    if not noise_jyb > 0 or not np.isfinite(peak_jyb):
+        raise DataQualityError(f"{options.ms_path}: the image has noise {noise_jyb} and peak {peak_jyb} Jy/beam")
     return MadeImage(
         image_path=options.image_path,
         flat_noise_path=options.flat_noise_path,
@@ -290,11 +293,25 @@ def _written(
         integration_sec=geometry.integration_s,
         mid_mjd=geometry.mid_mjd,
         n_visibilities=sky.visibilities.n_samples,
-        n_point_sources=n_points,
-        n_iterations=n_iterations,
-        n_major_cycles=cleaned.n_major_cycles,
-        converged=cleaned.converged,
-        missing_subbands=missing,
+        n_point_sources=cleaned.n_points,
+        n_iterations=cleaned.n_iterations,
+        n_major_cycles=cleaned.best.n_major_cycles,
+        converged=cleaned.best.converged,
+        missing_subbands=_missing_subbands(layout),
         files=(options.image_path, options.flat_noise_path, options.residual_path),
         inputs=(options.ms_path,),
     )
+
+
+def _written(options: ImageOptions, layout: Layout, sky: _Sky, cleaned: _Cleaned) -> MadeImage:
+    """Correct for the primary beam, measure, and write the three images."""
+    response = effective_beam(sky.visibilities, sky.tables, sky.drifting, sky.grid)
+    inside = response >= BEAM_CUT
+    geometry = _geometry(layout, sky.grid)
+    made = _measured(options, layout, sky, cleaned, geometry, inside)
+    cards = _cards(options, layout, made)
+    corrected = np.where(inside, cleaned.restored / response, np.float32(np.nan)).astype(np.float32)
+    write_image(Path(options.residual_path), cleaned.best.residual, geometry, cards)
+    write_image(Path(options.flat_noise_path), cleaned.restored, geometry, cards)
+    write_image(Path(options.image_path), corrected, geometry, cards | {"PBCUT": BEAM_CUT})
+    return made
