@@ -40,6 +40,8 @@ MAX_UV_LAMBDA = 4000.0
 MAX_LOSS = 0.03
 #: More baselines than this make the search slower and no better: with 800 its noise is a tenth of what it looks for.
 MAX_BASELINES = 800
+#: Times the noise that a source must have: the gains of the turn before are not perfect, and a false source would stay.
+LIMIT_SNR = 15.0
 _PIXELS_PER_FRINGE = 4.0
 
 
@@ -73,7 +75,7 @@ def find(
         grid,
         psf,
         fit_beam(psf, cell_rad),
-        max(limit_jy / BRIGHT_SNR, thermal_noise(visibilities)),
+        max(limit_jy / BRIGHT_SNR, thermal_noise(visibilities) * LIMIT_SNR / BRIGHT_SNR),
     )
     points = fitter.subtract(silent)
     sources = [_source(point, layout, points.reference_hz) for point in points.components]

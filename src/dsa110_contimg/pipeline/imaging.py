@@ -37,7 +37,7 @@ from dsa110_contimg.pipeline.response import DriftingBeam, drifting_beam, effect
 from dsa110_contimg.pipeline.visibilities import Bools, Layout, read_layout, subtable_column
 from dsa110_contimg.pipeline.weighting import apply_briggs, thermal_noise
 
-FIELD_RESPONSE = 0.08  # a 5 Jy source there has sidelobes of 0.4 Jy x 2 %; farther out 1 Jy sources are too rare
+FIELD_RESPONSE = 0.1  # outside, a source of 1 Jy has sidelobes of 0.1 Jy x 2 % at most; brighter ones are rare
 BEAM_CUT = 0.1  # below it the noise is ten times that of the centre, and the model of the beam is a guess
 PIXELS_PER_BEAM = 4.0  # of 4 to 5, for speed: a Gaussian is still sampled well enough to be fitted without bias
 PREVIEW_PIXELS = 512  # of the point spread function that the size of a pixel is chosen from

@@ -40,10 +40,10 @@ from dsa110_contimg.pipeline.visibilities import (
 #: Visibilities of observations up to this size are read once and held.
 HELD_BYTES = 600_000_000
 #: Faintest source of the model of each turn after the first, as a fraction of the calibrator, both through the beam.
-#: What a turn does not model, its gains absorb in part: a source of a tenth of the calibrator loses 7 % of its flux in
-#: the first turn, and faint sources that are looked for then are hidden among what it leaves. So the bright ones enter
-#: first; with them known, the second search finds what is left, and the third turn biases no flux by more than 1 %.
-FIELD_FRACTIONS = (0.01, 0.001)
+#: What a turn does not model, its gains absorb in part, a tenth and more of it with 40 antennas; and faint sources that
+#: are looked for then are hidden among what it leaves. So the bright ones enter first; with them known, the second
+#: search finds those down to its noise, and what the third turn absorbs of the rest is lost in the noise.
+FIELD_FRACTIONS = (0.01, 0.0005)
 
 
 class JointSolution:

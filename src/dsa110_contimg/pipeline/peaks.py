@@ -12,7 +12,7 @@ from numba import prange
 from dsa110_contimg.pipeline.averaging import Floats
 from dsa110_contimg.pipeline.compiled import compiled
 
-DEPTH = 0.05  # 30 % change of the response x sidelobes of 0.15
+DEPTH = 0.02  # 20 % change of the response x sidelobes of 0.1; a sidelobe taken for a source falls at its first fit
 _TURNS = 3  # how often a source may come up until it is below the limit
 
 
