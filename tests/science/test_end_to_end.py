@@ -67,11 +67,15 @@ class Observation:
     flagged: FlaggedMS
 
 
-@pytest.fixture(scope="module")
-def observation(tmp_path_factory: pytest.TempPathFactory) -> Observation:
-    """The default field, converted and flagged."""
+#: The default field, and one that nothing was ever adjusted on.
+FIELDS = {"default field": {}, "other field": {"seed": 7, "calibrator": "1331+305", "n_sources": 30}}
+
+
+@pytest.fixture(scope="module", params=FIELDS.values(), ids=FIELDS)
+def observation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Observation:
+    """A simulated field, converted and flagged."""
     root = tmp_path_factory.mktemp("observation")
-    simulation = simulate(SimulateOptions(directory=str(root / "raw")))
+    simulation = simulate(SimulateOptions(directory=str(root / "raw"), **request.param))
     products = Products(root, simulation.stamp)
     ms_path = str(products.measurement_set)
     converted = convert(ConvertOptions(simulation.subband_files, ms_path))
