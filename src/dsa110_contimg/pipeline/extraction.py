@@ -41,6 +41,10 @@ from dsa110_contimg.pipeline.progress import Progress, silent
 FLAG_SEVERAL_GAUSSIANS = 1
 FLAG_BEAM_EDGE = 2
 EDGE_RESPONSE = 0.2  # below it an error of 1 % of the beam's width is one of 5 % of the flux
+#: PyBDSF drops a Gaussian of axis ratio above 2 when an end of its ellipse falls on a pixel outside its island. With a
+#: long and narrow beam and islands a few pixels wide that takes sources at 20 sigma away; the size is still bounded by
+#: the island's and by 25 beams.
+UNCHECKED = 0.0
 RMS_BOX_BEAMS = 15  # side of the box of the noise map: 200 independent beams, 5 % error of the rms
 
 
@@ -88,10 +92,15 @@ class FoundSource:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The sources of one image, brightest first."""
+    """The sources of one image, brightest first.
+
+    ``n_unfitted`` counts the islands of bright pixels that no Gaussian could be fitted to: nothing of them is in the
+    catalogue.
+    """
 
     catalogue_path: str
     n_sources: int
+    n_unfitted: int
     sources: tuple[FoundSource, ...]
     files: tuple[str, ...]
     inputs: tuple[str, ...]
@@ -117,7 +126,7 @@ def extract(options: ExtractOptions, progress: Progress = silent) -> Catalogue:
             "give the two images of one observation"
         )
     progress(0.1, "fitting Gaussians")
-    fits = _fitted(options, flat)
+    fits, n_unfitted = _fitted(options, flat)
     measured = [found for fit in fits if (found := _source(fit, flat, corrected)) is not None]
     measured.sort(key=lambda source: -source.flux_jy)
     progress(0.9, f"writing {len(measured)} sources")
@@ -125,14 +134,18 @@ def extract(options: ExtractOptions, progress: Progress = silent) -> Catalogue:
     return Catalogue(
         catalogue_path=options.catalogue_path,
         n_sources=len(measured),
+        n_unfitted=n_unfitted,
         sources=tuple(measured),
         files=(options.catalogue_path,),
         inputs=(options.image_path, options.flat_noise_path),
     )
 
 
-def _fitted(options: ExtractOptions, flat: FitsImage) -> list[Any]:
-    """Return the sources that PyBDSF finds; its log and its temporary files vanish with their directory."""
+def _fitted(options: ExtractOptions, flat: FitsImage) -> tuple[list[Any], int]:
+    """Return the sources that PyBDSF finds, and the number of islands without any.
+
+    Its log and its temporary files vanish with their directory.
+    """
     missing = [key for key in ("BMAJ", "BMIN", "BPA") if key not in flat.header]
     if missing:
         raise BadInputError(f"{options.flat_noise_path} has no {', '.join(missing)} in its header: image again")
@@ -152,10 +165,12 @@ def _fitted(options: ExtractOptions, flat: FitsImage) -> list[Any]:
                 thresh_isl=options.island_sigma,
                 thresh_pix=options.peak_sigma,
                 rms_box=(box, box // 3),
+                flag_maxsize_fwhm=UNCHECKED,
             )
         except RuntimeError as error:
             raise DataQualityError(f"{options.flat_noise_path}: the search for sources failed ({error})") from error
-    return list(getattr(result, "sources", []))
+    islands = getattr(result, "islands", [])
+    return list(getattr(result, "sources", [])), sum(not island.gaul for island in islands)
 
 
 def _source(fit: Any, flat: FitsImage, corrected: FitsImage) -> FoundSource | None:
