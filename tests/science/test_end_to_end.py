@@ -140,6 +140,7 @@ def test_the_observation_is_judged_good(
             median_snr=solution.median_snr,
             missing_subbands=observation.converted.missing_subbands,
             n_sources=calibrated.catalogue.n_sources,
+            n_unfitted=calibrated.catalogue.n_unfitted,
             catalogue_path=calibrated.catalogue.catalogue_path,
             calibrator=solution.calibrator,
         )

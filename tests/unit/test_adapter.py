@@ -159,7 +159,7 @@ async def test_the_assessment_gets_the_numbers_of_the_stages_before_it_and_grade
         **{
             workflows.CONVERT: CONVERTED, workflows.FLAG: {"flagged_fraction_live": 0.07}, workflows.IMAGE: IMAGED,
             workflows.SOLVE: {"median_snr": 90.0, "calibrator": "3C286"},
-            workflows.EXTRACT: {"n_sources": 1, "catalogue_path": "/p/c.csv"},
+            workflows.EXTRACT: {"n_sources": 1, "n_unfitted": 0, "catalogue_path": "/p/c.csv"},
         }
     )  # fmt: skip
     verdict = {

@@ -37,6 +37,7 @@ def test_an_observation_within_all_limits_is_good_and_gives_no_reason() -> None:
         ({"noise_jy": 1.0e-3}, "warn", "thermal"),
         ({"noise_jy": 2.0e-3}, "fail", "thermal"),
         ({"noise_jy": float("nan")}, "fail", "thermal"),
+        ({"n_unfitted": 2}, "warn", "2 bright islands"),
         ({"dynamic_range": 60.0}, "warn", "dynamic range"),
         ({"dynamic_range": 10.0}, "fail", "dynamic range"),
         ({"flagged_fraction_live": 0.4}, "warn", "flagged"),

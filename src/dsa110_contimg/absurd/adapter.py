@@ -205,6 +205,7 @@ def assessment_options(earlier: Mapping[str, Result]) -> Result:
         "median_snr": earlier[workflows.SOLVE]["median_snr"],
         "missing_subbands": earlier[workflows.CONVERT]["missing_subbands"],
         "n_sources": earlier[workflows.EXTRACT]["n_sources"],
+        "n_unfitted": earlier[workflows.EXTRACT]["n_unfitted"],
         "catalogue_path": earlier[workflows.EXTRACT]["catalogue_path"],
         "calibrator": earlier[workflows.SOLVE]["calibrator"],
     }

@@ -80,6 +80,7 @@ class AssessOptions:
     median_snr : of the calibration.
     missing_subbands : numbers of the subbands without data.
     n_sources : found in the image.
+    n_unfitted : bright islands of the image that are not in the catalogue.
     catalogue_path, calibrator : where to look for the calibrator and its name; None = not judged.
     thresholds : limits of the grades.
     """
@@ -92,6 +93,7 @@ class AssessOptions:
     median_snr: float
     missing_subbands: tuple[int, ...]
     n_sources: int
+    n_unfitted: int = 0
     catalogue_path: str | None = None
     calibrator: str | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -182,6 +184,8 @@ def _findings(options: AssessOptions, metrics: dict[str, float]) -> Iterator[_Fi
     numbers = ", ".join(f"{number:02d}" for number in options.missing_subbands)
     yield _Finding(limits.missing_subbands.grade(len(options.missing_subbands)), f"missing subbands: {numbers}")
     yield _Finding("good" if options.converged else "warn", "CLEAN did not reach its threshold")
+    unfitted = f"{options.n_unfitted} bright islands of the image are not in the catalogue"
+    yield _Finding("warn" if options.n_unfitted else "good", unfitted)
     if (ratio := metrics.get("calibrator_flux_ratio")) is not None:
         text = f"the calibrator has {ratio:.3f} times its flux density" if ratio > 0 else "the calibrator was not found"
         grade = limits.calibrator_flux_error.grade(abs(ratio - 1))
