@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-from dsa110_contimg.api.exceptions import DSA110APIError
+from dsa110_contimg.api.request_error import RequestError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -19,25 +19,10 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
-class RefusedError(DSA110APIError):
-    """A request that the gate does not let pass.
-
-    Parameters
-    ----------
-    status : int
-        HTTP status of the reply.
-    code : str
-        Code of the error body.
-    message : str
-        What was wrong, with the value, and what would be right.
-    """
+class RefusedError(RequestError):
+    """A request that the gate does not let pass."""
 
     action = "Connect from an allowed network under a known name, or correct the request."
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status_code = status
-        self.error_code = code
 
 
 @dataclass(frozen=True, slots=True)

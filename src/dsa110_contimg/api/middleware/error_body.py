@@ -12,27 +12,6 @@ from dsa110_contimg.api.exceptions import DSA110APIError
 _WITH_DETAIL = frozenset({401, 403, 404, 405, 422, 501, 503})
 
 
-class RequestError(DSA110APIError):
-    """An error that is told by its HTTP status rather than by a class.
-
-    Parameters
-    ----------
-    status : int
-        HTTP status of the reply.
-    code : str
-        Code of the error body.
-    message : str
-        What was wrong, with the value, and what would be right.
-    """
-
-    action = "Correct the request and send it again."
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status_code = status
-        self.error_code = code
-
-
 def error_body(error: DSA110APIError, request_id: str, detail: Any = None) -> dict[str, Any]:
     """Return the error body.
 

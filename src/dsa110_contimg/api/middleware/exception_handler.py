@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from dsa110_contimg.api.exceptions import DSA110APIError
-from dsa110_contimg.api.middleware.error_body import RequestError, error_body
+from dsa110_contimg.api.middleware.error_body import error_body
+from dsa110_contimg.api.request_error import RequestError
 
 log = logging.getLogger(__name__)
 

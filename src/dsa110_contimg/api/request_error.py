@@ -1,0 +1,24 @@
+"""Errors that are told by their HTTP status: what the gate refuses and what the framework found wrong."""
+
+from dsa110_contimg.api.exceptions import DSA110APIError
+
+
+class RequestError(DSA110APIError):
+    """An error that is told by its HTTP status rather than by a class.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status of the reply.
+    code : str
+        Code of the error body.
+    message : str
+        What was wrong, with the value, and what would be right.
+    """
+
+    action = "Correct the request and send it again."
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status_code = status
+        self.error_code = code
