@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
-from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
 from dsa110_contimg.absurd.executor import kill_group
 from dsa110_contimg.absurd.payloads import plain
+from dsa110_contimg.absurd.statements import work
 
 #: A result is worth waiting for a database that is away; when it is back, the fence decides.
 REPORT_PATIENCE_S = 600.0
@@ -76,7 +76,7 @@ class Claims:
     async def connect(self) -> None:
         """Open the connections and register the worker."""
         await self._database.connect()
-        await self._database.fetch(statements.REGISTER_WORKER, *self.registration())
+        await self._database.fetch(work.REGISTER_WORKER, *self.registration())
 
     async def close(self) -> None:
         """Close the connections."""
@@ -90,9 +90,7 @@ class Claims:
     async def claim(self, limit: int, names: Sequence[str]) -> list[ClaimedTask]:
         """Claim up to ``limit`` tasks of these names."""
         queue = self.config.queue_name
-        rows = await self._database.fetch(
-            statements.CLAIM_TASKS, queue, self.worker_id, limit, list(names), patience_s=0
-        )
+        rows = await self._database.fetch(work.CLAIM_TASKS, queue, self.worker_id, limit, list(names), patience_s=0)
         return [
             ClaimedTask(
                 row["task_id"], row["name"], row["params"], row["attempt"], row["claim"], queue, row["workflow_id"],
@@ -103,30 +101,30 @@ class Claims:
 
     async def complete(self, task: ClaimedTask, result: Any) -> bool:
         """Record a result; False when the claim is not current any more."""
-        return bool(await self._report(statements.COMPLETE_TASK, task, plain(result)))
+        return bool(await self._report(work.COMPLETE_TASK, task, plain(result)))
 
     async def fail(self, task: ClaimedTask, error: Mapping[str, Any], retryable: bool) -> str | None:
         """Record a failed attempt; return the state that follows, None when the claim is not current any more."""
-        state: str | None = await self._report(statements.FAIL_TASK, task, plain(error), retryable)
+        state: str | None = await self._report(work.FAIL_TASK, task, plain(error), retryable)
         return state
 
     async def release(self, task: ClaimedTask) -> bool:
         """Give a task back without counting the attempt; False when the claim is not current any more."""
-        return bool(await self._report(statements.RELEASE_TASK, task))
+        return bool(await self._report(work.RELEASE_TASK, task))
 
     async def progress(self, task: ClaimedTask, fraction: float, message: str) -> bool:
         """Note how far a task is; False when the claim is not current any more."""
         arguments = (task.task_id, task.claim, fraction, str(plain(message)))
-        return bool(await self._database.fetchval(statements.REPORT_PROGRESS, *arguments, patience_s=0))
+        return bool(await self._database.fetchval(work.REPORT_PROGRESS, *arguments, patience_s=0))
 
     async def parent_results(self, task: ClaimedTask) -> dict[str, dict[str, Any]]:
         """Return name → ``{"status", "result", "error"}`` of the tasks that this one depends on."""
-        rows = await self._database.fetch(statements.PARENT_RESULTS, task.task_id)
+        rows = await self._database.fetch(work.PARENT_RESULTS, task.task_id)
         return {row["task_name"]: {key: row[key] for key in ("status", "result", "error")} for row in rows}
 
     async def leave(self, state: Literal["stopping", "stopped"]) -> None:
         """Tell the queue that the worker stops, or has stopped."""
-        await self._database.fetch(statements.LEAVE, self.worker_id, state)
+        await self._database.fetch(work.LEAVE, self.worker_id, state)
 
     async def _report(self, statement: str, task: ClaimedTask, *args: Any) -> Any:
         arguments = (task.task_id, task.claim, *args)

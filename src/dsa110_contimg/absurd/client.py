@@ -18,6 +18,8 @@ from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import PASSING, AbsurdError, Database, delays, open_connection
 from dsa110_contimg.absurd.dependencies import DependencyCycleError, detect_cycles, topological_sort
 from dsa110_contimg.absurd.monitoring import Row, as_row, as_task, judge
+from dsa110_contimg.absurd.statements import monitoring as monitoring_statements
+from dsa110_contimg.absurd.statements import tasks
 
 Policy = Literal["success", "done", "failure"]
 
@@ -143,7 +145,7 @@ class AbsurdClient:
         spec = TaskSpec(
             name, params or {}, task_id or uuid7(), depends_on, priority, timeout_sec, max_retries, queue
         )  # fmt: skip
-        await self._spawn(statements.SPAWN_TASKS, [self._node(spec, workflow_id)])
+        await self._spawn(tasks.SPAWN_TASKS, [self._node(spec, workflow_id)])
         return spec.task_id
 
     async def spawn_graph(
@@ -165,7 +167,7 @@ class AbsurdClient:
         """
         workflow_id = workflow_id or uuid7()
         ordered = [self._node(spec, workflow_id) for spec in _in_order(nodes)]
-        await self._spawn(statements.SPAWN_WORKFLOW, workflow_id, name, metadata or {}, ordered)
+        await self._spawn(tasks.SPAWN_WORKFLOW, workflow_id, name, metadata or {}, ordered)
         return workflow_id
 
     async def _spawn(self, statement: str, *args: Any) -> None:
@@ -194,23 +196,23 @@ class AbsurdClient:
     # ----------------------------------------------------------------------------------------------------- one by one
     async def get_task(self, task_id: UUID) -> Row | None:
         """Return a task with state, result, error and progress, or None."""
-        rows = await self._database.fetch(statements.GET_TASK, task_id)
+        rows = await self._database.fetch(tasks.GET_TASK, task_id)
         return as_task(rows[0]) if rows else None
 
     async def list_tasks(self, queue_name: str | None = None, status: str | None = None, limit: int = 100) -> list[Row]:
         """Return the newest tasks first, at most ``limit``."""
-        return [as_task(row) for row in await self._database.fetch(statements.LIST_TASKS, queue_name, status, limit)]
+        return [as_task(row) for row in await self._database.fetch(tasks.LIST_TASKS, queue_name, status, limit)]
 
     async def cancel_task(self, task_id: UUID) -> bool:
         """Cancel a task and return True; False when it has ended or never was.
 
         One that runs is asked to stop: it stays ``claimed`` until its worker has killed it.
         """
-        return bool(await self._database.fetchval(statements.CANCEL_TASK, task_id))
+        return bool(await self._database.fetchval(tasks.CANCEL_TASK, task_id))
 
     async def retry_task(self, task_id: UUID) -> bool:
         """Run a failed or cancelled task again, with the tasks that its end had skipped; False when it is neither."""
-        return bool(await self._database.fetchval(statements.RETRY_TASK, task_id))
+        return bool(await self._database.fetchval(tasks.RETRY_TASK, task_id))
 
     # ------------------------------------------------------------------------------------------------------ workflows
     async def get_workflow(self, workflow_id: UUID) -> Row | None:
@@ -219,13 +221,13 @@ class AbsurdClient:
         The status is ``pending`` before the first task starts, ``running`` until the last has ended, and then
         ``failed``, ``cancelled`` or ``completed``.
         """
-        rows = await self._database.fetch(statements.GET_WORKFLOW, workflow_id)
+        rows = await self._database.fetch(tasks.GET_WORKFLOW, workflow_id)
         if not rows:
             return None
-        tasks = [as_task(row) for row in await self._database.fetch(statements.WORKFLOW_TASKS, workflow_id)]
-        by_id = {task["task_id"]: task for task in tasks}
+        rows_of_tasks = await self._database.fetch(tasks.WORKFLOW_TASKS, workflow_id)
+        by_id = {task["task_id"]: task for task in map(as_task, rows_of_tasks)}
         order = topological_sort({key: [d for d in task["depends_on"] if d in by_id] for key, task in by_id.items()})
-        status = workflow_status([task["status"] for task in tasks])
+        status = workflow_status([task["status"] for task in by_id.values()])
         return {**as_row(rows[0]), "status": status, "tasks": [by_id[key] for key in order]}
 
     async def wait_workflow(self, workflow_id: UUID, timeout: float | None = None) -> Row:
@@ -250,15 +252,15 @@ class AbsurdClient:
     # ------------------------------------------------------------------------------------------------------- overview
     async def get_queue_stats(self, queue: str) -> Row:
         """Return how many tasks of a queue are in each state; zeros for a queue without tasks."""
-        return _counted((await self._database.fetch(statements.QUEUE_STATS, queue))[0])
+        return _counted((await self._database.fetch(tasks.QUEUE_STATS, queue))[0])
 
     async def list_queue_stats(self) -> list[Row]:
         """Return the counts of every queue that has or had tasks."""
-        return [_counted(row) for row in await self._database.fetch(statements.LIST_QUEUE_STATS)]
+        return [_counted(row) for row in await self._database.fetch(tasks.LIST_QUEUE_STATS)]
 
     async def list_workers(self) -> list[Row]:
         """Return the workers with what they run, the oldest first."""
-        return [as_row(row) for row in await self._database.fetch(statements.LIST_WORKERS)]
+        return [as_row(row) for row in await self._database.fetch(monitoring_statements.LIST_WORKERS)]
 
     async def health(self) -> Row:
         """Return the state of the queue (``healthy``, ``degraded``, ``critical``) with what it was judged by.
@@ -269,7 +271,7 @@ class AbsurdClient:
             The database does not answer.
         """
         started = time.monotonic()
-        figures = dict((await self._database.fetch(statements.HEALTH))[0])
+        figures = dict((await self._database.fetch(monitoring_statements.HEALTH))[0])
         latency_ms = (time.monotonic() - started) * 1000.0
         return judge(figures, await self.list_workers(), latency_ms)
 

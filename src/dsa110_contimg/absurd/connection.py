@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.config import masked
 from dsa110_contimg.absurd.payloads import encode
+from dsa110_contimg.absurd.statements import installation
 
 SCHEMA_VERSION = 1
 CONNECT_TIMEOUT_S = 5.0
@@ -177,11 +177,11 @@ class Database:
         return rows[0][0] if rows else None
 
     async def _check_schema(self) -> None:
-        if not await self.fetchval(statements.SCHEMA_EXISTS):
+        if not await self.fetchval(installation.SCHEMA_EXISTS):
             raise SchemaError(
                 f"the database {masked(self.url)} holds no queue; run `python -m dsa110_contimg.absurd.setup init`"
             )
-        version = await self.fetchval(statements.SCHEMA_VERSION)
+        version = await self.fetchval(installation.SCHEMA_VERSION)
         if version != SCHEMA_VERSION:
             raise SchemaError(
                 f"the queue of {masked(self.url)} has schema version {version}, this code works with {SCHEMA_VERSION}; "

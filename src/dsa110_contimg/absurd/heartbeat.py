@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.claims import Claims, Run, StopReason
 from dsa110_contimg.absurd.connection import PASSING, REFUSED, delays, open_connection
+from dsa110_contimg.absurd.statements import work
 
 logger = logging.getLogger(__name__)
 
@@ -117,12 +117,12 @@ class Heartbeat(threading.Thread):
     async def _beat(self, connection: Any) -> None:
         asked_s = time.monotonic()
         held = list(self._runs)
-        rows = await connection.fetch(statements.HEARTBEAT, self._claims.worker_id, held, self._config.lease_sec)
+        rows = await connection.fetch(work.HEARTBEAT, self._claims.worker_id, held, self._config.lease_sec)
         self._answered_s = asked_s
         for row in rows:
             if row["verdict"] == "unknown":
                 logger.warning("the queue had given this worker up; registering again")
-                await connection.execute(statements.REGISTER_WORKER, *self._claims.registration())
+                await connection.execute(work.REGISTER_WORKER, *self._claims.registration())
                 self._renew_lock()
             elif run := self._runs.get(row["claim"]):
                 self._follow(run, row["verdict"])
@@ -136,11 +136,11 @@ class Heartbeat(threading.Thread):
             run.kill()  # the main loop had its time; it may be blocked
 
     async def _reap(self, connection: Any) -> None:
-        count = await connection.fetchval(statements.REAP, self._config.lease_sec, self._config.max_crashes)
+        count = await connection.fetchval(work.REAP, self._config.lease_sec, self._config.max_crashes)
         if count:
             logger.warning("took over %d tasks of lost workers", count)
 
     async def _repair(self, connection: Any) -> None:
-        count = await connection.fetchval(statements.REPAIR)
+        count = await connection.fetchval(work.REPAIR)
         if count:
             logger.error("repaired %d missed wake-ups; this should never happen, please report it", count)

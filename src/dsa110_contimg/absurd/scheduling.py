@@ -21,10 +21,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from croniter import CroniterError, croniter
 from uuid6 import uuid7
 
-from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import AbsurdError, Database, QueueUnavailableError, delays
 from dsa110_contimg.absurd.monitoring import Row, as_row
+from dsa110_contimg.absurd.statements import schedules, work
 
 logger = logging.getLogger(__name__)
 
@@ -83,38 +83,38 @@ class TaskScheduler:
             The expression or the time zone is not valid.
         """
         config = self.config
-        first = next_fire(cron_expression, timezone, await self._database.fetchval(statements.NOW))
+        first = next_fire(cron_expression, timezone, await self._database.fetchval(work.NOW))
         retries = config.max_retries if max_retries is None else max_retries
         await self._database.fetch(
-            statements.UPSERT_CRON, name, cron_expression, timezone, queue_name or config.queue_name, task_name,
+            schedules.UPSERT_CRON, name, cron_expression, timezone, queue_name or config.queue_name, task_name,
             params or {}, -priority, timeout_sec or config.task_timeout_sec, retries + 1, first,
         )  # fmt: skip
         return first
 
     async def list_schedules(self) -> list[Row]:
         """Return all schedules by name."""
-        return [as_row(row) for row in await self._database.fetch(statements.LIST_CRON)]
+        return [as_row(row) for row in await self._database.fetch(schedules.LIST_CRON)]
 
     async def pause_schedule(self, name: str, paused: bool = True) -> bool:
         """Pause a schedule or let it go on; False when there is none of this name."""
-        return bool(await self._database.fetch(statements.PAUSE_CRON, name, paused))
+        return bool(await self._database.fetch(schedules.PAUSE_CRON, name, paused))
 
     async def delete_schedule(self, name: str) -> bool:
         """Delete a schedule; False when there is none of this name. Tasks that it spawned stay."""
-        return bool(await self._database.fetch(statements.DELETE_CRON, name))
+        return bool(await self._database.fetch(schedules.DELETE_CRON, name))
 
     async def fire_due(self) -> int:
         """Fire every schedule whose time has come and return how many tasks that spawned here."""
         fired = 0
-        now = await self._database.fetchval(statements.NOW)
-        for row in await self._database.fetch(statements.DUE_CRON):
+        now = await self._database.fetchval(work.NOW)
+        for row in await self._database.fetch(schedules.DUE_CRON):
             try:
                 following = next_fire(row["expr"], row["timezone"], now)
             except ScheduleError as error:
                 logger.error("schedule %s was passed over: %s", row["name"], error)
                 continue
             task_id = await self._database.fetchval(
-                statements.FIRE_CRON, row["name"], row["next_at"], following, uuid7()
+                schedules.FIRE_CRON, row["name"], row["next_at"], following, uuid7()
             )
             fired += task_id is not None
             logger.info("schedule %s: %s; next at %s", row["name"], task_id or "not fired here", following)
@@ -147,12 +147,12 @@ class TaskScheduler:
         self._stopping.set()
 
     async def _sweep(self) -> None:
-        if count := await self._database.fetchval(statements.REPAIR):
+        if count := await self._database.fetchval(work.REPAIR):
             logger.error("repaired %d missed wake-ups; this should never happen, please report it", count)
 
     async def _pause_s(self) -> float:
         """Return the time until the next schedule is due, at most until the next look at the table."""
-        due_s = await self._database.fetchval(statements.NEXT_CRON)
+        due_s = await self._database.fetchval(schedules.NEXT_CRON)
         return CHECK_INTERVAL_S if due_s is None else min(max(due_s, 0.05), CHECK_INTERVAL_S)
 
     async def _sleep(self, pause_s: float) -> None:

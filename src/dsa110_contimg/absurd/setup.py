@@ -6,7 +6,6 @@ import sys
 from importlib.resources import files
 from typing import Any
 
-from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError, masked
 from dsa110_contimg.absurd.connection import (
     PASSING,
@@ -17,6 +16,10 @@ from dsa110_contimg.absurd.connection import (
     SchemaError,
     open_connection,
 )
+from dsa110_contimg.absurd.statements import installation
+
+#: The queue, in the order in which it is made.
+SCHEMA_FILES = ("schema.sql",)
 
 
 async def init(database_url: str) -> None:
@@ -58,24 +61,25 @@ async def _run(database_url: str, work: Any) -> Any:
 
 
 async def _init(connection: Any) -> None:
-    await connection.execute(statements.LOCK_SETUP)
-    if await connection.fetchval(statements.SCHEMA_EXISTS):
-        version = await connection.fetchval(statements.SCHEMA_VERSION)
+    await connection.execute(installation.LOCK_SETUP)
+    if await connection.fetchval(installation.SCHEMA_EXISTS):
+        version = await connection.fetchval(installation.SCHEMA_VERSION)
         if version > SCHEMA_VERSION:
             raise SchemaError(f"the queue has schema version {version}, this code only knows {SCHEMA_VERSION}")
-    await connection.execute(files("dsa110_contimg.absurd").joinpath("schema.sql").read_text(encoding="utf-8"))
+    for name in SCHEMA_FILES:
+        await connection.execute(files("dsa110_contimg.absurd").joinpath(name).read_text(encoding="utf-8"))
 
 
 async def _reset(connection: Any) -> None:
-    await connection.execute(statements.LOCK_SETUP)
-    await connection.execute(statements.DROP_SCHEMA)
+    await connection.execute(installation.LOCK_SETUP)
+    await connection.execute(installation.DROP_SCHEMA)
     await _init(connection)
 
 
 async def _status(connection: Any) -> dict[str, Any]:
-    if not await connection.fetchval(statements.SCHEMA_EXISTS):
+    if not await connection.fetchval(installation.SCHEMA_EXISTS):
         return {"exists": False}
-    return {"exists": True, **dict(await connection.fetchrow(statements.STATUS))}
+    return {"exists": True, **dict(await connection.fetchrow(installation.STATUS))}
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -19,6 +19,7 @@ from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import PASSING, QueueUnavailableError, delays, open_connection
 from dsa110_contimg.absurd.executor import ChildFailed, ChildResult, Executor, Warden
 from dsa110_contimg.absurd.heartbeat import Heartbeat
+from dsa110_contimg.absurd.statements import work
 
 __all__ = ["AbsurdWorker", "ChildFailed", "ChildResult", "ClaimedTask", "TaskContext", "TaskHandler"]
 
@@ -225,7 +226,7 @@ class AbsurdWorker:
                 waits = delays()
                 while not self._relock.is_set():
                     await _first(self._relock, timeout_s=_LISTENER_CHECK_S)
-                    await connection.fetchval(statements.NOW, timeout=5.0)
+                    await connection.fetchval(work.NOW, timeout=5.0)
             except PASSING as error:
                 logger.warning("listener: %s: %s; connecting again", type(error).__name__, error)
             finally:
@@ -240,7 +241,7 @@ class AbsurdWorker:
         await connection.add_listener(statements.CANCEL_CHANNEL, self._on_cancel)
         self._listening.set()
         self._wake.set()
-        await connection.execute(statements.HOLD_LOCK, self.worker_id)
+        await connection.execute(work.HOLD_LOCK, self.worker_id)
 
     def _on_ready(self, _connection: Any, _pid: int, _channel: str, queue: str) -> None:
         if queue == self.config.queue_name:
