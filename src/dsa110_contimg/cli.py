@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 absurd = typer.Typer(name="absurd", help="The durable task queue in PostgreSQL.", no_args_is_help=True)
 app.add_typer(absurd)
+keys = typer.Typer(name="keys", help="Keys of those who may change something over the API.", no_args_is_help=True)
+app.add_typer(keys)
 
 Data = Annotated[
     Path | None,
@@ -144,6 +146,31 @@ def absurd_init() -> None:
 def absurd_status() -> None:
     """Show the queue's schema, its workers and how many tasks are in which state."""
     _run("up.plan:become", "absurd-status")
+
+
+@keys.command("create", epilog="Example:\n\n`dsa110 keys create observer --scope write:jobs --days 30`")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for what.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="write:jobs, write:qa, write:cal, ops, worker or admin; may be repeated [write:jobs]."),
+    ] = None,
+    days: Annotated[float, typer.Option(min=0, help="Days until it expires; 0: never.")] = 365,
+) -> None:
+    """Make a key and print it, once; it is sent as `X-API-Key: ...` or `Authorization: Bearer ...`."""
+    _run("up.keys:create", name, scope or ["write:jobs"], days)
+
+
+@keys.command("list", epilog="Example:\n\n`dsa110 keys list --json`")
+def keys_list(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Show all keys with their scopes and last use; the secrets are not kept and cannot be shown."""
+    _run("up.keys:show", as_json)
+
+
+@keys.command("revoke", epilog="Example:\n\n`dsa110 keys revoke 0a1b2c3d4e5f`")
+def keys_revoke(key_id: Annotated[str, typer.Argument(help="Id of the key, as `keys list` shows it.")]) -> None:
+    """Take a key back; it is refused from the next request on."""
+    _run("up.keys:revoke", key_id)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from dsa110_contimg.api.migrations.migrator import Migrator, directory_lock, upg
 from dsa110_contimg.api.tables import SCHEMA_REVISION, metadata
 from fixtures.observation import IMAGE_PATH, WHOLE
 
+NEXT_REVISION = f"{int(SCHEMA_REVISION) + 1:04d}"
 MIGRATE = Path(__file__).resolve().parents[2] / "scripts" / "ops" / "migrate.py"
 
 
@@ -72,10 +73,10 @@ def test_a_new_migration_holds_what_differs(copied: Migrator) -> None:
     copied.upgrade()
     copied.inspect(lambda connection: connection.exec_driver_sql("ALTER TABLE images DROP COLUMN qa_summary"))
     made = copied.create("Bring back the summary", autogenerate=True)
-    assert made.name == "0002_bring_back_the_summary.py"
+    assert made.name == f"{NEXT_REVISION}_bring_back_the_summary.py"
     assert "sa.Column('qa_summary', sa.Text(), nullable=True)" in made.read_text()
     copied.upgrade()
-    assert copied.status() == copied.heads()[0] == "0002"
+    assert copied.status() == copied.heads()[0] == NEXT_REVISION
     assert copied.create("Nothing differs now", autogenerate=True).read_text().count("pass") == 2
 
 
@@ -83,7 +84,7 @@ def test_a_new_migration_is_empty_unless_told_otherwise(copied: Migrator) -> Non
     made = copied.create("By hand")
     assert made.read_text().count("pass") == 2
     copied.upgrade()
-    assert copied.status() == "0002"
+    assert copied.status() == NEXT_REVISION
     copied.downgrade()
     assert copied.status() == SCHEMA_REVISION
 
@@ -216,5 +217,7 @@ def test_the_script_goes_back_only_when_told_to(tmp_path: Path) -> None:
     assert migrate(tmp_path, "upgrade").returncode == 0
     assert migrate(tmp_path, "downgrade").returncode == 1  # nobody there to answer
     assert SCHEMA_REVISION in migrate(tmp_path, "status").stdout
+    assert migrate(tmp_path, "downgrade", "-1", "-f").returncode == 0
+    assert "0001" in migrate(tmp_path, "status").stdout
     assert migrate(tmp_path, "downgrade", "-1", "-f").returncode == 0
     assert "never migrated" in migrate(tmp_path, "status").stdout

@@ -26,7 +26,7 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
 
 
 def test_there_are_repositories() -> None:
-    assert len(ASYNC) == 9
+    assert len(ASYNC) == 10
 
 
 @pytest.mark.parametrize("name", ASYNC)

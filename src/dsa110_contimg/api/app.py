@@ -18,6 +18,7 @@ from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.authorization import require_scopes
 from dsa110_contimg.api.config import APIConfig, get_config
 from dsa110_contimg.api.db_adapters import create_adapter
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
@@ -26,6 +27,7 @@ from dsa110_contimg.api.middleware import exception_handler
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.routes import absurd, health, images, jobs, ms, sources, stats
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
+from dsa110_contimg.api.services.access_service import warn_of_settings
 from dsa110_contimg.api.services.composition import compose
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.include_router(absurd.router, include_in_schema=False)
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
+    require_scopes(app)
     exception_handler.install(app)
     app.add_middleware(Gate, rules=gate_rules(config))
     return app
@@ -96,6 +99,8 @@ def gate_rules(config: APIConfig) -> GateRules:
 def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for warning in warn_of_settings(config.auth):
+            log.warning(warning)
         adapter = create_adapter(config.database, config.timeouts)
         tried = asyncio.Event()
         opening = asyncio.create_task(_open(adapter, tried))

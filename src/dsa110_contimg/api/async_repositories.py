@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 
 from dsa110_contimg.api import database
+from dsa110_contimg.api.credentials import ApiKeyRecord, AuditRecord
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import DatabaseSchemaError
 from dsa110_contimg.api.interfaces import (
@@ -22,6 +23,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.queries import (
     calibration,
+    credentials,
     images,
     jobs,
     measurement_sets,
@@ -206,3 +208,35 @@ class AsyncProductRecorder(_AsyncRepository):
     async def get_job(self, run_id: str) -> JobRecord | None:
         """Return a run by its id."""
         return await database.read(self._adapter, jobs.by_run(run_id))
+
+
+class AsyncCredentialRepository(_AsyncRepository):
+    """Keeps API keys and the record of changes."""
+
+    async def get_key(self, key_id: str) -> ApiKeyRecord | None:
+        """Return the key of this id."""
+        return await database.read(self._adapter, credentials.find_key(key_id))
+
+    async def list_keys(self) -> list[ApiKeyRecord]:
+        """Return all keys, the oldest first."""
+        return await database.read(self._adapter, credentials.list_keys())
+
+    async def add_key(self, key: ApiKeyRecord) -> None:
+        """Keep a new key."""
+        await database.write(self._adapter, credentials.add_key(key))
+
+    async def revoke_key(self, key_id: str, now_s: float) -> bool:
+        """Take a key back at once; False when there is no such key or it was taken back before."""
+        return await database.write(self._adapter, credentials.revoke_key(key_id, now_s))
+
+    async def begin_change(self, entry: AuditRecord, mark_key_used: bool) -> int:
+        """Write down that somebody begins a change, and that the key was used; return the number of the entry."""
+        return await database.write(self._adapter, credentials.begin_change(entry, mark_key_used))
+
+    async def conclude_change(self, audit_id: int, status: int) -> None:
+        """Write down how a change ended."""
+        await database.write(self._adapter, credentials.conclude_change(audit_id, status))
+
+    async def newest_changes(self, limit: int = 100) -> list[AuditRecord]:
+        """Return the newest changes first."""
+        return await database.read(self._adapter, credentials.newest_changes(limit))

@@ -21,6 +21,7 @@ from dsa110_contimg.api import readings
 from dsa110_contimg.api.readings import Network
 
 PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+SHORTEST_KEY = 32
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -224,6 +225,27 @@ class AccessConfig:
     max_headers: int = _setting("DSA110_MAX_HEADERS", 100, readings.whole(1, 10000), "most request headers")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig:
+    """Who may change something."""
+
+    environment: str = _setting(
+        "DSA110_ENV", "production", readings.one_of("development", "testing", "staging", "production"),
+        "what this installation is for; what is not said is production",
+    )  # fmt: skip
+    api_key_header: str = _setting(
+        "DSA110_API_KEY_HEADER", "X-API-Key", readings.header_name, "header that carries an API key"
+    )
+    api_keys: tuple[str, ...] = _setting(
+        "DSA110_API_KEYS", (), readings.words,
+        "further keys with every scope but admin, a comma between; `dsa110 keys create` makes better ones", secret=True,
+    )  # fmt: skip
+    disabled: bool = _setting(
+        "DSA110_AUTH_DISABLED", False, readings.yes_or_no,
+        "let everybody change everything; only outside production and on a loopback address",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class SettingRow:
     """One setting as it is in force, for people."""
@@ -247,6 +269,7 @@ class APIConfig:
     log: LogConfig = field(default_factory=LogConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "APIConfig":
@@ -289,6 +312,7 @@ SECTIONS: dict[str, type[Any]] = {
     "log": LogConfig,
     "server": ServerConfig,
     "access": AccessConfig,
+    "auth": AuthConfig,
 }
 
 
@@ -345,7 +369,36 @@ def _contradictions(config: APIConfig) -> list[str]:
             f"DSA110_ALLOWED_IPS={everywhere[0]!r} cannot be used: it lets the whole Internet in; "
             "it must be a smaller network, or DSA110_ALLOW_PUBLIC=true must say that this is meant"
         )
+    return problems + _faults_of_auth(config.auth, config.server.host)
+
+
+def _faults_of_auth(auth: AuthConfig, host: str) -> list[str]:
+    """Return what would let in more people than anybody means to."""
+    problems = []
+    if any(len(key) < SHORTEST_KEY for key in auth.api_keys):
+        problems.append(
+            f"DSA110_API_KEYS=(not shown) cannot be used: each key must have at least {SHORTEST_KEY} characters; "
+            "make one with `dsa110 keys create`"
+        )
+    if auth.disabled and auth.environment == "production":
+        problems.append(
+            "DSA110_AUTH_DISABLED='true' cannot be used in production: it must be false, or DSA110_ENV must say "
+            "development, testing or staging"
+        )
+    if auth.disabled and not is_loopback(host):
+        problems.append(
+            f"DSA110_AUTH_DISABLED='true' cannot be used with DSA110_HOST={host!r}: everybody who reaches this address "
+            "could change everything; it must be false, or the host 127.0.0.1"
+        )
     return problems
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def without_password(url: str) -> str:

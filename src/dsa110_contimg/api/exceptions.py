@@ -6,10 +6,12 @@
     ├── ValidationError                   400 VALIDATION_ERROR
     │   ├── InvalidPathError              400 INVALID_PATH
     │   └── InvalidRecordError            400 INVALID_RECORD
+    ├── AuthenticationError               401 UNAUTHORIZED
     ├── AccessDeniedError                 403 FORBIDDEN
     ├── RecordNotFoundError               404 NOT_FOUND
     ├── FileNotAccessibleError            404 FILE_NOT_ACCESSIBLE
     ├── RecordAlreadyExistsError          409 RECORD_ALREADY_EXISTS
+    ├── InvalidStateError                 409 INVALID_STATE
     ├── ProcessingError                   500 PROCESSING_ERROR
     │   ├── FITSParsingError              500 FITS_PARSING_ERROR
     │   └── MSParsingError                500 MS_PARSING_ERROR
@@ -46,6 +48,7 @@ class DSA110APIError(Exception):
     error_code: str = "INTERNAL_ERROR"
     action: str = "Try again; if it happens again, tell the operators the reference id."
     doc_anchor: str | None = None
+    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, message: str = "An unexpected error occurred", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -112,6 +115,15 @@ class InvalidRecordError(ValidationError):
     error_code = "INVALID_RECORD"
 
 
+class AuthenticationError(DSA110APIError):
+    """The request changes something and carries no valid key."""
+
+    status_code = 401
+    error_code = "UNAUTHORIZED"
+    headers: ClassVar = {"WWW-Authenticate": 'ApiKey realm="DSA-110 API"'}
+    action = "Send a key as `X-API-Key: ...` or `Authorization: Bearer ...`; `dsa110 keys create` makes one."
+
+
 class AccessDeniedError(DSA110APIError):
     """The caller may not do this."""
 
@@ -163,6 +175,14 @@ class RecordAlreadyExistsError(DSA110APIError):
     status_code = 409
     error_code = "RECORD_ALREADY_EXISTS"
     action = "Use another id, or change the existing record."
+
+
+class InvalidStateError(DSA110APIError):
+    """The thing is there, but in a state in which this cannot be done to it."""
+
+    status_code = 409
+    error_code = "INVALID_STATE"
+    action = "Look at its present state."
 
 
 class ProcessingError(DSA110APIError):

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,13 @@ def yes_or_no(text: str) -> bool:
 
 def text(text: str) -> str:
     """Take the text as it is."""
+    return text
+
+
+def header_name(text: str) -> str:
+    """Read the name of an HTTP header."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", text) or text.lower() in ("authorization", "cookie", "host"):
+        raise ValueError("the name of a header of its own, such as X-API-Key")
     return text
 
 

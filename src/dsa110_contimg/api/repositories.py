@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 
+from dsa110_contimg.api.credentials import ApiKeyRecord, AuditRecord
 from dsa110_contimg.api.database import BlockingDatabase
 from dsa110_contimg.api.exceptions import DatabaseSchemaError
 from dsa110_contimg.api.interfaces import (
@@ -21,6 +22,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.queries import (
     calibration,
+    credentials,
     images,
     jobs,
     measurement_sets,
@@ -205,3 +207,35 @@ class ProductRecorder(_Repository):
     def get_job(self, run_id: str) -> JobRecord | None:
         """Return a run by its id."""
         return self._database.read(jobs.by_run(run_id))
+
+
+class CredentialRepository(_Repository):
+    """Keeps API keys and the record of changes."""
+
+    def get_key(self, key_id: str) -> ApiKeyRecord | None:
+        """Return the key of this id."""
+        return self._database.read(credentials.find_key(key_id))
+
+    def list_keys(self) -> list[ApiKeyRecord]:
+        """Return all keys, the oldest first."""
+        return self._database.read(credentials.list_keys())
+
+    def add_key(self, key: ApiKeyRecord) -> None:
+        """Keep a new key."""
+        self._database.write(credentials.add_key(key))
+
+    def revoke_key(self, key_id: str, now_s: float) -> bool:
+        """Take a key back at once; False when there is no such key or it was taken back before."""
+        return self._database.write(credentials.revoke_key(key_id, now_s))
+
+    def begin_change(self, entry: AuditRecord, mark_key_used: bool) -> int:
+        """Write down that somebody begins a change, and that the key was used; return the number of the entry."""
+        return self._database.write(credentials.begin_change(entry, mark_key_used))
+
+    def conclude_change(self, audit_id: int, status: int) -> None:
+        """Write down how a change ended."""
+        self._database.write(credentials.conclude_change(audit_id, status))
+
+    def newest_changes(self, limit: int = 100) -> list[AuditRecord]:
+        """Return the newest changes first."""
+        return self._database.read(credentials.newest_changes(limit))

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """Revision of the migrations that makes these tables."""
 
 
@@ -421,3 +421,33 @@ provenance_files = Table(
     UniqueConstraint("provenance_id", "path", "role"),
     Index(None, "path"),
 )  # fmt: skip
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _column("id", Identifier, "Public part of the key", "meta.id;meta.main", primary_key=True),
+    _column("name", Text, "Whose key it is, for what", "meta.note", nullable=False),
+    _column("secret_sha256", Text, "SHA-256 of the secret part, hexadecimal", "meta.checksum", nullable=False),
+    _column("scopes", Json, "What its holder may do", "meta.code", nullable=False),
+    _unix("created_at", "Making of the key", "time.creation", nullable=False),
+    _unix("expires_at", "End of its life", "time.end"),
+    _unix("last_used_at", "Last change made with it, to a minute", "time"),
+    _unix("revoked_at", "When it was taken back", "time.end"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    _row_number(),
+    _unix("at", "Begin of the change", "time", nullable=False),
+    _column("actor", Text, "Who asked for it", "meta.id", nullable=False),
+    _column("key_id", Identifier, "Key that was shown", "meta.id"),
+    _column("client_ip", Text, "Address it came from", "meta.id"),
+    _column("action", Text, "Method and route", "meta.code.class", nullable=False),
+    _column("path", Text, "Path that was asked: the thing that was changed", "meta.ref.url", nullable=False),
+    _column("scope", Text, "Scope that it needs", "meta.code", nullable=False),
+    _column("request_id", Text, "Id of the request, as in the log", "meta.id", nullable=False),
+    _column("status", Integer, "HTTP status of the reply; none: it ended unforeseen", "meta.code.status"),
+    Index(None, "at"),
+    Index(None, "key_id"),
+)

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from dsa110_contimg.api.exceptions import DSA110APIError
+from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DSA110APIError
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.request_error import RequestError
 
@@ -41,7 +41,15 @@ async def on_api_error(request: Request, error: Exception) -> Response:
     if error.status_code >= 500:
         known = {"request_id": _request_id(request)}
         log.warning("%s %r: %s", request.method, request.scope["path"], error, exc_info=error, extra=known)
-    return _reply(request, error)
+    return _reply(request, error, _detail(request, error), dict(error.headers))
+
+
+def _detail(request: Request, error: DSA110APIError) -> dict[str, Any] | None:
+    """Return what clients of the earlier backend read about a missing or insufficient credential."""
+    if not isinstance(error, AuthenticationError | AccessDeniedError):
+        return None
+    body = error.to_body(_request_id(request))
+    return {key: body[key] for key in ("code", "http_status", "user_message", "action", "ref_id")}
 
 
 async def on_framework_error(request: Request, error: Exception) -> Response:

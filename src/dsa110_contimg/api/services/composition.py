@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dsa110_contimg.api.async_repositories import (
+    AsyncCredentialRepository,
     AsyncImageRepository,
     AsyncJobRepository,
     AsyncMSRepository,
@@ -15,6 +16,7 @@ from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.services.absurd_service import AbsurdService, TaskQueueProtocol
+from dsa110_contimg.api.services.access_service import AccessService
 from dsa110_contimg.api.services.async_services import (
     AsyncImageService,
     AsyncJobService,
@@ -41,6 +43,7 @@ class Services:
     stats: AsyncStatsService
     health: HealthMonitor
     absurd: AbsurdService
+    access: AccessService
 
 
 def compose(config: APIConfig, adapter: DatabaseAdapter, queue: TaskQueueProtocol | None, queue_name: str) -> Services:
@@ -62,4 +65,5 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: TaskQueueProtoco
         stats=AsyncStatsService(AsyncStatsRepository(adapter)),
         health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.health),
         absurd=absurd,
+        access=AccessService(AsyncCredentialRepository(adapter), config.auth),
     )

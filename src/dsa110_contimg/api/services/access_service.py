@@ -1,0 +1,129 @@
+"""Lets those change something who show a key with the right scope, and keeps a record of every change."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
+from dsa110_contimg.api.config import AuthConfig
+from dsa110_contimg.api.credentials import (
+    SCOPES,
+    ApiKeyRecord,
+    AuditRecord,
+    FixedKeys,
+    Principal,
+    Scope,
+    hash_secret,
+    matches,
+    split_key,
+)
+from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DatabaseError
+
+log = logging.getLogger(__name__)
+
+_MARK_AGAIN_AFTER_S = 60.0  # the time of a key's last use is kept to a minute, which spares writes
+_EVERYBODY = Principal("anybody (authentication is disabled)", None, frozenset(SCOPES))
+_NOBODY = ApiKeyRecord("", "", hash_secret("").hex(), (), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is asked, as it goes into the record."""
+
+    action: str
+    path: str
+    client_ip: str | None
+    request_id: str
+
+
+class AccessService:
+    """Judges credentials and keeps the record of changes.
+
+    Parameters
+    ----------
+    credentials : AsyncCredentialRepository
+        Keys and record.
+    config : AuthConfig
+        Keys of the settings, and whether anybody may do anything.
+    clock : callable
+        Gives Unix time in seconds.
+    """
+
+    def __init__(
+        self, credentials: AsyncCredentialRepository, config: AuthConfig, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._credentials = credentials
+        self._disabled = config.disabled
+        self._fixed = FixedKeys(config.api_keys)
+        self._clock = clock
+        self._used: dict[str, float] = {}
+        self.header = config.api_key_header
+
+    async def authenticate(self, presented: str | None) -> Principal:
+        """Return who shows this key.
+
+        Raises
+        ------
+        AuthenticationError
+            No key, or none of ours.
+        """
+        if self._disabled:
+            return _EVERYBODY
+        if not presented:
+            raise AuthenticationError("This changes something and needs an API key.")
+        return self._fixed.find(presented) or await self._find(presented)
+
+    @staticmethod
+    def require_scope(principal: Principal, scope: Scope) -> None:
+        """Refuse who may not do what needs ``scope``.
+
+        Raises
+        ------
+        AccessDeniedError
+            Always with status 403.
+        """
+        if scope not in principal.scopes:
+            held = ", ".join(sorted(principal.scopes)) or "none"
+            raise AccessDeniedError(f"This needs a key with the scope {scope}; the key {principal.key_id} has: {held}")
+
+    async def _find(self, presented: str) -> Principal:
+        parts = split_key(presented)
+        record = await self._credentials.get_key(parts[0]) if parts else None
+        # A key that is not there is compared all the same: the time of the answer does not tell which ids exist.
+        if parts is None or not matches(parts[1], record or _NOBODY) or record is None:
+            raise AuthenticationError("The API key is not known here.")
+        if fault := record.fault(self._clock()):
+            raise AuthenticationError(f"The API key {record.id} {fault}; ask the operators for another one.")
+        return Principal(record.name, record.id, frozenset(record.scopes))
+
+    async def begin(self, principal: Principal, scope: Scope, change: Change) -> int:
+        """Write down that a change begins, before it does: there is none without its entry."""
+        now_s = self._clock()
+        key_id = principal.key_id
+        mark = key_id is not None and now_s - self._used.get(key_id, 0.0) > _MARK_AGAIN_AFTER_S
+        entry = AuditRecord(
+            now_s, principal.actor, key_id, change.client_ip, change.action, change.path, scope, change.request_id
+        )
+        number = await self._credentials.begin_change(entry, mark)
+        if key_id is not None and mark:
+            self._used[key_id] = now_s
+        return number
+
+    async def conclude(self, number: int, status: int) -> None:
+        """Write down how a change ended; when that fails the entry stays open, and the reply is not spoilt."""
+        try:
+            await self._credentials.conclude_change(number, status)
+        except DatabaseError as error:
+            log.error("the end of change %d (status %d) could not be recorded: %s", number, status, error)
+
+
+def warn_of_settings(config: AuthConfig) -> Iterable[str]:
+    """Give what an operator should know about who may change something."""
+    if config.disabled:
+        yield "DSA110_AUTH_DISABLED: everybody on this machine may change everything"
+    if config.api_keys:
+        yield (
+            f"DSA110_API_KEYS: {len(config.api_keys)} keys stand in the settings, which never expire and can only be "
+            "taken back by a restart; better make them with `dsa110 keys create`"
+        )

@@ -1,0 +1,88 @@
+"""`dsa110 keys`: make, show and take back the keys of those who may change something."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.credentials import SCOPES, ApiKeyRecord, Scope, create_key
+from dsa110_contimg.api.database import BlockingDatabase
+from dsa110_contimg.api.repositories import CredentialRepository
+from dsa110_contimg.exit_codes import CommandError, ExitCode
+from dsa110_contimg.up.console import open_console
+from dsa110_contimg.up.observation import plain_errors
+from dsa110_contimg.up.plan import command_environment
+
+_DAY_S = 86400.0
+
+
+class KeyCommandError(CommandError):
+    """A key that cannot be made or taken back as told."""
+
+    exit_code = ExitCode.USAGE
+
+
+@contextmanager
+def _keys() -> Iterator[CredentialRepository]:
+    config = APIConfig.from_env(command_environment(needs_servers=False))
+    with plain_errors(), BlockingDatabase(config.database, config.timeouts) as database:
+        yield CredentialRepository(database)
+
+
+def create(name: str, scopes: Sequence[Scope], days: float) -> ExitCode:
+    """Make a key; its text goes to standard output, once, and everything else to standard error."""
+    if unknown := [scope for scope in scopes if scope not in SCOPES]:
+        raise KeyCommandError(f"there is no scope {unknown[0]!r}; there are: {', '.join(SCOPES)}")
+    text, record = create_key(name, scopes, time.time(), days * _DAY_S if days else None)
+    with _keys() as keys:
+        keys.add_key(record)
+    open_console().file.write(f"{text}\n")
+    end = f"until {_day(record.expires_at)}" if record.expires_at else "without end"
+    Console(stderr=True).print(
+        f"key {record.id} of {name!r} may {', '.join(record.scopes)}, {end}. It is shown this once only."
+    )
+    return ExitCode.OK
+
+
+def show(as_json: bool) -> ExitCode:
+    """Show all keys, without their secrets."""
+    with _keys() as keys:
+        rows = [_row(record) for record in keys.list_keys()]
+    console = open_console()
+    if as_json:
+        console.file.write(json.dumps(rows, indent=2) + "\n")
+        return ExitCode.OK
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("key", "name", "scopes", "made", "until", "last used", "state"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        times = (_day(row[name]) for name in ("created_at", "expires_at", "last_used_at"))
+        table.add_row(row["id"], row["name"], " ".join(row["scopes"]), *times, row["state"])
+    console.print(table)
+    return ExitCode.OK
+
+
+def _row(record: ApiKeyRecord) -> dict[str, Any]:
+    row = asdict(record)
+    del row["secret_sha256"]
+    return row | {"state": record.fault(time.time()) or "valid"}
+
+
+def _day(unix_s: float | None) -> str:
+    return "" if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def revoke(key_id: str) -> ExitCode:
+    """Take a key back, at once and for good."""
+    with _keys() as keys:
+        if not keys.revoke_key(key_id.removeprefix("dsa110_"), time.time()):
+            raise KeyCommandError(f"there is no valid key {key_id!r}; `dsa110 keys list` shows all")
+    open_console().print(f"key {key_id} is revoked")
+    return ExitCode.OK

@@ -1,0 +1,179 @@
+"""Keys in a real database of each kind, shown to a real application: who may change what, and what is kept of it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter
+
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
+from dsa110_contimg.api.authorization import ScopedRoute, require_scope
+from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.credentials import AuditRecord, Scope, create_key
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.exceptions import RecordNotFoundError
+from dsa110_contimg.api.migrations import migrator
+from fixtures.api_server import Served, serving
+from fixtures.api_world import settings
+
+FIXED = "dsa110_" + "k" * 43
+
+
+@dataclass
+class Door:
+    """An application with one thing to change, and the keys to it."""
+
+    served: Served
+    keys: AsyncCredentialRepository
+
+    async def post(self, key: str | None = None, path: str = "/things/1", **more: Any) -> httpx.Response:
+        headers = more.pop("headers", {}) | ({"X-API-Key": key} if key else {})
+        return await self.served.client.post(path, headers=headers, **more)
+
+    async def key(self, *scopes: Scope, life_s: float | None = None, made_s: float | None = None) -> str:
+        text, record = create_key("observer", scopes, made_s or time.time(), life_s)
+        await self.keys.add_key(record)
+        return text
+
+    async def record(self) -> list[AuditRecord]:
+        return await self.keys.newest_changes()
+
+
+def things() -> APIRouter:
+    router = APIRouter(route_class=ScopedRoute)
+
+    @router.post("/things/{number}", dependencies=[require_scope("ops")])
+    async def change(number: int, body: dict[str, Any] | None = None) -> Any:
+        if number == 404:
+            raise RecordNotFoundError("Thing", "404")
+        if number == 500:
+            raise ZeroDivisionError
+        return body
+
+    return router
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> APIConfig:
+    environ = {"DSA110_API_KEYS": FIXED}
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_database")
+        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
+    return settings(tmp_path, **environ)
+
+
+@pytest.fixture
+async def door(config: APIConfig) -> AsyncIterator[Door]:
+    await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)
+    async with serving(config) as served, open_database(config.database, config.timeouts) as adapter:
+        served.app.include_router(things())
+        yield Door(served, AsyncCredentialRepository(adapter))
+
+
+async def test_without_a_key_nothing_is_changed(door: Door) -> None:
+    for key in (None, "nonsense", "dsa110_000000000000." + "x" * 43, "\xe4\xf6".encode("latin-1")):
+        reply = await door.served.client.post("/things/1", headers={"X-API-Key": key} if key else {})
+        body = schemas.ErrorBody.model_validate_json(reply.content)
+        assert (reply.status_code, body.code) == (401, "UNAUTHORIZED")
+        assert reply.headers["www-authenticate"] == 'ApiKey realm="DSA-110 API"'
+        assert set(body.detail) == {"code", "http_status", "user_message", "action", "ref_id"}
+    assert await door.record() == []
+
+
+async def test_a_key_is_judged_before_the_body_is_read(door: Door) -> None:
+    assert (await door.post(None, content=b"{", headers={"content-type": "application/json"})).status_code == 401
+
+
+async def test_a_key_with_the_scope_lets_in_by_either_header(door: Door) -> None:
+    key = await door.key("ops")
+    assert (await door.post(key)).status_code == 200
+    assert (await door.post(headers={"Authorization": f"Bearer {key}"})).status_code == 200
+    assert (await door.post(headers={"Authorization": f"Basic {key}"})).status_code == 401
+    right_id_wrong_secret = key[:20] + "x" * 43
+    assert (await door.post(right_id_wrong_secret)).status_code == 401
+
+
+async def test_a_key_without_the_scope_is_forbidden_and_recorded(door: Door) -> None:
+    reply = await door.post(await door.key("write:jobs", "worker", "admin"))
+    body = schemas.ErrorBody.model_validate_json(reply.content)
+    assert (reply.status_code, body.code, body.detail["code"]) == (403, "FORBIDDEN", "FORBIDDEN")
+    assert "ops" in body.message
+    assert [entry.status for entry in await door.record()] == [403]
+
+
+async def test_a_key_ends_by_itself_or_is_taken_back_at_once(door: Door) -> None:
+    expired = await door.key("ops", life_s=10.0, made_s=time.time() - 11.0)
+    assert "expired" in (await door.post(expired)).json()["message"]
+    key = await door.key("ops")
+    assert (await door.post(key)).status_code == 200
+    assert await door.keys.revoke_key(key[7:19], time.time())
+    refused = await door.post(key)
+    assert (refused.status_code, "revoked" in refused.json()["message"]) == (401, True)
+    assert not await door.keys.revoke_key(key[7:19], time.time())
+
+
+async def test_a_key_of_the_settings_may_change_things(door: Door) -> None:
+    assert (await door.post(FIXED)).status_code == 200
+    assert (await door.post(FIXED[:-1])).status_code == 401
+    (entry,) = await door.record()
+    assert entry.key_id is not None and entry.key_id.startswith("fixed-") and FIXED not in repr(entry)
+
+
+async def test_every_change_leaves_an_entry_with_its_outcome(door: Door) -> None:
+    key = await door.key("ops")
+    for number in (1, 404, 500):
+        await door.post(key, f"/things/{number}", headers={"X-Request-ID": f"r{number}"})
+    await door.post(key, "/things/x")
+    await door.post(key, content=b'{"a": NaN}', headers={"content-type": "application/json"})
+    entries = (await door.record())[::-1]
+    assert [entry.status for entry in entries] == [200, 404, 500, 422, 422]
+    first = entries[0]
+    assert (first.actor, first.key_id, first.scope) == ("observer", key[7:19], "ops")
+    assert (first.action, first.path, first.request_id) == ("POST /things/{number}", "/things/1", "r1")
+    assert first.client_ip == "127.0.0.1"
+    assert abs(first.at - time.time()) < 60
+
+
+async def test_the_last_use_of_a_key_is_kept(door: Door) -> None:
+    key = await door.key("ops")
+    assert [record.last_used_at for record in await door.keys.list_keys()] == [None]
+    await door.post(key)
+    (record,) = await door.keys.list_keys()
+    assert record.last_used_at is not None and abs(record.last_used_at - time.time()) < 60
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a": NaN}', b'{"a": 1e999}', b"{", b"\xff", b'"\\ud800"', b"[" * 5000 + b"]" * 5000, b"1" * 5000]
+)
+async def test_a_body_that_is_no_json_is_refused(door: Door, body: bytes) -> None:
+    reply = await door.post(FIXED, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code in (400, 422), reply.text
+    schemas.ErrorBody.model_validate_json(reply.content)
+
+
+async def test_a_page_of_somebody_else_changes_nothing_even_with_a_key(door: Door) -> None:
+    reply = await door.post(FIXED, headers={"Origin": "https://evil.example"})
+    assert (reply.status_code, reply.json()["error"]) == (403, "FOREIGN_ORIGIN")
+
+
+async def test_switched_off_everybody_may_change_things_and_the_record_says_so(tmp_path: Path) -> None:
+    config = settings(tmp_path, DSA110_AUTH_DISABLED="true", DSA110_ENV="testing")
+    await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)
+    async with serving(config) as served, open_database(config.database, config.timeouts) as adapter:
+        served.app.include_router(things())
+        assert (await served.client.post("/things/1")).status_code == 200
+        (entry,) = await AsyncCredentialRepository(adapter).newest_changes()
+        assert "disabled" in entry.actor
+
+
+async def test_without_the_database_of_keys_nothing_is_changed(tmp_path: Path) -> None:
+    async with serving(settings(tmp_path, DSA110_API_KEYS=FIXED)) as served:
+        served.app.include_router(things())
+        reply = await served.client.post("/things/1", headers={"X-API-Key": FIXED})
+        assert reply.status_code == 503  # a change without its entry in the record is none

@@ -1,0 +1,122 @@
+"""API keys without input and output, the settings about them, and the walk over all routes."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.api.app import create_app
+from dsa110_contimg.api.authorization import ScopedRoute, require_scope, require_scopes
+from dsa110_contimg.api.config import APIConfig, ConfigError
+from dsa110_contimg.api.credentials import (
+    FIXED_KEY_SCOPES,
+    SCOPE_MEANINGS,
+    SCOPES,
+    FixedKeys,
+    create_key,
+    matches,
+    split_key,
+)
+from dsa110_contimg.api.validation import StrictRoute
+
+FIXED = "dsa110_" + "k" * 43
+
+
+def test_a_key_is_256_random_bits_of_which_only_the_hash_is_kept() -> None:
+    text, record = create_key("observer", ["ops", "write:jobs", "ops"], 1000.0, 60.0)
+    key_id, secret = split_key(text) or ("", "")
+    assert (key_id, record.id) == (record.id, key_id)
+    assert len(secret) == 43  # 256 bits in base 64
+    assert secret not in repr(record)
+    assert record.scopes == ("write:jobs", "ops")
+    assert matches(secret, record) and not matches(secret[:-1] + "!", record)
+    assert create_key("observer", ["ops"], 1000.0, None)[0] != text
+
+
+def test_a_key_has_an_end() -> None:
+    _, record = create_key("observer", ["ops"], 1000.0, 60.0)
+    assert record.fault(1059.9) is None
+    assert record.fault(1060.0) == "has expired"
+    assert create_key("observer", ["ops"], 1000.0, None)[1].fault(1e12) is None
+
+
+@given(st.text())
+def test_no_text_makes_the_comparison_of_keys_fail(text: str) -> None:
+    _, record = create_key("observer", ["ops"], 0.0, None)
+    assert not matches(text, record)
+    assert FixedKeys([FIXED]).find(text) is None
+    assert split_key(text) is None
+
+
+def test_a_key_of_the_settings_has_every_scope_but_the_care_of_keys() -> None:
+    found = FixedKeys(["x" * 40, FIXED]).find(FIXED)
+    assert found is not None and found.scopes == FIXED_KEY_SCOPES
+    assert "admin" not in found.scopes
+    assert FIXED not in repr(found)
+
+
+def test_every_scope_has_a_meaning() -> None:
+    assert set(SCOPE_MEANINGS) == set(SCOPES)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"DSA110_AUTH_DISABLED": "true"}, "cannot be used in production"),
+        ({"DSA110_AUTH_DISABLED": "true", "DSA110_ENV": "production"}, "cannot be used in production"),
+        ({"DSA110_AUTH_DISABLED": "true", "DSA110_ENV": "testing", "DSA110_HOST": "0.0.0.0"}, "DSA110_HOST='0.0.0.0'"),
+        ({"DSA110_AUTH_DISABLED": "true", "DSA110_ENV": "testing", "DSA110_HOST": "10.0.0.7"}, "DSA110_HOST"),
+        ({"DSA110_API_KEYS": f"{FIXED},secret"}, "at least 32 characters"),
+        ({"DSA110_API_KEY_HEADER": "Authorization"}, "DSA110_API_KEY_HEADER"),
+        ({"DSA110_ENV": "prod"}, "DSA110_ENV"),
+    ],
+)
+def test_settings_that_would_let_everybody_in_stop_the_start(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as refused:
+        APIConfig.from_env(environ)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
+def test_authentication_may_be_switched_off_on_a_loopback_address_outside_production(host: str) -> None:
+    environ = {"DSA110_AUTH_DISABLED": "true", "DSA110_ENV": "development", "DSA110_HOST": host}
+    assert APIConfig.from_env(environ).auth.disabled
+
+
+def test_keys_of_the_settings_are_never_shown() -> None:
+    rows = APIConfig.from_env({"DSA110_API_KEYS": FIXED}).describe()
+    (row,) = [row for row in rows if row.variable == "DSA110_API_KEYS"]
+    assert row.value == "***"
+
+
+def test_no_password_stands_in_the_defaults() -> None:
+    """The earlier queue connected as postgres with the password postgres unless told otherwise."""
+    assert "@" not in AbsurdConfig().database_url
+    assert APIConfig.from_env({}).database.pg_password == ""
+
+
+# --- the walk over the routes ---------------------------------------------------------------------------------------
+
+
+def test_an_application_with_an_unguarded_writing_route_cannot_be_made() -> None:
+    async def change() -> None:
+        """Change something."""
+
+    for kind, needs in ((StrictRoute, [require_scope("ops")]), (ScopedRoute, [])):
+        router = APIRouter(route_class=kind)
+        router.add_api_route("/change", change, methods=["POST"], dependencies=needs)
+        app = FastAPI()
+        app.include_router(router)
+        with pytest.raises(RuntimeError, match="POST /change"):
+            require_scopes(app)
+
+
+def test_every_writing_route_of_the_application_declares_a_scope(tmp_path: Path) -> None:
+    require_scopes(create_app(APIConfig.from_env({"DSA110_STATE_DIR": str(tmp_path)}), AbsurdConfig()))
