@@ -1,6 +1,10 @@
 """Keys in a real database of each kind, shown to a real application: who may change what, and what is kept of it."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ from dsa110_contimg.api import schemas
 from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.config import APIConfig
-from dsa110_contimg.api.credentials import AuditRecord, Scope, create_key
+from dsa110_contimg.api.credentials import AuditRecord, Scope, create_key, split_key
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.migrations import migrator
@@ -177,3 +181,31 @@ async def test_without_the_database_of_keys_nothing_is_changed(tmp_path: Path) -
         served.app.include_router(things())
         reply = await served.client.post("/things/1", headers={"X-API-Key": FIXED})
         assert reply.status_code == 503  # a change without its entry in the record is none
+
+
+def test_the_command_makes_shows_and_takes_back_keys(tmp_path: Path) -> None:
+    def dsa110(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DSA110_", "ABSURD_"))}
+        done = subprocess.run(
+            [Path(sys.executable).with_name("dsa110"), *words], capture_output=True, text=True, timeout=60,
+            env={**kept, "DSA110_STATE_DIR": str(tmp_path), "COLUMNS": "300"},
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done
+
+    assert "`dsa110 db upgrade`" in dsa110("keys", "list", code=3).stderr
+    config = settings(tmp_path)
+    migrator.upgrade(config.database, config.timeouts)
+    made = dsa110("keys", "create", "night shift", "--scope", "ops", "--scope", "write:jobs", "--days", "2")
+    key_id, secret = split_key(made.stdout.strip()) or ("", "")
+    assert key_id in made.stderr and secret not in made.stderr
+    (row,) = json.loads(dsa110("keys", "list", "--json").stdout)
+    assert (row["id"], row["name"], row["scopes"], row["state"]) == (
+        key_id, "night shift", ["write:jobs", "ops"], "valid",
+    )  # fmt: skip
+    assert abs(row["expires_at"] - time.time() - 2 * 86400) < 60
+    assert secret not in dsa110("keys", "list").stdout
+    dsa110("keys", "revoke", key_id)
+    assert "is revoked" in dsa110("keys", "list").stdout
+    assert "no valid key" in dsa110("keys", "revoke", key_id, code=2).stderr
+    assert "no scope 'everything'" in dsa110("keys", "create", "x", "--scope", "everything", code=2).stderr

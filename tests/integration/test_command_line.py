@@ -20,6 +20,7 @@ DSA110 = Path(sys.executable).with_name("dsa110")
 COMMANDS = (
     *("up", "simulate", "ingest", "api", "worker", "scheduler", "rq-worker", "config", "db", "version"),
     *("absurd init", "absurd status"),
+    *("keys create", "keys list", "keys revoke"),
 )
 
 

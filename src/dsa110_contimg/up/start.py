@@ -54,6 +54,7 @@ async def _run(plan: Plan, data: Path | None, once: bool) -> ExitCode:
                 return ExitCode.INTERRUPTED
             if not once:
                 screen.say(f"serving on {plan.addresses.api_url} until Ctrl-C")
+                screen.say("to change something over the API, make a key: dsa110 keys create NAME --scope write:jobs")
                 await _unless_stopped(asyncio.Event().wait(), supervisor, stop)
             return ExitCode.OK if done else ExitCode.WORK_FAILED
     finally:
