@@ -30,6 +30,8 @@ absurd = typer.Typer(name="absurd", help="The durable task queue in PostgreSQL."
 app.add_typer(absurd)
 keys = typer.Typer(name="keys", help="Keys of those who may change something over the API.", no_args_is_help=True)
 app.add_typer(keys)
+chaos = typer.Typer(name="chaos", help="Prove the queue by disturbing it.", no_args_is_help=True)
+app.add_typer(chaos)
 
 Data = Annotated[
     Path | None,
@@ -171,6 +173,31 @@ def keys_list(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] 
 def keys_revoke(key_id: Annotated[str, typer.Argument(help="Id of the key, as `keys list` shows it.")]) -> None:
     """Take a key back; it is refused from the next request on."""
     _run("up.keys:revoke", key_id)
+
+
+@chaos.command(
+    "queue",
+    epilog="Examples:\n\n`dsa110 chaos queue --tasks 500 --kills 5`\n\n`dsa110 chaos queue --seed 7`",
+)
+def chaos_queue(
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks to spawn.")] = 10_000,
+    kills: Annotated[int, typer.Option(min=0, help="Workers to kill; other faults strike in proportion.")] = 50,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same schedule of faults.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.05, help="How long the storm lasts.")] = None,
+    faults: Annotated[str, typer.Option(help="Kinds of faults, separated by commas; default: all.")] = "",
+    workers: Annotated[int, typer.Option(min=2, help="Worker processes.")] = 3,
+    database_url: Annotated[
+        str | None, typer.Option(help="An empty database to use instead of an embedded server.")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(file_okay=False, help="Keep the evidence in this directory.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Run real workers and clients while everything around them breaks, then judge the whole history.
+
+    Exit code 1: an invariant of the queue was violated; the evidence is kept.
+    """
+    kinds = [kind for kind in faults.split(",") if kind]
+    _run("chaos.command:queue", tasks, kills, seed, minutes, kinds, workers, database_url, keep, json)
 
 
 @app.command()

@@ -70,7 +70,9 @@ def test_every_option_that_a_document_gives_a_command_exists() -> None:
     for document, line in command_lines():
         words = line.split()
         if words[0] == "dsa110" and words[1] in known and words[1] != "db":
-            options = {option for parameter in known[words[1]].params for option in parameter.opts} | {"--help"}
+            command = known[words[1]]
+            command = getattr(command, "commands", {}).get(words[2], command)
+            options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, (document, line)
 
 

@@ -23,7 +23,7 @@ SQL = re.compile(
     re.IGNORECASE,
 )
 SQL_ROOMS = re.compile(
-    r"^(api/tables\.py|api/queries(\.py|/.*)|api/queries_\w+\.py|api/migrations/.*|absurd/statements/\w+\.py)$"
+    r"^(api/tables\.py|api/queries(\.py|/.*)|api/queries_\w+\.py|api/migrations/.*|absurd/statements/\w+\.py|chaos/statements\.py)$"
 )
 BROAD_EXCEPT_ROOMS = {"api/middleware/exception_handler.py", "absurd/worker.py", "api/services_monitor.py"}
 ENVIRONMENT_ROOMS = {"api/config.py", "absurd/config.py"}

@@ -1,0 +1,97 @@
+"""The processes of a campaign: workers that are replaced when they die, clients that end when they are done."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from dsa110_contimg.chaos.settings import PartySettings
+from dsa110_contimg.up.servers import die_with_parent
+
+
+class Party:
+    """One process. It dies with the campaign."""
+
+    def __init__(self, module: str, settings: PartySettings, directory: Path) -> None:
+        self.settings = settings
+        self.frozen = False
+        self.asked = False
+        with (directory / f"{settings.who}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"dsa110_contimg.chaos.{module}"],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, preexec_fn=die_with_parent(signal.SIGKILL),
+            )  # fmt: skip
+        assert self.process.stdin is not None
+        self.process.stdin.write(settings.encode())
+        self.process.stdin.close()
+
+    @property
+    def who(self) -> str:
+        """Its name in the history."""
+        return self.settings.who
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs (a frozen one does)."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """Kill it, as a machine would that loses power."""
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does."""
+        self.frozen = True
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on as if no time had passed."""
+        self.process.send_signal(signal.SIGCONT)
+        self.frozen = False
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+        self.asked = True
+        self.process.terminate()
+
+
+class Fleet:
+    """The workers: always as many as were asked for."""
+
+    def __init__(self, size: int, directory: Path, settings: Callable[[int], PartySettings]) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._started = 0
+        self.closed = False
+        self.workers: list[Party] = []
+        self._size = size
+
+    def replenish(self) -> None:
+        """Start a worker for each one that has ended."""
+        self.workers = [worker for worker in self.workers if worker.alive]
+        while not self.closed and len(self.workers) < self._size:
+            self._started += 1
+            settings = replace(self._settings(self._started), who=f"w{self._started}")
+            self.workers.append(Party("worker", settings, self._directory))
+
+    def running(self) -> list[Party]:
+        """Return the workers that are neither frozen nor asked to stop."""
+        return [worker for worker in self.workers if worker.alive and not worker.frozen and not worker.asked]
+
+    def close(self) -> None:
+        """Ask all to stop, and replace none."""
+        self.closed = True
+        for worker in self.running():
+            worker.ask_to_stop()
+
+    def kill(self) -> None:
+        """Kill what is left."""
+        self.closed = True
+        for worker in self.workers:
+            worker.kill()
+
+    def __iter__(self) -> Iterator[Party]:
+        return iter(self.workers)

@@ -1,0 +1,70 @@
+"""What a process of a campaign is told: one JSON object on its standard input."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlencode
+
+from dsa110_contimg.absurd.config import AbsurdConfig
+
+QUEUE = "chaos"
+
+
+@dataclass(frozen=True, slots=True)
+class PartySettings:
+    """Settings of one worker or client process.
+
+    Attributes
+    ----------
+    who : str
+        Its name in the history; also the worker's id.
+    url : str
+        Address of the database, usually that of the proxy.
+    history : str
+        The file that everybody appends to.
+    seed : int
+        Seed of its random choices.
+    tasks : int
+        How many tasks a client spawns.
+    duration_s : float
+        Over how many seconds a client spreads them.
+    skew_s : float
+        How far the clock of its database sessions runs ahead.
+    """
+
+    who: str
+    url: str
+    history: str
+    seed: int
+    tasks: int = 0
+    duration_s: float = 0.0
+    skew_s: float = 0.0
+    concurrency: int = 4
+    lease_s: float = 3.0
+    beat_s: float = 0.5
+    poll_s: float = 1.0
+
+    @classmethod
+    def from_stdin(cls) -> Self:
+        """Read what the campaign has written."""
+        return cls(**json.load(sys.stdin))
+
+    def encode(self) -> bytes:
+        """Return what :meth:`from_stdin` reads."""
+        return json.dumps(asdict(self)).encode()
+
+    @property
+    def path(self) -> Path:
+        """The history's path."""
+        return Path(self.history)
+
+    def queue(self) -> AbsurdConfig:
+        """Return the settings of the queue for this process."""
+        skew = {"chaos.skew_s": f"{self.skew_s:g}"} if self.skew_s else {}
+        return AbsurdConfig(
+            enabled=True, database_url=f"{self.url}?{urlencode({'sslmode': 'disable', **skew})}", queue_name=QUEUE,
+            worker_concurrency=self.concurrency, lease_sec=self.lease_s, heartbeat_interval_sec=self.beat_s,
+            worker_poll_interval_sec=self.poll_s, stop_grace_sec=3.0, kill_grace_sec=1.0, max_crashes=1000,
+        )  # fmt: skip
