@@ -71,7 +71,7 @@ def test_every_option_that_a_document_gives_a_command_exists() -> None:
         words = line.split()
         if words[0] == "dsa110" and words[1] in known and words[1] != "db":
             command = known[words[1]]
-            command = getattr(command, "commands", {}).get(words[2], command)
+            command = getattr(command, "commands", {}).get(" ".join(words[2:3]), command)
             options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, (document, line)
 
