@@ -62,7 +62,7 @@ def test_the_setup_command_says_in_one_line_what_is_wrong_and_shows_no_password(
 
 async def test_two_set_ups_at_once_make_one_queue(postgres_database: str) -> None:
     await asyncio.gather(*(setup.init(postgres_database) for _ in range(3)))
-    assert (await setup.status(postgres_database))["schema_version"] == 1
+    assert (await setup.status(postgres_database))["schema_version"] == 2
 
 
 async def test_a_client_without_a_queue_says_which_command_makes_one(postgres_database: str) -> None:
@@ -73,7 +73,7 @@ async def test_a_client_without_a_queue_says_which_command_makes_one(postgres_da
 async def test_a_client_refuses_the_queue_of_another_version(postgres_database: str) -> None:
     await setup.init(postgres_database)
     connection = await open_connection(postgres_database, "test")
-    await connection.execute("update absurd.meta set schema_version = 99")
+    await connection.execute("update absurd.meta set schema_version = 99, serves_from = 99")
     await connection.close()
     with pytest.raises(SchemaError, match="99"):
         await AbsurdClient(AbsurdConfig(database_url=postgres_database)).connect()

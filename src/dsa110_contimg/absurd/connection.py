@@ -13,7 +13,7 @@ from dsa110_contimg.absurd.config import masked
 from dsa110_contimg.absurd.payloads import encode
 from dsa110_contimg.absurd.statements import installation
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 60.0
 
@@ -181,11 +181,18 @@ class Database:
             raise SchemaError(
                 f"the database {masked(self.url)} holds no queue; run `python -m dsa110_contimg.absurd.setup init`"
             )
-        version = await self.fetchval(installation.SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
+        installed = dict((await self.fetch(installation.INSTALLED))[0])
+        version = installed["schema_version"]
+        if version < SCHEMA_VERSION:
             raise SchemaError(
                 f"the queue of {masked(self.url)} has schema version {version}, this code works with {SCHEMA_VERSION}; "
-                "run `python -m dsa110_contimg.absurd.setup init` with the newer of the two"
+                "run `python -m dsa110_contimg.absurd.setup init`"
+            )
+        serves_from = installed["serves_from"]
+        if serves_from > SCHEMA_VERSION:
+            raise SchemaError(
+                f"the queue of {masked(self.url)} has schema version {version} and serves code from version "
+                f"{serves_from} on; this code is of version {SCHEMA_VERSION}: install the newer one"
             )
 
     def _unavailable(self, error: Exception) -> QueueUnavailableError:

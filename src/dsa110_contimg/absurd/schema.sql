@@ -31,6 +31,8 @@ create schema if not exists absurd;
 create table if not exists absurd.meta (
     one            boolean primary key default true check (one),
     schema_version integer not null,
+    serves_from    integer not null,             -- the oldest version of the code that works with this schema
+    roles          boolean not null,             -- set up with roles: each `init` brings their rights up to date
     installed_at   timestamptz not null default now()
 );
 
@@ -161,28 +163,6 @@ create table if not exists absurd.worker (
     locked_at     timestamptz,                   -- when it took its session advisory lock; null = lease only
     unlocked_seen timestamptz                    -- since when the reaper has found that lock free
 ) with (fillfactor = 50);
-
-create table if not exists absurd.cron (
-    name         text primary key,
-    expr         text not null,
-    timezone     text not null,
-    queue        text not null,
-    task_name    text not null,
-    params       jsonb not null,
-    rank         integer not null,
-    timeout_s    double precision,
-    max_attempts integer not null,
-    next_at      timestamptz not null,
-    paused       boolean not null default false,
-    created_at   timestamptz not null
-);
-
-create table if not exists absurd.fire (
-    name    text not null,
-    fire_at timestamptz not null,
-    task_id uuid not null,
-    primary key (name, fire_at)
-);
 
 -- Ended tasks by minute. `shard` keeps two sessions that finish tasks in the same minute off each other's row.
 create table if not exists absurd.stat (
@@ -877,33 +857,6 @@ begin
     return true;
 end $$;
 
--- ---------------------------------------------------------------------------------------------------------------- cron
-
--- Fire a schedule: move its next time and spawn its task, both or neither. Null: another scheduler was faster, the
--- schedule is paused, or its previous task has not ended yet (it then only moves on).
-create or replace function absurd.fire_cron(p_name text, p_expected timestamptz, p_next timestamptz, p_task uuid)
-returns uuid language plpgsql set search_path = pg_catalog, absurd, pg_temp
-as $$
-declare
-    c cron%rowtype;
-begin
-    update cron set next_at = p_next where name = p_name and next_at = p_expected and not paused returning * into c;
-    if not found or exists (
-        select from fire f join task t on t.task_id = f.task_id
-        where f.name = p_name and t.outcome is null)
-    then
-        return null;
-    end if;
-    insert into fire (name, fire_at, task_id) values (p_name, p_expected, p_task) on conflict do nothing;
-    if not found then
-        return null;
-    end if;
-    perform spawn_tasks(jsonb_build_array(jsonb_build_object(
-        'task_id', p_task, 'queue', c.queue, 'name', c.task_name, 'params', c.params, 'priority', -c.rank,
-        'timeout_s', c.timeout_s, 'max_attempts', c.max_attempts)));
-    return p_task;
-end $$;
-
 -- --------------------------------------------------------------------------------------------------------------- views
 
 create or replace view absurd.tasks as
@@ -955,10 +908,3 @@ $$;
 -- --------------------------------------------------------------------------------------------------------- finishing up
 
 select absurd.make_partitions();
-
-revoke all on schema absurd from public;
-revoke all on all tables in schema absurd from public;
-revoke all on all sequences in schema absurd from public;
-revoke execute on all functions in schema absurd from public;
-
-insert into absurd.meta (schema_version) values (1) on conflict (one) do nothing;

@@ -1,10 +1,24 @@
-"""Set the queue up: ``python -m dsa110_contimg.absurd.setup init | status | reset [-y]``."""
+"""Set the queue up: ``python -m dsa110_contimg.absurd.setup init [--roles] | status | reset [-y]``.
+
+A release of the queue is a version, the SQL that makes it, and the steps that bring an older version up to it. A step
+(``upgrades/0002_….sql``) changes what cannot be made anew: tables that hold rows, and functions whose signature
+changed; all else is created or replaced by the files themselves, which run at every ``init``.
+
+Everything happens in one transaction, which waits half a second for a lock at most and is begun again when it did not
+get it: workers run on beside it, and see the old queue or the new one. A schema of version *v* serves code of the
+versions from ``serves_from`` to *v*: upgrade the schema first, then restart the workers one after the other.
+"""
 
 import argparse
 import asyncio
+import re
 import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+import asyncpg
 
 from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError, masked
 from dsa110_contimg.absurd.connection import (
@@ -15,77 +29,169 @@ from dsa110_contimg.absurd.connection import (
     QueueUnavailableError,
     SchemaError,
     open_connection,
+    persist,
 )
 from dsa110_contimg.absurd.statements import installation
 
 #: The queue, in the order in which it is made.
-SCHEMA_FILES = ("schema.sql",)
+SCHEMA_FILES = (
+    "schema.sql",
+    "sql/dead_letters.sql",
+    "sql/retention.sql",
+    "sql/schedules.sql",
+    "sql/templates.sql",
+    "sql/roles.sql",
+)
+
+#: The oldest version of the code that works with this schema.
+SERVES_FROM = 2
+
+#: How long ``init`` goes on trying to get its locks.
+PATIENCE_S = 60.0
+
+_INDEXES = re.compile(r"^create (?:unique )?index if not exists .*?;$", re.MULTILINE | re.DOTALL)
 
 
-async def init(database_url: str) -> None:
-    """Create the queue's schema, or bring its functions up to date; harmless to repeat and beside running workers.
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One version of the queue: how it is made, and how an older one becomes it."""
+
+    version: int
+    serves_from: int
+    schema: tuple[str, ...]
+    upgrades: Mapping[int, str]  # by the version that each leads to
+
+
+def current_release() -> Release:
+    """Return the release that this code belongs to."""
+    home = files("dsa110_contimg.absurd")
+    steps = {int(step.name[:4]): step for step in home.joinpath("upgrades").iterdir() if step.name.endswith(".sql")}
+    return Release(
+        SCHEMA_VERSION,
+        SERVES_FROM,
+        tuple(home.joinpath(name).read_text(encoding="utf-8") for name in SCHEMA_FILES),
+        {version: step.read_text(encoding="utf-8") for version, step in steps.items()},
+    )
+
+
+async def init(database_url: str, *, roles: bool = False, release: Release | None = None) -> None:
+    """Create the queue's schema, or bring it up to date; harmless to repeat and beside running workers.
+
+    Parameters
+    ----------
+    database_url : str
+        Address of the database, with the right to create a schema in it.
+    roles : bool
+        Also make the roles of ``sql/roles.sql``; this needs the right to create roles. Once made, they are kept up to
+        date by every later call.
+    release : Release, optional
+        Default: the one of this code.
 
     Raises
     ------
     SchemaError
-        The database holds the schema of a newer version.
+        The database holds the schema of a newer version, or the roles may not be made.
     QueueUnavailableError
-        The server does not answer.
+        The server does not answer, or others held the tables for a minute.
     """
-    await _run(database_url, _init)
+    wanted = release or current_release()
+    await _run(database_url, lambda connection: _init(connection, wanted, roles))
 
 
 async def reset(database_url: str) -> None:
-    """Delete the queue with every task in it, and create it anew."""
+    """Delete the queue with every task in it, and create it anew, with its roles if it had them."""
     await _run(database_url, _reset)
 
 
 async def status(database_url: str) -> dict[str, Any]:
-    """Return ``exists`` and, when the queue exists, its version and the numbers of tables, functions and tasks."""
+    """Return ``exists`` and, when the queue exists, what it is and holds.
+
+    These are ``schema_version``, ``serves_from``, ``installed_at``, the numbers of ``tables``, ``functions``, ``tasks``
+    and of tasks that are ``misplaced`` (0, always), and the ``roles``.
+    """
     result: dict[str, Any] = await _run(database_url, _status)
     return result
 
 
-async def _run(database_url: str, work: Any) -> Any:
+async def _run(database_url: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Do ``work`` in one transaction, again and again while others hold what it needs."""
     try:
         connection = await open_connection(database_url, "absurd setup", command_timeout_s=120.0)
     except (*PASSING, *REFUSED) as error:
         raise QueueUnavailableError(
             f"{masked(database_url)} does not answer ({error}); is the server up, and is ABSURD_DATABASE_URL right?"
         ) from error
-    try:
+
+    async def attempt() -> Any:
         async with connection.transaction():
+            await connection.execute(installation.SET_LOCK_TIMEOUT)
             return await work(connection)
+
+    busy = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+    try:
+        return await persist(attempt, PATIENCE_S, busy)
+    except busy as error:
+        raise QueueUnavailableError(
+            f"others held the queue of {masked(database_url)} for {PATIENCE_S:g} s ({error}); try again, or look into "
+            "pg_stat_activity for transactions that do not end"
+        ) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaError(
+            f"the role of {masked(database_url)} may not do this ({error}); log in as the owner of the database or as "
+            "an administrator"
+        ) from error
     finally:
         await connection.close()
 
 
-async def _init(connection: Any) -> None:
+async def _init(connection: Any, release: Release, roles: bool) -> None:
     await connection.execute(installation.LOCK_SETUP)
+    installed: Mapping[str, Any] = {}
     if await connection.fetchval(installation.SCHEMA_EXISTS):
-        version = await connection.fetchval(installation.SCHEMA_VERSION)
-        if version > SCHEMA_VERSION:
-            raise SchemaError(f"the queue has schema version {version}, this code only knows {SCHEMA_VERSION}")
-    for name in SCHEMA_FILES:
-        await connection.execute(files("dsa110_contimg.absurd").joinpath(name).read_text(encoding="utf-8"))
+        installed = dict(await connection.fetchrow(installation.INSTALLED))
+    found = installed.get("schema_version")
+    if found is not None:
+        await _upgrade(connection, found, release)
+    for text in release.schema:
+        # An index that exists already would still lock its table; a missing table is made either way.
+        await connection.execute(_INDEXES.sub("", text) if found == release.version else text)
+    roles = roles or bool(installed.get("roles"))
+    await connection.execute(installation.SET_VERSION, release.version, release.serves_from, roles)
+    if roles:
+        await connection.execute(installation.CREATE_ROLES)
+        await connection.execute(installation.GRANT_ROLES)
+
+
+async def _upgrade(connection: Any, found: int, release: Release) -> None:
+    if found > release.version:
+        raise SchemaError(f"the queue has schema version {found}, this code only knows {release.version}")
+    for version in range(found + 1, release.version + 1):
+        await connection.execute(release.upgrades[version])
 
 
 async def _reset(connection: Any) -> None:
     await connection.execute(installation.LOCK_SETUP)
+    roles = False
+    if await connection.fetchval(installation.SCHEMA_EXISTS):
+        roles = bool(dict(await connection.fetchrow(installation.INSTALLED)).get("roles"))
     await connection.execute(installation.DROP_SCHEMA)
-    await _init(connection)
+    await _init(connection, current_release(), roles)
 
 
 async def _status(connection: Any) -> dict[str, Any]:
     if not await connection.fetchval(installation.SCHEMA_EXISTS):
         return {"exists": False}
+    installed = dict(await connection.fetchrow(installation.INSTALLED))
+    if installed["schema_version"] != SCHEMA_VERSION:
+        return {"exists": True, "schema_version": installed["schema_version"]}
     return {"exists": True, **dict(await connection.fetchrow(installation.STATUS))}
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m dsa110_contimg.absurd.setup", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("init", help="create the queue or bring its functions up to date")
+    create = commands.add_parser("init", help="create the queue or bring it up to date")
+    create.add_argument("--roles", action="store_true", help="also make the roles absurd_owner, _api, _worker, _reader")
     commands.add_parser("status", help="say whether the queue is there, and what it holds")
     wipe = commands.add_parser("reset", help="delete the queue with all its tasks and create it anew")
     wipe.add_argument("-y", "--yes", action="store_true", help="do not ask")
@@ -107,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
             for name, value in asyncio.run(status(url)).items():
                 sys.stdout.write(f"{name}: {value}\n")
         elif arguments.command == "init":
-            asyncio.run(init(url))
+            asyncio.run(init(url, roles=arguments.roles))
             sys.stdout.write(f"the queue of {masked(url)} is ready (schema version {SCHEMA_VERSION})\n")
         elif arguments.yes or _agreed(url):
             asyncio.run(reset(url))

@@ -1,17 +1,34 @@
 """Schedules: reading, writing and firing them."""
 
-UPSERT_CRON = """
-insert into absurd.cron (name, expr, timezone, queue, task_name, params, rank, timeout_s, max_attempts, next_at,
-                         created_at)
-values ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, absurd.clock())
-on conflict (name) do update
-set expr = excluded.expr, timezone = excluded.timezone, queue = excluded.queue, task_name = excluded.task_name,
-    params = excluded.params, rank = excluded.rank, timeout_s = excluded.timeout_s,
-    max_attempts = excluded.max_attempts, next_at = excluded.next_at
+CREATE = """
+insert into absurd.cron (name, description, expr, timezone, queue, task_name, params, headers, rank, timeout_s,
+                         max_attempts, policy, catch_up_limit, overlap, next_at, state, created_at, updated_at)
+values ($1, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb, $9, $10, $11, $12, $13, $14, $15, $16,
+        absurd.clock(), absurd.clock())
+on conflict (name) do nothing returning name
 """
-LIST_CRON = "select * from absurd.cron order by name"
-DUE_CRON = "select name, expr, timezone, next_at from absurd.cron where next_at <= absurd.clock() and not paused"
-NEXT_CRON = "select extract(epoch from min(next_at) - absurd.clock())::float8 from absurd.cron where not paused"
-PAUSE_CRON = "update absurd.cron set paused = $2 where name = $1 returning name"
-DELETE_CRON = "delete from absurd.cron where name = $1 returning name"
-FIRE_CRON = "select absurd.fire_cron($1, $2, $3, $4)"
+UPDATE = """
+update absurd.cron
+set description = $2, expr = $3, timezone = $4, queue = $5, task_name = $6, params = $7::jsonb, headers = $8::jsonb,
+    rank = $9, timeout_s = $10, max_attempts = $11, policy = $12, catch_up_limit = $13, overlap = $14,
+    next_at = coalesce($15, next_at), state = $16, last_error = null, updated_at = absurd.clock()
+where name = $1 and updated_at = $17 returning name
+"""
+GET = "select * from absurd.schedules where name = $1"
+LIST = """
+select * from absurd.schedules
+where ($1::text is null or queue_name = $1) and ($2::text is null or state = $2) order by name
+"""
+DELETE = "delete from absurd.cron where name = $1 returning name"
+TRIGGER = "select absurd.trigger_cron($1, $2)"
+DUE = """
+select name, expr, timezone, policy, catch_up_limit, next_at from absurd.cron
+where state = 'active' and next_at <= $1 order by next_at, name
+"""
+NEXT = """
+select (extract(epoch from min(next_at) filter (where next_at > $1) - absurd.clock()))::float8 as due_s,
+       bool_or(next_at <= $1) as held
+from absurd.cron where state = 'active'
+"""
+FIRE = "select absurd.fire_cron($1, $2, $3, $4, $5)"
+NOTE_ERROR = "select absurd.note_cron_error($1, $2)"

@@ -1,0 +1,149 @@
+"""Templates: workflows that are kept by name in the queue's database, and run with parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from dsa110_contimg.absurd.client import TaskSpec
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.connection import AbsurdError, Database
+from dsa110_contimg.absurd.monitoring import Row, as_row
+from dsa110_contimg.absurd.statements import templates as statements
+
+
+class TemplateError(AbsurdError):
+    """A template that cannot be: the message says what would be right."""
+
+
+class TemplateExistsError(TemplateError):
+    """There is a template of this name already."""
+
+
+class UnknownTemplateError(TemplateError):
+    """There is no template of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One task of a template; it waits for the step before it."""
+
+    task_name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    timeout_sec: float | None = None
+    max_retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRun:
+    """What running a template spawned: a workflow, and its tasks in the order of the steps."""
+
+    template_name: str
+    workflow_id: UUID
+    task_ids: tuple[UUID, ...]
+
+
+class Spawner(Protocol):
+    """What spawns workflows."""
+
+    async def spawn_graph(self, name: str, nodes: Sequence[TaskSpec], *, metadata: Mapping[str, Any]) -> UUID:
+        """Spawn all tasks of a workflow in one transaction and return the workflow's id."""
+
+
+class Templates:
+    """The templates of a queue.
+
+    Parameters
+    ----------
+    database : Database
+        Where they are kept.
+    config : AbsurdConfig
+        Gives the queue where a template does not.
+    spawner : Spawner
+        Spawns what a template says.
+    """
+
+    def __init__(self, database: Database, config: AbsurdConfig, spawner: Spawner) -> None:
+        self._database = database
+        self._config = config
+        self._spawner = spawner
+
+    async def create(
+        self, name: str, steps: Sequence[Step], *, queue_name: str | None = None, description: str | None = None
+    ) -> Row:
+        """Keep a template and return it.
+
+        Raises
+        ------
+        TemplateExistsError
+            The name is taken.
+        TemplateError
+            It has no name, or no steps.
+        """
+        values = self._values(name, steps, queue_name, description)
+        if not await self._database.fetch(statements.CREATE, *values):
+            raise TemplateExistsError(f"there is a template {name!r} already; change it, or take another name")
+        return await self._existing(name)
+
+    async def get(self, name: str) -> Row | None:
+        """Return a template, or None."""
+        rows = await self._database.fetch(statements.GET, name)
+        return as_row(rows[0]) if rows else None
+
+    async def list(self) -> list[Row]:
+        """Return all templates by name."""
+        return [as_row(row) for row in await self._database.fetch(statements.LIST)]
+
+    async def update(
+        self, name: str, steps: Sequence[Step], *, queue_name: str | None = None, description: str | None = None
+    ) -> Row | None:
+        """Replace a template and return it; None when there is none of this name."""
+        values = self._values(name, steps, queue_name, description)
+        return await self._existing(name) if await self._database.fetch(statements.UPDATE, *values) else None
+
+    async def delete(self, name: str) -> bool:
+        """Delete a template; False when there is none of this name. What it spawned stays."""
+        return bool(await self._database.fetch(statements.DELETE, name))
+
+    async def run(self, name: str, params: Mapping[str, Any] | None = None) -> TemplateRun:
+        """Spawn the steps of a template as a workflow, each after the one before it.
+
+        Parameters
+        ----------
+        name : str
+            Which template.
+        params : mapping, optional
+            Merged into the parameters of every step, over what the step says.
+
+        Raises
+        ------
+        UnknownTemplateError
+            There is no template of this name.
+        """
+        template = await self._existing(name)
+        nodes: list[TaskSpec] = []
+        for step in template["steps"]:
+            before = [nodes[-1].task_id] if nodes else []
+            nodes.append(
+                TaskSpec(
+                    step["task_name"], {**step["params"], **(params or {})}, depends_on=before,
+                    priority=step["priority"], timeout_sec=step["timeout_sec"], max_retries=step["max_retries"],
+                    queue=template["queue_name"],
+                )
+            )  # fmt: skip
+        workflow_id = await self._spawner.spawn_graph(name, nodes, metadata={"template": name})
+        return TemplateRun(name, workflow_id, tuple(node.task_id for node in nodes))
+
+    async def _existing(self, name: str) -> Row:
+        template = await self.get(name)
+        if template is None:
+            raise UnknownTemplateError(f"there is no template {name!r}")
+        return template
+
+    def _values(
+        self, name: str, steps: Sequence[Step], queue_name: str | None, description: str | None
+    ) -> tuple[Any, ...]:
+        if not name or not steps:
+            raise TemplateError(f"template {name!r} with {len(steps)} steps: give a name, and at least one step")
+        return name, description, queue_name or self._config.queue_name, [asdict(step) for step in steps]

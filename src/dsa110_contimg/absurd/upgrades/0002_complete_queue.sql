@@ -1,0 +1,37 @@
+-- From version 1 (the queue's core) to version 2.
+--
+-- Views and functions are dropped, since many have other columns and parameters now; the files of the schema make them
+-- anew in this same transaction.
+
+do $$
+declare
+    v_command text;
+begin
+    for v_command in
+        select 'drop view ' || oid::regclass from pg_class where relnamespace = 'absurd'::regnamespace and relkind = 'v'
+        union all
+        select 'drop function ' || oid::regprocedure from pg_proc where pronamespace = 'absurd'::regnamespace
+    loop
+        execute v_command;
+    end loop;
+end $$;
+
+alter table absurd.meta add serves_from integer not null default 2, add roles boolean not null default false;
+alter table absurd.meta alter serves_from drop default, alter roles drop default;
+
+alter table absurd.cron
+    add schedule_id uuid not null unique default gen_random_uuid(),
+    add description text,
+    add headers jsonb,
+    add state text not null default 'active' check (state in ('active', 'paused', 'disabled')),
+    add policy text not null default 'coalesce' check (policy in ('skip', 'coalesce', 'catch_up')),
+    add catch_up_limit integer check (catch_up_limit > 0),
+    add overlap boolean not null default false,
+    add last_fire_at timestamptz,
+    add last_error text,
+    add updated_at timestamptz,
+    add check (name <> '');
+update absurd.cron c
+set state = case when c.paused then 'paused' else 'active' end, updated_at = c.created_at,
+    last_fire_at = (select max(f.fire_at) from absurd.fire f where f.name = c.name);
+alter table absurd.cron drop paused, alter updated_at set not null;
