@@ -1,13 +1,11 @@
 """Setting the queue up, what a client says when it is not, and what the queue says about itself."""
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -138,42 +136,6 @@ async def test_a_listener_is_told_when_its_connection_was_lost(queue: Bench) -> 
     event = await asyncio.wait_for(anext(events), 5)
     assert (event["task_id"], event["status"], event["queue"]) == (str(task), "pending", QUEUE)
     await events.aclose()  # type: ignore[attr-defined]
-
-
-def nodes_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return all nodes of a plan."""
-    return [plan, *(node for child in plan.get("Plans", []) for node in nodes_of(child))]
-
-
-async def test_the_claim_is_one_index_scan_whatever_else_is_in_the_queue(queue: Bench) -> None:
-    """The very statement of claim_task, explained beside 10,000 finished, 10,000 later and 10,000 ready tasks."""
-    await queue.connection.execute(
-        """insert into absurd.task (task_id, queue, name, params, rank, max_attempts, has_children, created_at, outcome)
-           select absurd.new_id(), $1, 'small', '{}', n % 5, 1, false, now(), case when n <= 10000 then 'completed' end
-           from generate_series(1, 30000) n""",
-        QUEUE,
-    )
-    await queue.connection.execute(
-        """with open as (select *, row_number() over () as i from absurd.task where outcome is null),
-           l as (insert into absurd.later
-                  select now() + interval '1 day', task_id, 0, 0, 'retry' from open where i <= 10000)
-           insert into absurd.ready select queue, rank, now(), task_id, name, 0, 0 from open where i > 10000"""
-    )
-    source = await queue.sql("select prosrc from pg_proc where oid = 'absurd.claim_task'::regproc")
-    select = source[source.index("select r.task_id") : source.index("for update skip locked") + 22]
-    for name, value in {"p_queue": f"'{QUEUE}'", "p_names": "array['small']", "p_limit": "10"}.items():
-        select = select.replace(name, value)
-    await queue.connection.execute(
-        "set search_path = absurd; set enable_seqscan = off; set enable_bitmapscan = off"
-    )  # as the function does
-    [explained] = await queue.connection.fetch(f"explain (analyze, buffers, format json) {select}")
-    await queue.connection.execute("reset all")
-    nodes = nodes_of(json.loads(explained[0])[0]["Plan"])
-    assert [node["Node Type"] for node in nodes] == ["Limit", "LockRows", "Index Scan"]
-    assert nodes[-1]["Index Name"] == "ready_pkey"
-    assert nodes[-1]["Shared Hit Blocks"] + nodes[-1]["Shared Read Blocks"] < 60
-    config = await queue.sql("select proconfig from pg_proc where oid = 'absurd.claim_task'::regproc")
-    assert {"enable_seqscan=off", "enable_bitmapscan=off"} <= set(config)
 
 
 async def test_the_example_of_the_specification_works(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

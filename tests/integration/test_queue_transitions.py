@@ -287,7 +287,7 @@ async def test_the_counts_of_a_queue_follow_every_transition(queue: Bench) -> No
     assert running is not None
     assert counts == {
         "queue_name": QUEUE, "pending": 2, "claimed": 1, "completed": 1, "failed": 1, "cancelled": 1, "retrying": 0,
-        "blocked": 0, "skipped": 0, "total": 6,
+        "blocked": 0, "skipped": 0, "scheduled": 0, "parked": 0, "total": 6,
     }  # fmt: skip
     assert await queue.client.list_queue_stats() == [counts]
     assert (await queue.client.get_queue_stats("no-such-queue"))["total"] == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,22 @@ from uuid6 import uuid7
 
 from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import PASSING, AbsurdError, Database, delays, open_connection
+from dsa110_contimg.absurd.connection import (
+    PASSING,
+    AbsurdError,
+    Database,
+    QueueUnavailableError,
+    delays,
+    open_connection,
+)
 from dsa110_contimg.absurd.dependencies import DependencyCycleError, detect_cycles, topological_sort
 from dsa110_contimg.absurd.monitoring import Row, as_row, as_task, judge
 from dsa110_contimg.absurd.statements import monitoring as monitoring_statements
 from dsa110_contimg.absurd.statements import tasks
 
 Policy = Literal["success", "done", "failure"]
+
+_ASK_INTERVAL_S = 30.0
 
 
 class UnknownTaskError(AbsurdError):
@@ -290,24 +298,37 @@ class AbsurdClient:
                 async with self._subscription() as events:
                     waits = delays()
                     yield {"type": "listening"}
-                    while (event := await events.get()) is not None:
-                        yield event
+                    while (event_id := await events.get()) is not None:
+                        for event in await self._database.fetchval(tasks.EVENT, event_id) or ():
+                            yield event
             except PASSING:
                 pass  # the connection is opened again, and the reader is told so
             await asyncio.sleep(next(waits))
 
     @contextlib.asynccontextmanager
-    async def _subscription(self) -> AsyncIterator["asyncio.Queue[Row | None]"]:
-        events: asyncio.Queue[Row | None] = asyncio.Queue()
+    async def _subscription(self) -> AsyncIterator["asyncio.Queue[int | None]"]:
+        events: asyncio.Queue[int | None] = asyncio.Queue()
         connection = await open_connection(self.config.database_url, "absurd events")
+        asking = asyncio.create_task(self._go_on_asking(events))
         try:
             connection.add_termination_listener(lambda _: events.put_nowait(None))
             await connection.add_listener(
-                statements.EVENT_CHANNEL, lambda _c, _p, _ch, payload: events.put_nowait(json.loads(payload))
+                statements.EVENT_CHANNEL, lambda _c, _p, _ch, payload: events.put_nowait(int(payload))
             )
+            await connection.execute(tasks.LISTEN)
             yield events
         finally:
+            asking.cancel()
             await _close(connection)
+
+    async def _go_on_asking(self, events: "asyncio.Queue[int | None]") -> None:
+        """Ask for events again before the queue stops writing them."""
+        while True:
+            await asyncio.sleep(_ASK_INTERVAL_S)
+            try:
+                await self._database.fetch(tasks.LISTEN)
+            except QueueUnavailableError:
+                events.put_nowait(None)
 
 
 async def _close(connection: Any) -> None:

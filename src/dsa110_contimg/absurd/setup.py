@@ -36,6 +36,14 @@ from dsa110_contimg.absurd.statements import installation
 #: The queue, in the order in which it is made.
 SCHEMA_FILES = (
     "schema.sql",
+    "sql/events.sql",
+    "sql/keys.sql",
+    "sql/ending.sql",
+    "sql/spawning.sql",
+    "sql/work.sql",
+    "sql/workers.sql",
+    "sql/operators.sql",
+    "sql/views.sql",
     "sql/dead_letters.sql",
     "sql/retention.sql",
     "sql/schedules.sql",

@@ -27,3 +27,5 @@ WORKFLOW_TASKS = """
 select t.*, array(select e.parent from absurd.edge e where e.child = t.task_id order by e.parent) as depends_on
 from absurd.tasks t where t.workflow_id = $1 order by t.task_id
 """
+LISTEN = "select absurd.listen()"
+EVENT = "select body from absurd.event where event_id = $1"

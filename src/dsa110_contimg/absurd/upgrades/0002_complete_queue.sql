@@ -35,3 +35,28 @@ update absurd.cron c
 set state = case when c.paused then 'paused' else 'active' end, updated_at = c.created_at,
     last_fire_at = (select max(f.fire_at) from absurd.fire f where f.name = c.name);
 alter table absurd.cron drop paused, alter updated_at set not null;
+
+alter table absurd.task
+    add run_at timestamptz,
+    add idem_key text,
+    add conc_key text,
+    add fair_key text,
+    add headers jsonb,
+    add max_crashes integer check (max_crashes > 0);
+create index edge_failure on absurd.edge (parent) where policy = 'failure';
+alter table absurd.ready add conc_key text;
+create index ready_permit on absurd.ready (queue, conc_key) where conc_key is not null;
+alter table absurd.later drop constraint later_why_check;
+alter table absurd.later add check (why in ('retry', 'scheduled', 'snooze'));
+drop index absurd.lease_worker, absurd.lease_deadline;
+alter table absurd.lease add ready_at timestamptz, add conc_key text;
+alter table absurd.dead add conc_key text, add fair_key text, add headers jsonb, add max_crashes integer;
+alter table absurd.worker add drain boolean not null default false;
+alter table absurd.stat
+    alter shard type integer,
+    add retried integer not null default 0,
+    add timed_out integer not null default 0,
+    add crashed integer not null default 0,
+    add wait_hist integer[],
+    add run_hist integer[];
+alter table absurd.stat set (fillfactor = 50);

@@ -1,0 +1,155 @@
+-- Spawning tasks.
+
+-- Spawn tasks. Each element of p_nodes: {task_id, queue, name, params, priority, timeout_s, max_attempts, max_crashes,
+-- retry: {base_s, cap_s, retry_on, dead_on}, workflow_id, depends_on: [{task_id, policy}], run_at, idempotency_key,
+-- idempotency_ttl_s, concurrency_key, fair_key, headers}. A task may depend on tasks that exist and on earlier elements,
+-- so a cycle cannot be stored. Returns one row for each element in their order: a task_id that exists already is left
+-- alone, so the call can be repeated after a lost answer; for an idempotency key that exists, task_id is that task's.
+create or replace function absurd.spawn_tasks(p_nodes jsonb) returns table (task_id uuid, created boolean)
+language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_now    timestamptz := clock();
+    v_nodes  jsonb := p_nodes;
+    v_deps   boolean;
+    v_new    uuid[];
+    v_keyed  uuid[];
+    v_queues text[];
+    v_from   uuid[] := '{}';
+    v_to     uuid[] := '{}';
+begin
+    if p_nodes @? '$[*].idempotency_key ? (@ != null)' then
+        select coalesce(array_agg(k.task_id), '{}'), coalesce(array_agg(k.existing), '{}') into v_from, v_to
+        from reserve_keys(p_nodes) k;
+        if cardinality(v_from) > 0 then
+            v_nodes := without_existing(p_nodes, v_from, v_to);
+        end if;
+    end if;
+    v_deps := v_nodes @? '$[*].depends_on[*].task_id';
+    if v_deps then
+        perform lock_parents(v_nodes);
+    end if;
+
+    with made as (
+        insert into task as t (task_id, queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id,
+                               has_children, created_at, run_at, idem_key, conc_key, fair_key, headers, max_crashes)
+        select n.task_id, n.queue, n.name, coalesce(n.params, '{}'), -coalesce(n.priority, 0),
+               coalesce(n.max_attempts, 4), n.timeout_s, n.retry, n.workflow_id, false, v_now, n.run_at,
+               n.idempotency_key, n.concurrency_key, n.fair_key, n.headers, n.max_crashes
+        from jsonb_to_recordset(v_nodes) n(task_id uuid, queue text, name text, params jsonb, priority integer,
+             timeout_s float8, max_attempts integer, retry jsonb, workflow_id uuid, run_at timestamptz,
+             idempotency_key text, concurrency_key text, fair_key text, headers jsonb, max_crashes integer)
+        order by n.task_id
+        on conflict (task_id) do nothing
+        returning t.task_id, t.queue, t.rank, t.name, t.conc_key is null and t.fair_key is null
+                  and (t.run_at is null or t.run_at <= v_now) and not v_deps as plain),
+    put as (
+        insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
+        select m.queue, m.rank, v_now, m.task_id, m.name, 0, 0 from made m where m.plain)
+    select coalesce(array_agg(m.task_id), '{}'), array_agg(m.task_id) filter (where not m.plain),
+           array_agg(distinct m.queue) filter (where m.plain)
+    into v_new, v_keyed, v_queues from made m;
+
+    if v_deps then
+        perform admit(attach(v_nodes, v_new));
+    else
+        perform wake(v_queues);
+        perform announce(array(select unnest(v_new) except select unnest(v_keyed)), 'pending');
+        perform admit(v_keyed);
+    end if;
+    return query
+        select coalesce(e.existing, n.id), e.existing is null and m.id is not null
+        from (select (x.n->>'task_id')::uuid as id, x.i from jsonb_array_elements(p_nodes) with ordinality x(n, i)) n
+             left join (select distinct f.id, f.existing from unnest(v_from, v_to) f(id, existing)) e on e.id = n.id
+             left join unnest(v_new) m(id) on m.id = n.id
+        order by n.i;
+end $$;
+
+-- Lock the tasks that nodes depend on: one that is completing now waits for this transaction or has ended before it, so
+-- no wake-up falls between. Refuses dependencies on what neither exists nor stands earlier in the list.
+create or replace function absurd.lock_parents(p_nodes jsonb) returns void
+language plpgsql set search_path = pg_catalog, absurd, pg_temp
+as $$
+declare
+    v_bad text;
+begin
+    perform 1 from task t where t.task_id in (
+        select d.task_id from jsonb_array_elements(p_nodes) n, jsonb_to_recordset(n->'depends_on') d(task_id uuid))
+    order by t.task_id for update;
+
+    with node as materialized (
+        select (n->>'task_id')::uuid as id, n->>'name' as name, n->'depends_on' as deps, i
+        from jsonb_array_elements(p_nodes) with ordinality x(n, i)),
+    dep as materialized (
+        select c.id, c.name, c.i, d.task_id as parent from node c cross join jsonb_to_recordset(c.deps) d(task_id uuid))
+    select format('task %s (%s) depends on %s, which is neither a task of the queue nor earlier in the list',
+                  d.name, d.id, d.parent) into v_bad
+    from dep d left join node p on p.id = d.parent
+    where (p.i >= d.i or p.i is null and not exists (select from task t where t.task_id = d.parent))
+      and not exists (select from task t where t.task_id = d.id)
+    limit 1;
+    if v_bad is not null then
+        raise exception using errcode = 'foreign_key_violation', message = v_bad;
+    end if;
+end $$;
+
+-- Attach new tasks (p_new, of p_nodes) to their parents; returns those that wait for nothing.
+create or replace function absurd.attach(p_nodes jsonb, p_new uuid[]) returns uuid[]
+language plpgsql set search_path = pg_catalog, absurd, pg_temp
+as $$
+declare
+    v_blocked uuid[];
+    v_ended   uuid[];
+begin
+    with new as materialized (select x as id from unnest(p_new) x),
+    made as (
+        insert into edge (parent, child, policy)
+        select d.task_id, n.id, coalesce(d.policy, 'success')
+        from (select (x->>'task_id')::uuid as id, x->'depends_on' as deps from jsonb_array_elements(p_nodes) x) n
+             join new on new.id = n.id
+             cross join jsonb_to_recordset(n.deps) d(task_id uuid, policy text)
+        returning parent, child),
+    waiting as (
+        insert into blocked (task_id, remaining) select m.child, count(*) from made m group by m.child order by m.child
+        returning task_id)
+    select coalesce(array_agg(w.task_id), '{}') into v_blocked from waiting w;
+    perform announce(v_blocked, 'blocked');
+
+    with parent as (
+        update task t set has_children = true
+        where t.task_id in (select e.parent from edge e where e.child = any(v_blocked)) and not t.has_children
+        returning 1)
+    select coalesce(array_agg(distinct t.task_id), '{}') into v_ended
+    from edge e join task t on t.task_id = e.parent
+    where e.child = any(v_blocked) and t.outcome is not null;
+    return array(select unnest(p_new) except select unnest(v_blocked)) || settle(v_ended);
+end $$;
+
+-- Spawn one task, for psql and other languages. Returns its id, or that of the task that has the idempotency key.
+create or replace function absurd.spawn_task(
+    p_queue text, p_name text, p_params jsonb default '{}', p_priority integer default 0,
+    p_timeout_s double precision default null, p_max_retries integer default 3, p_depends_on uuid[] default '{}',
+    p_workflow_id uuid default null, p_task_id uuid default null, p_run_at timestamptz default null,
+    p_idempotency_key text default null, p_concurrency_key text default null, p_fair_key text default null,
+    p_headers jsonb default null)
+returns uuid language sql volatile security definer set search_path = pg_catalog, absurd, pg_temp
+as $$
+    select s.task_id from spawn_tasks(jsonb_build_array(jsonb_build_object(
+        'task_id', coalesce(p_task_id, new_id()), 'queue', p_queue, 'name', p_name, 'params', p_params,
+        'priority', p_priority, 'timeout_s', p_timeout_s, 'max_attempts', p_max_retries + 1, 'workflow_id', p_workflow_id,
+        'depends_on', (select coalesce(jsonb_agg(jsonb_build_object('task_id', d)), '[]') from unnest(p_depends_on) d),
+        'run_at', p_run_at, 'idempotency_key', p_idempotency_key, 'concurrency_key', p_concurrency_key,
+        'fair_key', p_fair_key, 'headers', p_headers))) s
+$$;
+
+-- Spawn the tasks of a workflow and the workflow itself.
+create or replace function absurd.spawn_workflow(p_workflow uuid, p_name text, p_metadata jsonb, p_nodes jsonb)
+returns table (task_id uuid, created boolean)
+language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp
+as $$
+begin
+    insert into workflow (workflow_id, name, metadata, created_at) values (p_workflow, p_name, p_metadata, clock())
+    on conflict (workflow_id) do nothing;
+    return query select * from spawn_tasks(p_nodes);
+end $$;
