@@ -38,7 +38,11 @@ async def test_the_claim_is_one_index_scan_whatever_else_is_in_the_queue(queue: 
     )
     source = await queue.sql("select prosrc from pg_proc where oid = 'absurd.claim_ready'::regproc")
     select = source[source.index("select r.task_id") : source.index("for update skip locked") + 22]
-    for name, value in {"p_queue": f"'{QUEUE}'", "p_names": "array['small']", "p_limit": "10"}.items():
+    values = {
+        "p_queue": f"'{QUEUE}'", "p_names": "array['small']", "p_limit": "10", "v_rank": "2", "v_at": "'-infinity'::timestamptz",
+        "v_task": "null::uuid",
+    }  # fmt: skip
+    for name, value in values.items():
         select = select.replace(name, value)
     await queue.connection.execute(
         "set search_path = absurd; set enable_seqscan = off; set enable_bitmapscan = off"
@@ -51,5 +55,3 @@ async def test_the_claim_is_one_index_scan_whatever_else_is_in_the_queue(queue: 
     assert nodes[-1]["Shared Hit Blocks"] + nodes[-1]["Shared Read Blocks"] < 60
     config = await queue.sql("select proconfig from pg_proc where oid = 'absurd.claim_ready'::regproc")
     assert {"enable_seqscan=off", "enable_bitmapscan=off"} <= set(config)
-
-

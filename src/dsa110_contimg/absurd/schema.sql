@@ -198,6 +198,77 @@ create table if not exists absurd.worker (
     drain         boolean not null default false -- somebody asked it to stop softly
 ) with (fillfactor = 50);
 
+-- What ended, by minute. `shard` is the session that wrote the row, so that nobody waits for anybody's row. Histograms:
+-- bucket i (from 1) counts seconds up to 0.001 * 2^(i/2), the last one all above.
+create table if not exists absurd.stat (
+    queue     text not null,
+    name      text not null,
+    minute    timestamptz not null,
+    shard     integer not null,
+    completed integer not null default 0,
+    failed    integer not null default 0,
+    cancelled integer not null default 0,
+    skipped   integer not null default 0,
+    wait_s    double precision not null default 0,   -- sums over the completed: from ready to claimed
+    run_s     double precision not null default 0,   -- and from claimed to completed
+    retried   integer not null default 0,            -- attempts that failed and were not the last
+    timed_out integer not null default 0,            -- attempts that outlived their time
+    crashed   integer not null default 0,            -- attempts that ended with their worker
+    wait_hist integer[],
+    run_hist  integer[],
+    primary key (queue, name, minute, shard)
+) with (fillfactor = 50);
+
+-- Keys. A key's rows exist while somebody needs them (repair).
+
+create table if not exists absurd.idem (
+    queue      text not null,
+    key        text not null,
+    task_id    uuid not null,
+    expires_at timestamptz,                      -- null: as long as the task's row lives
+    primary key (queue, key)
+);
+
+-- Permits of a concurrency key; `running` counts the tasks of the key in ready and lease.
+create table if not exists absurd.conc (
+    queue       text not null,
+    key         text not null,
+    max_running integer not null default 1 check (max_running >= 0),
+    running     integer not null default 0,
+    primary key (queue, key)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+
+create table if not exists absurd.fair (
+    queue text not null,
+    key   text not null,
+    turn  timestamptz not null,                  -- the place after the last task of the key
+    primary key (queue, key)
+) with (fillfactor = 70);
+
+-- What is set for a queue; one without a row is neither paused nor limited.
+create table if not exists absurd.queue (
+    name       text primary key,
+    paused     boolean not null default false,
+    rate_per_s double precision check (rate_per_s > 0),
+    burst      double precision check (burst >= 1),
+    tokens     double precision,
+    tokens_at  timestamptz,
+    ageing_s   double precision check (ageing_s > 0),
+    aged_at    timestamptz
+) with (fillfactor = 50);
+
+-- What happened to tasks, for those who watch: as long as anybody listens, and an hour.
+create sequence if not exists absurd.event_number;   -- outlives a crash, which the table does not
+create unlogged table if not exists absurd.event (
+    event_id bigint primary key default nextval('absurd.event_number'),
+    at       timestamptz not null,
+    body     jsonb not null                      -- updates: [{"type": "task_update", "task_id", "status", ...}, ...]
+);
+create unlogged table if not exists absurd.audience (
+    one   boolean primary key default true check (one),
+    until timestamptz not null                   -- somebody listens at least so long
+);
+
 -- ---------------------------------------------------------------------------------------------- time, ids, partitions
 
 -- The queue's time: the server's clock, or in a test session the setting absurd.fake_now.

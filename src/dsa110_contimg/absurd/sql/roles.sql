@@ -20,7 +20,8 @@ as $$
                       'replay_dead', 'replay_dead_letters', 'purge_dead', 'purge_dead_letter', 'prune_tasks',
                       'drop_old_partitions', 'prune_records', 'trigger_cron']),
         ('worker', array['spawn_tasks', 'spawn_task', 'spawn_workflow', 'flush', 'claim_task', 'complete_task',
-                         'fail_task', 'snooze_task', 'release_task', 'report_progress', 'register_worker', 'hold_lock', 'heartbeat', 'leave', 'reap',
+                         'fail_task', 'snooze_task', 'release_task', 'report_progress', 'register_worker', 'hold_lock',
+                         'heartbeat', 'leave', 'reap',
                          'repair', 'fire_cron', 'note_cron_error'])
     ) x(r, calls), unnest(calls) c
 $$;
