@@ -99,10 +99,16 @@ def api() -> None:
     _run("up.plan:become", "api")
 
 
-@app.command(epilog="Example:\n\n`ABSURD_WORKER_CONCURRENCY=2 dsa110 worker`")
-def worker() -> None:
+@app.command(epilog="Example:\n\n`dsa110 worker --concurrency 2 --tasks imaging,source-finding`")
+def worker(
+    queues: Annotated[str | None, typer.Option(help="Queues to serve, separated by commas.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Names of the tasks to take, separated by commas.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="How many tasks at once.")] = None,
+) -> None:
     """Run one more ABSURD worker: it takes stages of observations from the durable queue."""
-    _run("up.plan:become", "worker")
+    given = {"--queues": queues, "--tasks": tasks, "--concurrency": concurrency}
+    words = [str(word) for name, value in given.items() if value is not None for word in (name, value)]
+    _run("up.plan:become", "worker", *words)
 
 
 @app.command(epilog="Example:\n\n`dsa110 scheduler`")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.queue_bench import Bench, alive, open_bench, read_pid
+from fixtures.queue_bench import Bench, alive, beating_of, kill_like_a_power_cut, open_bench, read_pid
 
 pytest_plugins = ["fixtures.queue_database"]
 
@@ -34,12 +34,21 @@ async def until_attempt(queue: Bench, attempt: int, limit_s: float = 15.0) -> fl
     )
 
 
-async def test_the_task_of_a_killed_worker_runs_again_within_two_seconds(queue: Bench, tmp_path: Path) -> None:
+async def two_workers(queue: Bench) -> None:
+    """Wait until two workers hold their locks."""
+    await queue.until(lambda: queue.sql("select count(*) = 2 from absurd.worker where locked_at is not null"))
+
+
+@pytest.mark.parametrize("how", ["the worker alone", "with its beating process"])
+async def test_the_task_of_a_killed_worker_runs_again_within_two_seconds(
+    queue: Bench, tmp_path: Path, how: str
+) -> None:
+    """Alone: its beating process reports the crash. Together, as when the machine dies: its lock is free."""
     with queue.worker_process() as first:
         child = await claimed_by_process(queue, tmp_path / "pid")
         with queue.worker_process():
-            await queue.until(lambda: queue.sql("select count(*) = 2 from absurd.worker where locked_at is not null"))
-            first.kill()
+            await two_workers(queue)
+            first.kill() if how == "the worker alone" else kill_like_a_power_cut(first)
             took_s = await until_attempt(queue, 2)
     print(f"recovered after {took_s:.2f} s")
     assert took_s <= 2.0
@@ -53,10 +62,7 @@ async def test_what_a_killed_workers_child_had_started_dies_too(queue: Bench, tm
         assert alive(grandchild)
         worker.kill()
 
-        async def gone() -> bool:
-            return not alive(grandchild)
-
-        await queue.until(gone, 3)
+        await queue.until(lambda: gone(grandchild), 3)
 
 
 async def test_by_the_lease_alone_the_task_runs_again_when_the_lease_is_over(queue: Bench, tmp_path: Path) -> None:
@@ -65,15 +71,15 @@ async def test_by_the_lease_alone_the_task_runs_again_when_the_lease_is_over(que
     with queue.worker_process(**lease) as first:
         await claimed_by_process(queue, tmp_path / "pid")
         with queue.worker_process(**lease):
-            await queue.until(lambda: queue.sql("select count(*) = 2 from absurd.worker where locked_at is not null"))
+            await two_workers(queue)
             await queue.connection.execute("update absurd.worker set locked_at = null")
-            first.kill()
+            kill_like_a_power_cut(first)
             took_s = await until_attempt(queue, 2)
     # The lease counts from the last beat, at most 1 s before the kill; the reaper looks every 0.5 s.
     assert 1.5 <= took_s <= 3.0 + 1.0
 
 
-async def test_a_worker_frozen_past_its_lease_loses_its_task_and_stops_its_child_when_it_wakes(
+async def test_a_worker_frozen_past_its_lease_loses_its_task_and_its_child_and_comes_back(
     queue: Bench, tmp_path: Path
 ) -> None:
     lease = {"ABSURD_LEASE": "1.5", "ABSURD_HEARTBEAT_INTERVAL": "0.5"}
@@ -83,17 +89,45 @@ async def test_a_worker_frozen_past_its_lease_loses_its_task_and_stops_its_child
         with queue.worker_process(**lease):
             first.send_signal(signal.SIGSTOP)
             await until_attempt(queue, 2, 6)
-            assert alive(child)
+            await queue.until(lambda: gone(child), 3)  # its beating process sees to that
             first.send_signal(signal.SIGCONT)
-
-            async def gone() -> bool:
-                return not alive(child)
-
-            await queue.until(gone, 3)
             assert await queue.sql("select count(*) from absurd.lease where attempt = 2 and claim > $1", stale) == 1
             await queue.until(lambda: queue.sql(  # the frozen worker is back in service
                 "select count(*) = 2 from absurd.worker where state = 'active' and locked_at is not null"
             ))  # fmt: skip
+
+
+async def test_a_worker_whose_beating_process_hangs_gives_its_tasks_up_when_the_lease_is_over(
+    queue: Bench, tmp_path: Path
+) -> None:
+    lease = {"ABSURD_LEASE": "1.5", "ABSURD_HEARTBEAT_INTERVAL": "0.5", "ABSURD_KILL_GRACE": "1"}
+    with queue.worker_process(**lease) as first:
+        child = await claimed_by_process(queue, tmp_path / "pid")
+        beating = beating_of(first)
+        beating.suspend()
+        await queue.until(lambda: gone(child), 4)
+        assert alive(first.pid)
+        beating.resume()
+
+
+async def test_a_beating_process_that_dies_is_replaced_before_anybody_misses_it(queue: Bench, tmp_path: Path) -> None:
+    with queue.worker_process() as first:
+        child = await claimed_by_process(queue, tmp_path / "pid")
+        with queue.worker_process():
+            await two_workers(queue)
+            old = beating_of(first)
+            old.kill()
+            await asyncio.sleep(3.0)  # longer than a free lock or an old beat would be forgiven
+            assert beating_of(first).pid != old.pid
+            assert alive(child)
+            assert await queue.sql("select attempt from absurd.lease") == 1
+            first.kill()
+            await queue.until(lambda: gone(child), 2)  # the new one knows of the children of before
+
+
+async def gone(pid: int) -> bool:
+    """Tell whether a process has ended."""
+    return not alive(pid)
 
 
 async def test_a_task_that_kills_its_worker_ends_among_the_dead_letters(queue: Bench) -> None:

@@ -4,7 +4,9 @@ import logging
 
 import pytest
 
+from dsa110_contimg.absurd.__main__ import settings
 from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError, masked
+from dsa110_contimg.absurd.worker import AbsurdWorker
 
 
 def test_the_defaults_are_those_of_the_specification() -> None:
@@ -33,6 +35,34 @@ def test_each_variable_sets_its_field() -> None:
     assert config.dead_letter_queue_name == "night-dlq"
 
 
+def test_a_worker_serves_the_queue_of_the_specification_unless_it_is_given_others() -> None:
+    assert AbsurdConfig.from_env({"ABSURD_QUEUE_NAME": "night"}).queues == ("night",)
+    config = AbsurdConfig.from_env({"ABSURD_WORKER_QUEUES": "day, night,day", "ABSURD_WORKER_TASKS": "imaging"})
+    assert (config.queues, config.worker_tasks) == (("day", "night"), ("imaging",))
+    assert config.queue_name == "dsa110-pipeline", "what is spawned goes where it went"
+
+
+def test_lists_are_shown_as_they_are_written() -> None:
+    shown = {row[0]: row[1] for row in AbsurdConfig.from_env({"ABSURD_WORKER_QUEUES": "day,night"}).describe()}
+    assert (shown["ABSURD_WORKER_QUEUES"], shown["ABSURD_WORKER_TASKS"]) == ("day,night", "")
+
+
+def test_the_command_line_of_a_worker_overrides_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABSURD_WORKER_CONCURRENCY", "7")
+    config = settings(["--queues", "day,night", "--tasks", "imaging", "--concurrency", "2"])
+    assert (config.queues, config.worker_tasks, config.worker_concurrency) == (("day", "night"), ("imaging",), 2)
+    with pytest.raises(ConfigError, match="ABSURD_WORKER_CONCURRENCY is '0'"):
+        settings(["--concurrency", "0"])
+
+
+def test_a_worker_that_is_to_take_tasks_it_does_not_know_says_which_it_knows() -> None:
+    async def image(task: object, context: object) -> None:
+        return None
+
+    with pytest.raises(ConfigError, match=r"ABSURD_WORKER_TASKS names \['imagin'\]; this worker knows \['imaging'\]"):
+        AbsurdWorker(AbsurdConfig(worker_tasks=("imagin",)), {"imaging": image})
+
+
 @pytest.mark.parametrize("text", ["true", "1", "yes", "on", "TRUE"])
 def test_enabled_has_several_words_for_yes(text: str) -> None:
     assert AbsurdConfig.from_env({"ABSURD_ENABLED": text}).enabled
@@ -44,6 +74,8 @@ def test_enabled_has_several_words_for_yes(text: str) -> None:
         ("ABSURD_ENABLED", "perhaps", "true or false"),
         ("ABSURD_DATABASE_URL", "mysql://h/db", "postgresql://"),
         ("ABSURD_QUEUE_NAME", " ", "not empty"),
+        ("ABSURD_WORKER_QUEUES", "day,,night", "names separated by commas"),
+        ("ABSURD_WORKER_TASKS", " , ", "names separated by commas"),
         ("ABSURD_WORKER_CONCURRENCY", "0", "at least 1"),
         ("ABSURD_WORKER_CONCURRENCY", "2.5", "whole number"),
         ("ABSURD_WORKER_POLL_INTERVAL", "0", "above 0"),

@@ -5,14 +5,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsa110_contimg.absurd.executor import ChildFailed, ChildResult, Executor, Warden
+from dsa110_contimg.absurd.executor import ChildFailed, ChildResult, Executor
 from fixtures.queue_bench import alive, read_pid
 
 
@@ -78,12 +78,9 @@ def ignore_sigterm(options: Options, progress: Callable[[float, str], None]) -> 
 
 # ------------------------------------------------------------------------------------------------------------- tests
 @pytest.fixture
-def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
+def executor(monkeypatch: pytest.MonkeyPatch) -> Executor:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
-    warden = Warden()
-    warden.start()
-    yield Executor(warden, kill_grace_s=0.3, memory_mb=1024)
-    warden.stop()
+    return Executor(kill_grace_s=0.3, memory_mb=1024)
 
 
 async def run(executor: Executor, function: str, **options: Any) -> ChildResult:

@@ -12,6 +12,7 @@ import pytest
 from dsa110_contimg.absurd import workflows
 from dsa110_contimg.absurd.adapter import STAGES, Adapter
 from dsa110_contimg.absurd.executor import ChildResult
+from dsa110_contimg.absurd.registry import BadParamsError
 from dsa110_contimg.absurd.worker import ClaimedTask
 from dsa110_contimg.api.async_repositories import (
     AsyncImageRepository,
@@ -26,7 +27,6 @@ from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.interfaces import JobRecord, Recording
 from dsa110_contimg.api.migrations.migrator import Migrator
-from dsa110_contimg.pipeline.errors import BadInputError
 
 RUN, GROUP, MS = "job-2026-02-11-000010", "2026-02-11T00:00:10", "/p/ms/2026-02-11T00:00:10.ms"
 
@@ -53,6 +53,8 @@ def found(name: str, ra_deg: float) -> dict[str, Any]:
 
 class StageContext:
     """Stands in for a worker's context: a stage returns the given product, checksums are made of names."""
+
+    task: ClaimedTask
 
     def __init__(self, product: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -> None:
         self.product, self.parents = product, parents
@@ -82,6 +84,13 @@ def task(name: str, options: Mapping[str, Any] | None = None) -> ClaimedTask:
     return ClaimedTask(uuid.uuid4(), name, params, 2, 77, "q", None, None)
 
 
+async def run(adapter: Adapter, claimed: ClaimedTask, context: StageContext) -> Mapping[str, Any]:
+    """Run a task as a worker would."""
+    context.task = claimed
+    result: Mapping[str, Any] = await adapter.tasks().handlers()[claimed.name](claimed, context)  # type: ignore[arg-type]
+    return result
+
+
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[DatabaseAdapter]:
     config = DatabaseConfig(backend="sqlite", products_path=tmp_path / "products.sqlite3")
@@ -99,7 +108,7 @@ def adapter(database: DatabaseAdapter) -> Adapter:
 
 async def test_a_conversion_is_recorded_with_its_provenance(adapter: Adapter, database: DatabaseAdapter) -> None:
     context = StageContext(CONVERTED, {})
-    result = await adapter.run_stage(task(workflows.CONVERT, {"files": ["/raw/a.hdf5"], "ms_path": MS}), context)
+    result = await run(adapter, task(workflows.CONVERT, {"files": ["/raw/a.hdf5"], "ms_path": MS}), context)
 
     ms = await AsyncMSRepository(database).get_metadata(MS)
     assert ms is not None
@@ -115,7 +124,7 @@ async def test_a_conversion_is_recorded_with_its_provenance(adapter: Adapter, da
 
 
 async def test_the_first_stage_sets_the_run_going(adapter: Adapter, database: DatabaseAdapter) -> None:
-    await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
     job = await AsyncJobRepository(database).get_by_run_id(RUN)
     assert job is not None
     assert job.status == "running"
@@ -124,18 +133,18 @@ async def test_the_first_stage_sets_the_run_going(adapter: Adapter, database: Da
 
 async def test_a_stage_that_runs_twice_leaves_the_same_rows(adapter: Adapter, database: DatabaseAdapter) -> None:
     for _ in range(2):
-        await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
+        await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
     assert await AsyncMSRepository(database).count() == 1
     assert len(await AsyncProvenanceRepository(database).list_for_run(RUN)) == 1
 
 
 async def _image_and_sources(adapter: Adapter, *sources: Mapping[str, Any]) -> Mapping[str, Any]:
     convert = {workflows.CONVERT: CONVERTED}
-    await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
-    await adapter.run_stage(task(workflows.IMAGE), StageContext(IMAGED, completed(**convert)))
+    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    await run(adapter, task(workflows.IMAGE), StageContext(IMAGED, completed(**convert)))
     parents = completed(**convert, **{workflows.IMAGE: IMAGED})
     product = {"catalogue_path": "/p/c.csv", "sources": list(sources), "files": ["/p/c.csv"], "inputs": []}
-    return await adapter.run_stage(task(workflows.EXTRACT), StageContext(product, parents))
+    return await run(adapter, task(workflows.EXTRACT), StageContext(product, parents))
 
 
 async def test_a_source_seen_again_a_little_aside_keeps_its_name_across_ra_zero(
@@ -168,7 +177,7 @@ async def test_the_assessment_gets_the_numbers_of_the_stages_before_it_and_grade
         "files": [], "inputs": [],
     }  # fmt: skip
     context = StageContext(verdict, parents)
-    await adapter.run_stage(task(workflows.ASSESS), context)
+    await run(adapter, task(workflows.ASSESS), context)
     assert context.asked[0][1]["median_snr"] == 90.0
     [image] = await AsyncImageRepository(database).list_all()
     assert (image.qa_grade, image.qa_summary) == ("warn", "RMS 2.00 mJy")
@@ -178,7 +187,7 @@ async def test_the_assessment_gets_the_numbers_of_the_stages_before_it_and_grade
 
 async def test_a_run_ends_completed_only_when_every_stage_did(adapter: Adapter, database: DatabaseAdapter) -> None:
     all_done = completed(**{name: {} for name in workflows.STAGES})
-    assert (await adapter.finish_run(task(workflows.FINISH), StageContext({}, all_done)))["status"] == "completed"
+    assert (await run(adapter, task(workflows.FINISH), StageContext({}, all_done)))["status"] == "completed"
     job = await AsyncJobRepository(database).get_by_run_id(RUN)
     assert job is not None
     assert (job.status, job.error) == ("completed", None)
@@ -191,7 +200,7 @@ async def test_a_run_ends_failed_with_the_reason_of_the_first_stage_that_did_not
     ends[workflows.SOLVE] = {"status": "failed", "result": None, "error": "DataQualityError: no calibrator in the beam"}
     for name in (workflows.APPLY, workflows.IMAGE, workflows.EXTRACT, workflows.ASSESS):
         ends[name] = {"status": "skipped", "result": None, "error": None}
-    await adapter.finish_run(task(workflows.FINISH), StageContext({}, ends))
+    await run(adapter, task(workflows.FINISH), StageContext({}, ends))
     job = await AsyncJobRepository(database).get_by_run_id(RUN)
     assert job is not None
     assert job.status == "failed"
@@ -202,19 +211,19 @@ async def test_a_run_ends_failed_with_the_reason_of_the_first_stage_that_did_not
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"group_id": GROUP, "options": {}}, "run_id is None"),
-        ({"run_id": RUN, "group_id": 5, "options": {}}, "group_id is 5"),
-        ({"run_id": RUN, "group_id": GROUP, "options": {}, "colour": "red"}, "unknown parameters"),
+        ({"group_id": GROUP, "options": {}}, r"convert-uvh5-to-ms: params: \['run_id'\] missing"),
+        ({"run_id": RUN, "group_id": 5, "options": {}}, "params.group_id is 5; give a value of type str"),
+        ({"run_id": RUN, "group_id": GROUP, "options": {}, "colour": "red"}, r"\['colour'\] unknown"),
     ],
 )
 async def test_wrong_parameters_are_named_and_not_tried_again(adapter: Adapter, params: Any, says: str) -> None:
-    with pytest.raises(BadInputError, match=says) as caught:
-        await adapter.run_stage(replace(task(workflows.CONVERT), params=params), StageContext(CONVERTED, {}))
+    with pytest.raises(BadParamsError, match=says) as caught:
+        await run(adapter, replace(task(workflows.CONVERT), params=params), StageContext(CONVERTED, {}))
     assert caught.value.retryable is False
 
 
 def test_every_task_of_the_workflow_has_a_handler(adapter: Adapter) -> None:
-    assert set(adapter.handlers()) == {*workflows.STAGES, workflows.FINISH}
+    assert set(adapter.tasks().handlers()) == {*workflows.STAGES, workflows.FINISH}
     assert set(STAGES) == set(workflows.STAGES)
 
 
@@ -223,9 +232,9 @@ async def test_a_run_that_failed_and_then_completes_forgets_its_error(
 ) -> None:
     done = completed(**{name: {} for name in workflows.STAGES})
     failed = {**done, workflows.IMAGE: {"status": "failed", "result": None, "error": "disk full"}}
-    await adapter.finish_run(task(workflows.FINISH), StageContext({}, failed))
-    await adapter.run_stage(task(workflows.CONVERT), StageContext(CONVERTED, {}))
-    await adapter.finish_run(task(workflows.FINISH), StageContext({}, done))
+    await run(adapter, task(workflows.FINISH), StageContext({}, failed))
+    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    await run(adapter, task(workflows.FINISH), StageContext({}, done))
     job = await AsyncJobRepository(database).get_by_run_id(RUN)
     assert job is not None
     assert (job.status, job.error) == ("completed", None)

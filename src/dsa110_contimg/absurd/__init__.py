@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dsa110_contimg.absurd.client import AbsurdClient, Dependency, TaskSpec
     from dsa110_contimg.absurd.config import AbsurdConfig
+    from dsa110_contimg.absurd.endings import Retry, Snooze
+    from dsa110_contimg.absurd.registry import Tasks, TaskType
     from dsa110_contimg.absurd.worker import AbsurdWorker
 
-__all__ = ["AbsurdClient", "AbsurdConfig", "AbsurdWorker", "Dependency", "TaskSpec"]
+__all__ = [
+    "AbsurdClient", "AbsurdConfig", "AbsurdWorker", "Dependency", "Retry", "Snooze", "TaskSpec", "TaskType", "Tasks",
+]  # fmt: skip
 
 _HOMES = {
     "AbsurdClient": "client",
     "AbsurdConfig": "config",
     "AbsurdWorker": "worker",
     "Dependency": "client",
+    "Retry": "endings",
+    "Snooze": "endings",
     "TaskSpec": "client",
+    "TaskType": "registry",
+    "Tasks": "registry",
 }
 
 

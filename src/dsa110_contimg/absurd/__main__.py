@@ -1,12 +1,18 @@
-"""The worker as a process: ``python -m dsa110_contimg.absurd`` runs the tasks of the pipeline."""
+"""The worker as a process: ``python -m dsa110_contimg.absurd`` runs the tasks of the pipeline.
 
+``--queues a,b``, ``--tasks x,y`` and ``--concurrency N`` say which queues it serves, which tasks it takes, and how many
+at once.
+"""
+
+import argparse
 import asyncio
 import logging
 import sys
+from collections.abc import Sequence
 
 from dsa110_contimg import logs
 from dsa110_contimg.absurd.adapter import Adapter
-from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.config import AbsurdConfig, process_environment
 from dsa110_contimg.absurd.config import ConfigError as QueueConfigError
 from dsa110_contimg.absurd.connection import SchemaError
 from dsa110_contimg.absurd.service import until_stopped
@@ -33,14 +39,27 @@ async def work(queue: AbsurdConfig, config: APIConfig) -> None:
             logger.warning("no picture of %s in advance: %s", image_path, error)
 
     async with open_database(config.database, config.timeouts) as adapter:
-        handlers = Adapter(AsyncProductRecorder(adapter), code_version(), order_picture).handlers()
-        await until_stopped(AbsurdWorker(queue, handlers))
+        tasks = Adapter(AsyncProductRecorder(adapter), code_version(), order_picture).tasks()
+        await until_stopped(AbsurdWorker(queue, tasks.handlers()))
 
 
-def main() -> int:
+_WORDS = {"queues": "ABSURD_WORKER_QUEUES", "tasks": "ABSURD_WORKER_TASKS", "concurrency": "ABSURD_WORKER_CONCURRENCY"}
+
+
+def settings(words: Sequence[str] | None = None) -> AbsurdConfig:
+    """Return the queue's settings: the environment's, and what the command line says instead."""
+    parser = argparse.ArgumentParser("python -m dsa110_contimg.absurd", description=__doc__)
+    for name, variable in _WORDS.items():
+        parser.add_argument(f"--{name}", metavar="TEXT", help=f"instead of {variable}")
+    given = vars(parser.parse_args(words))
+    chosen = {variable: given[name] for name, variable in _WORDS.items() if given[name] is not None}
+    return AbsurdConfig.from_env({**process_environment(), **chosen})
+
+
+def main(words: Sequence[str] | None = None) -> int:
     """Work until SIGTERM or SIGINT; exit code 1 = switched off or no database, 2 = wrong settings."""
     try:
-        queue, config = AbsurdConfig.from_env(), get_config()
+        queue, config = settings(words), get_config()
         logs.setup("worker", config.log.level)
         if not queue.enabled:
             sys.stderr.write("the queue is switched off; set ABSURD_ENABLED=true to run a worker\n")

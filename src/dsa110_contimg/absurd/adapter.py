@@ -14,7 +14,8 @@ from typing import Any
 
 from dsa110_contimg.absurd import workflows
 from dsa110_contimg.absurd.executor import ChildResult
-from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext, TaskHandler
+from dsa110_contimg.absurd.registry import Tasks, TaskType
+from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext
 from dsa110_contimg.api.interfaces import (
     CalibrationTableRecord,
     ImageRecord,
@@ -46,25 +47,6 @@ class StageParams:
     run_id: str
     group_id: str
     options: Result
-
-    @classmethod
-    def parse(cls, task: ClaimedTask) -> "StageParams":
-        """Read a task's parameters.
-
-        Raises
-        ------
-        BadInputError
-            A parameter is missing, unknown or of the wrong type.
-        """
-        wanted = {"run_id": str, "group_id": str, "options": Mapping}
-        for name, kind in wanted.items():
-            if not isinstance(task.params.get(name), kind):
-                raise BadInputError(
-                    f"task {task.name}: parameter {name} is {task.params.get(name)!r}; give a {kind.__name__}"
-                )
-        if unknown := sorted(set(task.params) - set(wanted)):
-            raise BadInputError(f"task {task.name}: unknown parameters {unknown}; known are {sorted(wanted)}")
-        return cls(task.params["run_id"], task.params["group_id"], task.params["options"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +228,14 @@ class Adapter:
         self._code_version = code_version
         self._image_made = image_made
 
-    def handlers(self) -> Mapping[str, TaskHandler]:
-        """Return the handler of each task name."""
-        return {**dict.fromkeys(STAGES, self.run_stage), workflows.FINISH: self.finish_run}
+    def tasks(self) -> Tasks:
+        """Return the task of each name."""
+        stages = (TaskType(name, self.run_stage) for name in STAGES)
+        return Tasks(*stages, TaskType(workflows.FINISH, self.finish_run))
 
-    async def run_stage(self, task: ClaimedTask, context: TaskContext) -> Result:
+    async def run_stage(self, params: StageParams, context: TaskContext) -> Result:
         """Run the stage of a task in a child process and record what it made."""
-        params, stage = StageParams.parse(task), STAGES[task.name]
+        task, stage = context.task, STAGES[context.task.name]
         earlier = {name: parent["result"] for name, parent in (await context.parent_results()).items()}
         if not earlier:
             await self._recorder.record(Recording(job=self._running(params, await self._job(params))))
@@ -265,9 +248,8 @@ class Adapter:
             await self._image_made(ran.value["image_path"])
         return _concise(product)
 
-    async def finish_run(self, task: ClaimedTask, context: TaskContext) -> Result:
+    async def finish_run(self, params: StageParams, context: TaskContext) -> Result:
         """Record how the run ended: completed when every stage did, else failed with the first stage's reason."""
-        params = StageParams.parse(task)
         ends = await context.parent_results()
         failed = [name for name in workflows.STAGES if ends[name]["status"] != "completed"]
         status = "failed" if failed else "completed"

@@ -1,28 +1,27 @@
-"""What a worker says to the queue: its calls under a claim, and what it holds."""
+"""What a worker holds, and what it says to the queue under a claim besides completions (see ``flusher``)."""
 
 import asyncio
-import os
-import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
-from dsa110_contimg.absurd.executor import kill_group
 from dsa110_contimg.absurd.payloads import plain
 from dsa110_contimg.absurd.statements import work
 
-#: A result is worth waiting for a database that is away; when it is back, the fence decides.
+#: An outcome is worth waiting for a database that is away; when it is back, the fence decides.
 REPORT_PATIENCE_S = 600.0
+
+_CONNECTIONS = 8
 
 #: Why a running task is being stopped.
 StopReason = Literal["cancel", "lost", "timeout", "stop"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClaimedTask:
     """A task that this worker may run, under its claim number."""
 
@@ -34,79 +33,72 @@ class ClaimedTask:
     queue: str
     workflow_id: UUID | None
     timeout_sec: float | None
+    crashes: int = 0
+    headers: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(eq=False, slots=True)
 class Run:
-    """A claimed task with what of it runs now. The heartbeat's thread reads it too."""
+    """A claimed task while it runs."""
 
-    task: ClaimedTask
-    groups: set[int] = field(default_factory=set)  # process groups of its children
-    job: asyncio.Task[Any] | None = None
-    reason: StopReason | None = None
-    stopped_at: float = 0.0
+    __slots__ = ("deadline_s", "handling", "process", "reason", "started_s", "task")
+
+    def __init__(self, task: ClaimedTask) -> None:
+        self.task = task
+        self.process: asyncio.Task[None] | None = None
+        self.handling = False  # its handler runs, and may be cancelled; a report may not
+        self.reason: StopReason | None = None
+        self.started_s = time.monotonic()
+        self.deadline_s = self.started_s + task.timeout_sec if task.timeout_sec else float("inf")
+
+    def age_s(self) -> float:
+        """Return the seconds since it was claimed."""
+        return time.monotonic() - self.started_s
 
     def stop(self, reason: StopReason) -> None:
-        """Stop it; the first reason counts. Call it in the worker's event loop."""
-        self.mark(reason)
-        if self.job and not self.job.done():
-            self.job.cancel()
-
-    def mark(self, reason: StopReason) -> None:
-        """Note why it is being stopped; ``lost`` overrules, because then nothing may be reported any more."""
-        if self.reason is None:
-            self.stopped_at = time.monotonic()
-        if self.reason is None or reason == "lost":
+        """Stop it; the first reason counts, but for ``lost``: then nothing may be reported any more."""
+        first = self.reason is None
+        if first or reason == "lost":
             self.reason = reason
-
-    def kill(self) -> None:
-        """Kill its children at once, from any thread."""
-        for group in tuple(self.groups):
-            kill_group(group)
+        if first and self.handling and self.process:
+            self.process.cancel()
 
 
 class Claims:
     """The calls of one worker."""
 
     def __init__(self, config: AbsurdConfig, worker_id: str) -> None:
-        self.config = config
         self.worker_id = worker_id
-        self._database = Database(config.database_url, f"absurd worker {worker_id}", config.worker_concurrency + 1)
+        size = min(config.worker_concurrency, _CONNECTIONS)
+        self._database = Database(config.database_url, f"absurd worker {worker_id}", size)
 
     async def connect(self) -> None:
-        """Open the connections and register the worker."""
+        """Open the connections and check the schema."""
         await self._database.connect()
-        await self._database.fetch(work.REGISTER_WORKER, *self.registration())
 
     async def close(self) -> None:
         """Close the connections."""
         await self._database.close()
 
-    def registration(self) -> tuple[Any, ...]:
-        """Return what the queue knows of the worker: id, host, process id, queues, slots."""
-        config = self.config
-        return self.worker_id, socket.gethostname(), os.getpid(), [config.queue_name], config.worker_concurrency
+    async def fail(
+        self, task: ClaimedTask, error: Mapping[str, Any], retryable: bool | None, after_s: float | None = None
+    ) -> str | None:
+        """Record a failed attempt; return the state that follows, None when the claim is not current any more.
 
-    async def claim(self, limit: int, names: Sequence[str]) -> list[ClaimedTask]:
-        """Claim up to ``limit`` tasks of these names."""
-        queue = self.config.queue_name
-        rows = await self._database.fetch(work.CLAIM_TASKS, queue, self.worker_id, limit, list(names), patience_s=0)
-        return [
-            ClaimedTask(
-                row["task_id"], row["name"], row["params"], row["attempt"], row["claim"], queue, row["workflow_id"],
-                row["timeout_s"],
-            )
-            for row in rows
-        ]  # fmt: skip
-
-    async def complete(self, task: ClaimedTask, result: Any) -> bool:
-        """Record a result; False when the claim is not current any more."""
-        return bool(await self._report(work.COMPLETE_TASK, task, plain(result)))
-
-    async def fail(self, task: ClaimedTask, error: Mapping[str, Any], retryable: bool) -> str | None:
-        """Record a failed attempt; return the state that follows, None when the claim is not current any more."""
-        state: str | None = await self._report(work.FAIL_TASK, task, plain(error), retryable)
+        Parameters
+        ----------
+        task, error
+            What failed, and how.
+        retryable : bool or None
+            Whether another attempt may succeed; None: the task's own ``retry_on`` and ``dead_on`` decide.
+        after_s : float, optional
+            When to try again; default: by the task's back-off.
+        """
+        state: str | None = await self._report(work.FAIL_TASK, task, plain(error), retryable, after_s)
         return state
+
+    async def snooze(self, task: ClaimedTask, after_s: float) -> bool:
+        """Put a task off without counting the attempt; False when the claim is not current any more."""
+        return bool(await self._report(work.SNOOZE_TASK, task, after_s))
 
     async def release(self, task: ClaimedTask) -> bool:
         """Give a task back without counting the attempt; False when the claim is not current any more."""

@@ -56,11 +56,28 @@ def _name(value: str) -> str:
     return value.strip()
 
 
+def _names(value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    if not all(names):
+        raise ValueError("names separated by commas")
+    return names
+
+
 #: Variable → (field of the configuration, reader of its text, meaning).
 _VARIABLES: Mapping[str, tuple[str, Callable[[str], object], str]] = {
     "ABSURD_ENABLED": ("enabled", _flag, "whether workers and scheduler may start"),
     "ABSURD_DATABASE_URL": ("database_url", _address, "address of the queue's PostgreSQL"),
     "ABSURD_QUEUE_NAME": ("queue_name", _name, "queue of the pipeline's tasks (in PostgreSQL, not the RQ queue)"),
+    "ABSURD_WORKER_QUEUES": (
+        "worker_queues",
+        _names,
+        "queues that a worker serves, separated by commas; empty: the one above",
+    ),
+    "ABSURD_WORKER_TASKS": (
+        "worker_tasks",
+        _names,
+        "names of the tasks that a worker takes, separated by commas; empty: all that it knows",
+    ),
     "ABSURD_WORKER_CONCURRENCY": ("worker_concurrency", _whole(1), "tasks that one worker runs at once"),
     "ABSURD_WORKER_POLL_INTERVAL": (
         "worker_poll_interval_sec",
@@ -95,6 +112,8 @@ class AbsurdConfig:
     enabled: bool = False
     database_url: str = field(default="postgresql://localhost/dsa110_absurd", repr=False)
     queue_name: str = "dsa110-pipeline"
+    worker_queues: tuple[str, ...] = ()
+    worker_tasks: tuple[str, ...] = ()
     worker_concurrency: int = 4
     worker_poll_interval_sec: float = 1.0
     task_timeout_sec: float = 3600.0
@@ -141,6 +160,11 @@ class AbsurdConfig:
             logger.warning("nothing reads %s%s", unread, f"; did you mean {near[0]}?" if near else "")
         return cls(**values)  # type: ignore[arg-type]
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Queues that a worker serves."""
+        return self.worker_queues or (self.queue_name,)
+
     def validate(self) -> None:
         """Check what a single value cannot tell.
 
@@ -167,7 +191,7 @@ class AbsurdConfig:
         rows = []
         for variable, (name, _, meaning) in _VARIABLES.items():
             value = getattr(self, name)
-            shown = masked(value) if name == "database_url" else "" if value is None else str(value)
+            shown = masked(value) if name == "database_url" else _shown(value)
             rows.append((variable, shown, value == getattr(usual, name), meaning))
         return rows
 
@@ -175,6 +199,17 @@ class AbsurdConfig:
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "database_url"}
         shown["database_url"] = masked(self.database_url)
         return f"AbsurdConfig({', '.join(f'{name}={value!r}' for name, value in sorted(shown.items()))})"
+
+
+def process_environment() -> dict[str, str]:
+    """Return a copy of the environment, for those that start other processes; nobody else asks."""
+    return dict(os.environ)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
 
 
 def masked(url: str) -> str:

@@ -1,25 +1,36 @@
-"""Runs a stage in a child process that can be killed: own session, own process group, options in, report out."""
+"""Runs a stage in a child process that can be killed: options in, report out; and commands, without a shell."""
 
 import asyncio
 import contextlib
 import json
-import logging
 import os
+import shutil
 import signal
-import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dsa110_contimg.absurd.config import process_environment
 from dsa110_contimg.absurd.payloads import encode
+from dsa110_contimg.absurd.processes import (
+    TAIL_LINES,
+    Groups,
+    Warden,
+    end,
+    ending_of,
+    follow,
+    kill_group,
+    send,
+    started,
+)
 
-logger = logging.getLogger(__name__)
+__all__ = ["ChildFailed", "ChildResult", "CommandResult", "Executor", "Warden", "kill_group"]
 
-_TAIL_LINES = 40
 _LINE_LIMIT = 64 << 20  # a result is one line
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_SIGNS_OF_NO_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "out of memory", "memory exhausted")
 
 ProgressReader = Callable[[float, str], Awaitable[None]]
 
@@ -40,13 +51,23 @@ class ChildResult:
     host: str
 
 
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """A command that ended with exit code 0, and the last lines that it wrote."""
+
+    exit_code: int
+    output_tail: str
+
+
 class ChildFailed(Exception):  # noqa: N818 - the name is part of the interface
-    """A child raised, or died.
+    """A child raised or died, or a command ended with another exit code than 0.
 
     Attributes
     ----------
     type, message, traceback : str
-        Of the child's exception; ``ChildDied`` when it ended without a word.
+        Of the child's exception; ``ChildDied`` when it ended without a word, ``CommandFailed`` for a command.
+    types : tuple of str
+        Names of the exception's class and of those that it is made from, for ``retry_on`` and ``dead_on``.
     exit_code : int or None
         Its exit code; None when a signal ended it.
     signal : str or None
@@ -55,78 +76,44 @@ class ChildFailed(Exception):  # noqa: N818 - the name is part of the interface
         The last lines that it and its libraries wrote.
     retryable : bool
         Whether another attempt may succeed.
+    after_s : float or None
+        When to run again, if the child raised ``Retry`` or ``Snooze``.
     """
 
     def __init__(self, error: Mapping[str, Any], returncode: int, stderr_tail: str) -> None:
         super().__init__(f"{error['type']}: {error['message']}")
         self.type = str(error["type"])
+        self.types = tuple(error.get("types") or (self.type,))
         self.message = str(error["message"])
         self.traceback = str(error.get("traceback", ""))
         self.retryable = bool(error.get("retryable", True))
+        self.after_s: float | None = error.get("after_s")
         self.exit_code = returncode if returncode >= 0 else None
         self.signal = signal.Signals(-returncode).name if returncode < 0 else None
         self.stderr_tail = stderr_tail
 
 
-class Warden:
-    """The process that outlives the worker just long enough to kill what its children started."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, in a session of its own."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "dsa110_contimg.absurd.warden"], stdin=subprocess.PIPE, start_new_session=True
-        )
-
-    def tell(self, word: str) -> None:
-        """Say ``+PGID`` for a new group, ``-PGID`` for one that is over."""
-        if self._process and self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(f"{word}\n".encode())
-                self._process.stdin.flush()
-
-    def stop(self) -> None:
-        """Let it end."""
-        if self._process and self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-            self._process.wait()
-            self._process = None
-
-
-def kill_group(group: int, sig: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to a process group; nothing happens when it is gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, sig)
-
-
 class Executor:
-    """Starts children and ends them.
+    """Starts children and commands, and ends them.
+
+    However a run ends, by return, exception or cancellation, no process of its group is left.
 
     Parameters
     ----------
-    warden : Warden
-        Is told of each child's process group.
     kill_grace_s : float
         Time between SIGTERM and SIGKILL.
     memory_mb : int, optional
-        Limit of a child's address space.
+        Ceiling of a child's address space.
     """
 
-    def __init__(self, warden: Warden, kill_grace_s: float = 5.0, memory_mb: int | None = None) -> None:
-        self._warden = warden
+    def __init__(self, kill_grace_s: float = 5.0, memory_mb: int | None = None) -> None:
         self._kill_grace_s = kill_grace_s
         self._memory_mb = memory_mb
 
     async def run(
-        self, target: str, options: Mapping[str, Any], *, progress: ProgressReader, groups: set[int],
-        threads: int | None = None,
-    ) -> ChildResult:  # fmt: skip
+        self, target: str, options: Any, *, progress: ProgressReader, groups: Groups, threads: int | None = None
+    ) -> ChildResult:
         """Run ``module:function`` in a child and return what it returned.
-
-        However this ends, by return, exception or cancellation, no process of the child's group is left.
 
         Parameters
         ----------
@@ -134,8 +121,8 @@ class Executor:
             The function, and its options as JSON can carry them.
         progress
             Awaited with each progress report.
-        groups : set of int
-            Holds the child's process group while it runs, so that another thread can kill it.
+        groups : Groups
+            Holds the child's process group while it runs, so that somebody else can kill it.
         threads : int, optional
             How many threads the numerical libraries may use.
 
@@ -144,43 +131,84 @@ class Executor:
         ChildFailed
             The function raised, or the child died.
         """
-        tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
         async with self._child(target, groups, threads) as (process, report):
-            chatter = asyncio.create_task(_follow(process.stdout, tail))
+            chatter = asyncio.create_task(follow(process, tail))
             try:
-                await _send(process.stdin, encode(options))
+                await send(process, encode(options))
                 ending = await _read_report(report, progress)
-                await self._end(process, patience_s=self._kill_grace_s)
+                await end(process, self._kill_grace_s, patience_s=self._kill_grace_s)
                 await chatter
             finally:
                 chatter.cancel()
-        return _judge(ending, process.returncode or 0, "\n".join(tail))
+        return self._judge(ending, process.returncode or 0, "\n".join(tail))
+
+    async def run_command(
+        self, command: Sequence[str], words: str, *, variables: Mapping[str, str], groups: Groups
+    ) -> CommandResult:
+        """Run a program without a shell and return the end of what it wrote.
+
+        Parameters
+        ----------
+        command : sequence of str
+            Program and arguments.
+        words : str
+            Written to its standard input.
+        variables : mapping
+            Added to its environment.
+        groups : Groups
+            Holds its process group while it runs.
+
+        Raises
+        ------
+        ChildFailed
+            It cannot be started, or ended with another exit code than 0.
+        """
+        if shutil.which(command[0]) is None:
+            message = f"the program {command[0]!r} is not there, or may not be run; install it, or give its path"
+            raise ChildFailed({"type": "CommandFailed", "message": message, "retryable": False}, 127, "")
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        environment = {**process_environment(), **variables}
+        limited = [*self._ceiling_command(), *command]
+        async with started(
+            *limited, groups=groups, kill_grace_s=self._kill_grace_s, environment=environment
+        ) as process:
+            code = await self._see_through(process, words, tail)
+        text = "\n".join(tail)
+        if code:
+            raise ChildFailed(
+                {"type": "CommandFailed", "message": self._last_words(command[0], code, text)}, code, text
+            )
+        return CommandResult(code, text)
+
+    def _ceiling_command(self) -> list[str]:
+        """Return what sets the memory ceiling and becomes the command; the shell does not read the command's words."""
+        if not self._memory_mb:
+            return []
+        return ["sh", "-c", 'ulimit -v "$1" && shift && exec "$@"', "sh", str(self._memory_mb << 10)]
+
+    async def _see_through(self, process: asyncio.subprocess.Process, words: str, tail: deque[str]) -> int:
+        """Give a program its input, wait for its end, and return how it ended."""
+        chatter = asyncio.create_task(follow(process, tail))
+        try:
+            await send(process, words)
+            code = await process.wait()
+            await end(process, self._kill_grace_s)  # what it left behind would hold its output open
+            await chatter
+        finally:
+            chatter.cancel()
+        return code
 
     @contextlib.asynccontextmanager
     async def _child(
-        self, target: str, groups: set[int], threads: int | None
+        self, target: str, groups: Groups, threads: int | None
     ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
-        """Start a child; at the end its whole group is gone: SIGTERM, a grace, SIGKILL."""
+        """Start a child with a pipe for its report."""
         reading, writing = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(target, writing, threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, pass_fds=(writing,), start_new_session=True,
-            )  # fmt: skip
-        finally:
-            os.close(writing)
-        groups.add(process.pid)
-        self._warden.tell(f"+{process.pid}")
-        report, transport = await _open_reader(reading)
-        try:
+        command = self._command(target, writing, threads)
+        starting = started(*command, groups=groups, kill_grace_s=self._kill_grace_s, hand_over=writing)
+        async with _reader(reading) as report, starting as process:
             yield process, report
-        finally:
-            transport.close()
-            try:
-                await asyncio.shield(self._end(process))
-            finally:
-                groups.discard(process.pid)
-                self._warden.tell(f"-{process.pid}")
 
     def _command(self, target: str, report: int, threads: int | None) -> list[str]:
         settings = [f"{name}={threads}" for name in _THREAD_VARIABLES] if threads else []
@@ -190,36 +218,40 @@ class Executor:
             "--parent", str(os.getpid()), *limit,
         ]  # fmt: skip
 
-    async def _end(self, process: asyncio.subprocess.Process, patience_s: float = 0.0) -> None:
-        """Wait ``patience_s`` for a child to go by itself, then end it and everything that it started."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), patience_s)
-        if process.returncode is None:
-            kill_group(process.pid, signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), self._kill_grace_s)
-        kill_group(process.pid)
-        await process.wait()
+    def _judge(self, ending: Mapping[str, Any] | None, returncode: int, tail: str) -> ChildResult:
+        if ending is None:
+            message = self._last_words("the child process", returncode, tail)
+            raise ChildFailed({"type": "ChildDied", "message": message}, returncode, tail)
+        if "error" in ending:
+            error = ending["error"]
+            raise ChildFailed(
+                {**error, "message": f"{error['message']}{self._ceiling(error['type'])}"}, returncode, tail
+            )
+        return ChildResult(value=ending["result"], **ending["facts"])
+
+    def _last_words(self, who: str, returncode: int, tail: str) -> str:
+        last = f"; its last words: {tail.splitlines()[-1]}" if tail else ""
+        killed = "; was it the kernel, for want of memory?" if returncode == -signal.SIGKILL else ""
+        return f"{who} ended with {ending_of(returncode)}{last}{killed or self._ceiling(tail)}"
+
+    def _ceiling(self, words: str) -> str:
+        """Return what to add to an error that looks like want of memory."""
+        if self._memory_mb and any(sign in words for sign in _SIGNS_OF_NO_MEMORY):
+            return f" (its memory ceiling is {self._memory_mb} MB; raise ABSURD_CHILD_MEMORY_MB or give it less to do)"
+        return ""
 
 
-async def _open_reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    """Return a stream that reads a pipe."""
+@contextlib.asynccontextmanager
+async def _reader(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Give a stream that reads a pipe."""
     reader = asyncio.StreamReader(limit=_LINE_LIMIT)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
-    return reader, transport
-
-
-async def _send(stream: asyncio.StreamWriter | None, text: str) -> None:
-    """Write the options; a child that is dead already tells why in its report."""
-    if stream is None:
-        raise ValueError("the child has no standard input")
-    with contextlib.suppress(ConnectionError):
-        stream.write(text.encode())
-        await stream.drain()
-        stream.close()
-        await stream.wait_closed()
+    try:
+        yield reader
+    finally:
+        transport.close()
 
 
 async def _read_report(report: asyncio.StreamReader, progress: ProgressReader) -> Mapping[str, Any] | None:
@@ -230,30 +262,3 @@ async def _read_report(report: asyncio.StreamReader, progress: ProgressReader) -
             return word
         await progress(*word["progress"])
     return None
-
-
-async def _follow(stream: asyncio.StreamReader | None, tail: deque[str]) -> None:
-    """Log what the child and its libraries write, and keep the end of it."""
-    if stream is None:
-        raise ValueError("the child has no standard output")
-    rest = ""
-    while chunk := await stream.read(1 << 16):
-        *lines, rest = (rest + chunk.decode(errors="replace")).replace("\r", "\n").split("\n")
-        for line in filter(str.strip, lines):
-            tail.append(line[:500])
-            logger.debug("child: %s", line[:500])
-        rest = rest[-4096:]
-    if rest.strip():
-        tail.append(rest[:500])
-
-
-def _judge(ending: Mapping[str, Any] | None, returncode: int, tail: str) -> ChildResult:
-    if ending is None:
-        how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
-        last = f"; its last words: {tail.splitlines()[-1]}" if tail else ""
-        raise ChildFailed(
-            {"type": "ChildDied", "message": f"the child process ended with {how}{last}"}, returncode, tail
-        )
-    if "error" in ending:
-        raise ChildFailed(ending["error"], returncode, tail)
-    return ChildResult(value=ending["result"], **ending["facts"])

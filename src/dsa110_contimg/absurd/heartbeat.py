@@ -1,146 +1,150 @@
-"""The worker's heartbeat: a thread with its own event loop and its own connections.
-
-Nothing that blocks the worker's main loop stops it. It says every few seconds that the worker lives and learns which
-claims to stop; it stops the worker from claiming at 60 % of the lease without an answer, and kills the children at
-100 %, because then somebody else may run their tasks. It also does the queue's housekeeping (one worker at a time wins
-that): finding lost workers twice a second, the repair sweep every ten seconds.
-"""
+"""The worker's end of its beating process (see :mod:`~dsa110_contimg.absurd.beating`): keeps it running, tells it what
+the worker holds, and hears from it what to stop."""
 
 import asyncio
+import contextlib
+import dataclasses
+import json
 import logging
-import threading
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable
 
-from dsa110_contimg.absurd.claims import Claims, Run, StopReason
-from dsa110_contimg.absurd.connection import PASSING, REFUSED, delays, open_connection
-from dsa110_contimg.absurd.statements import work
+from dsa110_contimg.absurd.beating import Beat
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.connection import delays
+from dsa110_contimg.absurd.processes import kill_group
+from dsa110_contimg.absurd.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
-REAP_INTERVAL_S = 0.5
-REPAIR_INTERVAL_S = 10.0
-_WATCH_INTERVAL_S = 0.2
 _STOP_CLAIMING_AT = 0.6  # of the lease
+_BACKLOG_BYTES = 1 << 16
 
 
-class Heartbeat(threading.Thread):
+class Heartbeat:
     """Keeps the worker's leases alive.
 
     Parameters
     ----------
-    claims : Claims
-        The worker's calls; only settings and registration are used here.
-    runs : mapping
-        Claim number → what runs under it; owned by the worker's loop.
-    stop_run : callable
-        Called in this thread with a run and the reason to stop it.
-    renew_lock : callable
-        Called in this thread when the queue had given the worker up: the advisory lock is to be taken again.
+    config : AbsurdConfig
+    worker_id : str
+    hear : callable
+        Called with a verdict (``cancel``, ``lost``, ``drain``, ``alive``) and the claim that it is about, or 0.
     """
 
-    def __init__(
-        self, claims: Claims, runs: Mapping[int, Run], stop_run: Callable[[Run, StopReason], None],
-        renew_lock: Callable[[], None],
-    ) -> None:  # fmt: skip
-        super().__init__(name="absurd-heartbeat", daemon=True)
-        self._claims = claims
-        self._config = claims.config
-        self._runs = runs
-        self._stop_run = stop_run
-        self._renew_lock = renew_lock
-        self._ending = threading.Event()
-        self._answered_s = time.monotonic()
+    def __init__(self, config: AbsurdConfig, worker_id: str, hear: Callable[[str, int], None]) -> None:
+        self._config = config
+        self._worker_id = worker_id
+        self._hear = hear
+        self._pulse = Pulse.make()
+        self._groups: dict[int, int] = {}  # process group → claim
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the process; it is started again whenever it ends."""
+        self._keeper = asyncio.create_task(self._keep(), name="absurd heartbeat")
+
+    async def stop(self) -> None:
+        """Let it end, in good order."""
+        self._tell("bye")
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if process := self._process:
+            if process.stdin:
+                process.stdin.close()
+            await process.wait()
+        self._pulse.close()
 
     def fresh(self) -> bool:
         """Tell whether the last answered beat is young enough to claim more work."""
-        return self._age_s() < _STOP_CLAIMING_AT * self._config.lease_sec
+        return self._pulse.age_s() < _STOP_CLAIMING_AT * self._config.lease_sec
 
-    def end(self) -> None:
-        """Let the thread end within a fraction of a second."""
-        self._ending.set()
+    def age_s(self) -> float:
+        """Return the seconds since the last beat that was answered."""
+        return self._pulse.age_s()
 
-    def run(self) -> None:
-        """Run the thread's event loop."""
-        asyncio.run(self._main())
+    def hold(self, claims: Iterable[int]) -> None:
+        """Say what the worker holds; leases that it does not know of go back into the queue some time later."""
+        self._tell(" ".join(["held", *map(str, claims)]))
 
-    def _age_s(self) -> float:
-        return time.monotonic() - self._answered_s
+    def groups(self, claim: int) -> "ClaimGroups":
+        """Return where the process groups of a claim's children are noted."""
+        return ClaimGroups(self, claim)
 
-    async def _main(self) -> None:
-        tasks = [
-            asyncio.create_task(self._keep("beat", self._beat, self._config.heartbeat_interval_sec)),
-            asyncio.create_task(self._keep("reaper", self._reap, REAP_INTERVAL_S)),
-            asyncio.create_task(self._keep("repair", self._repair, REPAIR_INTERVAL_S)),
-        ]
-        while not self._ending.is_set():
-            self._watch()
-            await asyncio.sleep(_WATCH_INTERVAL_S)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def add(self, group: int, claim: int) -> None:
+        """Note a process group that runs under a claim."""
+        self._groups[group] = claim
+        self._tell(f"+{group} {claim}")
 
-    def _watch(self) -> None:
-        """Kill what runs when the lease is over: the tasks may belong to others by now."""
-        if self._age_s() < self._config.lease_sec:
-            return
-        for run in tuple(self._runs.values()):
-            if run.reason != "lost":
-                logger.error("no beat was answered for %.1f s: giving up task %s", self._age_s(), run.task.task_id)
-                self._lose(run)
+    def discard(self, group: int) -> None:
+        """Forget a process group that is over."""
+        self._groups.pop(group, None)
+        self._tell(f"-{group}")
 
-    def _lose(self, run: Run) -> None:
-        run.mark("lost")
-        run.kill()
-        self._stop_run(run, "lost")
+    def kill(self) -> None:
+        """Kill every child at once."""
+        for group in self._groups:
+            kill_group(group)
 
-    async def _keep(self, name: str, work: Callable[[Any], Awaitable[None]], interval_s: float) -> None:
-        """Do ``work`` on a connection of its own at every interval, through broken connections."""
+    async def _keep(self) -> None:
         waits = delays()
         while True:
-            connection = None
-            try:
-                title = f"absurd {name} {self._claims.worker_id}"
-                connection = await open_connection(self._config.database_url, title, self._config.lease_sec / 2)
-                while True:
-                    await work(connection)
-                    waits = delays()
-                    await asyncio.sleep(interval_s)
-            except (*PASSING, *REFUSED) as error:
-                logger.warning("%s: %s: %s; connecting again", name, type(error).__name__, error)
-            finally:
-                if connection is not None:
-                    connection.terminate()
+            self._process = process = await self._begin()
+            if process.stdout is None:
+                raise ValueError("the beating process has no standard output")
+            while line := await process.stdout.readline():
+                verdict, _, claim = line.decode().strip().partition(" ")
+                self._hear(verdict, int(claim or 0))
+                waits = delays()
+            logger.error("the beating process ended with code %s; starting another", await process.wait())
             await asyncio.sleep(next(waits))
 
-    async def _beat(self, connection: Any) -> None:
-        asked_s = time.monotonic()
-        held = list(self._runs)
-        rows = await connection.fetch(work.HEARTBEAT, self._claims.worker_id, held, self._config.lease_sec)
-        self._answered_s = asked_s
-        for row in rows:
-            if row["verdict"] == "unknown":
-                logger.warning("the queue had given this worker up; registering again")
-                await connection.execute(work.REGISTER_WORKER, *self._claims.registration())
-                self._renew_lock()
-            elif run := self._runs.get(row["claim"]):
-                self._follow(run, row["verdict"])
+    async def _begin(self) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "dsa110_contimg.absurd.beating", "--pulse", str(self._pulse.descriptor),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, pass_fds=(self._pulse.descriptor,),
+            start_new_session=True,
+        )  # fmt: skip
+        self._process = process
+        self._tell(json.dumps(dataclasses.asdict(self._beat())))
+        for group, claim in self._groups.items():
+            self._tell(f"+{group} {claim}")
+        return process
 
-    def _follow(self, run: Run, verdict: StopReason) -> None:
-        if verdict == "lost":
-            self._lose(run)
-        elif run.reason is None:
-            self._stop_run(run, verdict)
-        elif time.monotonic() - run.stopped_at > self._config.kill_grace_sec + 1.0:
-            run.kill()  # the main loop had its time; it may be blocked
+    def _beat(self) -> Beat:
+        config = self._config
+        return Beat(
+            database_url=config.database_url, worker_id=self._worker_id, host=socket.gethostname(), pid=os.getpid(),
+            queues=config.queues, slots=config.worker_concurrency, lease_sec=config.lease_sec,
+            interval_sec=config.heartbeat_interval_sec, kill_grace_sec=config.kill_grace_sec,
+            max_crashes=config.max_crashes,
+        )  # fmt: skip
 
-    async def _reap(self, connection: Any) -> None:
-        count = await connection.fetchval(work.REAP, self._config.lease_sec, self._config.max_crashes)
-        if count:
-            logger.warning("took over %d tasks of lost workers", count)
+    def _tell(self, line: str) -> None:
+        stream = self._process.stdin if self._process else None
+        if stream is None or stream.is_closing():
+            return
+        if stream.transport.get_write_buffer_size() > _BACKLOG_BYTES:
+            return  # it hangs; when it does not beat, the lease says so
+        with contextlib.suppress(ConnectionError):
+            stream.write(f"{line}\n".encode())
 
-    async def _repair(self, connection: Any) -> None:
-        count = await connection.fetchval(work.REPAIR)
-        if count:
-            logger.error("repaired %d missed wake-ups; this should never happen, please report it", count)
+
+class ClaimGroups:
+    """Where the process groups of one claim's children are noted."""
+
+    def __init__(self, heartbeat: Heartbeat, claim: int) -> None:
+        self._heartbeat = heartbeat
+        self._claim = claim
+
+    def add(self, group: int, /) -> None:
+        """Note a group that has been started."""
+        self._heartbeat.add(group, self._claim)
+
+    def discard(self, group: int, /) -> None:
+        """Forget one that is over."""
+        self._heartbeat.discard(group)

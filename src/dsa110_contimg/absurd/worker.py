@@ -2,116 +2,67 @@
 
 import asyncio
 import logging
-import os
-import random
 import socket
 import time
-import traceback
 import uuid
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Literal
 
-import asyncpg
-
-from dsa110_contimg.absurd import statements
-from dsa110_contimg.absurd.claims import ClaimedTask, Claims, Run, StopReason
-from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import PASSING, QueueUnavailableError, delays, open_connection
-from dsa110_contimg.absurd.executor import ChildFailed, ChildResult, Executor, Warden
+from dsa110_contimg.absurd.claims import ClaimedTask, Claims, Run
+from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError
+from dsa110_contimg.absurd.connection import QueueUnavailableError, delays
+from dsa110_contimg.absurd.context import JudgingHandler, TaskContext, TaskHandler, Tools
+from dsa110_contimg.absurd.endings import Retry, Snooze, describe, types_of
+from dsa110_contimg.absurd.executor import ChildFailed, ChildResult, CommandResult, Executor
+from dsa110_contimg.absurd.flusher import Flusher, Hooks
 from dsa110_contimg.absurd.heartbeat import Heartbeat
-from dsa110_contimg.absurd.statements import work
+from dsa110_contimg.absurd.payloads import encode
+from dsa110_contimg.absurd.threads import Threads
 
-__all__ = ["AbsurdWorker", "ChildFailed", "ChildResult", "ClaimedTask", "TaskContext", "TaskHandler"]
+__all__ = [
+    "AbsurdWorker", "ChildFailed", "ChildResult", "ClaimedTask", "CommandResult", "Retry", "Snooze", "TaskContext",
+    "TaskHandler",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-_PROGRESS_INTERVAL_S = 0.25
-_LISTENER_CHECK_S = 30.0
-
-
-class TaskContext:
-    """What a handler can do besides computing."""
-
-    def __init__(self, run: Run, claims: Claims, executor: Executor) -> None:
-        self._run = run
-        self._claims = claims
-        self._executor = executor
-        self._told_s = 0.0
-
-    async def run_child(self, target: str, options: Mapping[str, Any], *, threads: int | None = None) -> ChildResult:
-        """Run ``module:function`` in a child process; its progress becomes the task's.
-
-        Parameters
-        ----------
-        target, options
-            The function, and what its options dataclass is built from.
-        threads : int, optional
-            Threads of the numerical libraries; default: this task's share of the processors.
-
-        Raises
-        ------
-        ChildFailed
-            The function raised, or the child died.
-        """
-        share = max(1, len(os.sched_getaffinity(0)) // self._claims.config.worker_concurrency)
-        return await self._executor.run(
-            target, options, progress=self.progress, groups=self._run.groups, threads=threads or share
-        )
-
-    async def progress(self, fraction: float, message: str) -> None:
-        """Say how far the task is (0 to 1); words that follow each other within 0.25 s are dropped."""
-        now_s = time.monotonic()
-        if now_s - self._told_s < _PROGRESS_INTERVAL_S and fraction < 1.0:
-            return
-        self._told_s = now_s
-        try:
-            if not await self._claims.progress(self._run.task, fraction, message):
-                self._run.stop("lost")
-        except QueueUnavailableError as error:
-            logger.info("progress of task %s not told: %s", self._run.task.task_id, error)
-
-    async def parent_results(self) -> dict[str, dict[str, Any]]:
-        """Return name → ``{"status", "result", "error"}`` of the tasks that this one depends on."""
-        return await self._claims.parent_results(self._run.task)
-
-
-class TaskHandler(Protocol):
-    """Runs the tasks of one name.
-
-    What it raises fails the attempt; an exception whose attribute ``retryable`` is False fails the task for good.
-    """
-
-    async def __call__(self, task: ClaimedTask, context: TaskContext) -> Mapping[str, Any]:
-        """Do the work and return the result, as JSON can carry it."""
+_WATCH_INTERVAL_S = 0.1
+_HOLD_INTERVAL_S = 1.0
+_FINISH_INTERVAL_S = 0.02
 
 
 class AbsurdWorker:
-    """Runs tasks of one queue until it is asked to stop.
+    """Runs tasks until it is asked to stop.
 
     Parameters
     ----------
     config : AbsurdConfig
-        Queue, concurrency, lease, graces.
+        Queues, names of tasks, concurrency, lease, graces.
     handlers : mapping
         Task name → handler; tasks of other names are left to other workers.
     worker_id : str, optional
         Default: host name and eight hexadecimal digits.
+
+    Raises
+    ------
+    ConfigError
+        It is to take tasks that it has no handler for.
     """
 
     def __init__(self, config: AbsurdConfig, handlers: Mapping[str, TaskHandler], worker_id: str | None = None) -> None:
         self.config = config
         self.worker_id = worker_id or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-        self._handlers = handlers
+        self._handlers = _chosen(handlers, config.worker_tasks)
         self._claims = Claims(config, self.worker_id)
-        self._warden = Warden()
-        self._executor = Executor(self._warden, config.kill_grace_sec, config.child_memory_mb)
         self._runs: dict[int, Run] = {}
-        self._processes: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
-        self._listening = asyncio.Event()
-        self._relock = asyncio.Event()
+        self._threads = Threads(config.kill_grace_sec)
+        self._tools: Tools
+        self._flusher: Flusher
+        self._heartbeat: Heartbeat
+        self._reports: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._stop_asked_s = float("inf")  # monotonic; a drained worker waits without a limit
 
     # ------------------------------------------------------------------------------------------------------ whole life
     async def run(self) -> None:
@@ -124,34 +75,38 @@ class AbsurdWorker:
         """
         if not await self._connect():
             return
-        loop = asyncio.get_running_loop()
-        self._warden.start()
-        heartbeat = Heartbeat(
-            self._claims, self._runs,
-            lambda run, reason: _call(loop, run.stop, reason), lambda: _call(loop, self._relock.set),
-        )  # fmt: skip
-        heartbeat.start()
-        listener = asyncio.create_task(self._listen())
+        config = self.config
+        self._heartbeat = Heartbeat(config, self.worker_id, self._hear)
+        executor = Executor(config.kill_grace_sec, config.child_memory_mb)
+        self._tools = Tools(self._claims, self._heartbeat, executor, self._threads, config.worker_concurrency)
+        hooks = Hooks(self._free, self._start, self._refuse, self._cancel)
+        self._flusher = Flusher(config, self.worker_id, list(self._handlers), hooks)
+        self._heartbeat.start()
+        jobs = [asyncio.create_task(self._flusher.run()), asyncio.create_task(self._watch())]
+        logger.info("worker %s runs %s of %s", self.worker_id, sorted(self._handlers), ", ".join(config.queues))
         try:
-            await _first(self._listening, self._stopping)  # subscribed before the first look that may find nothing
-            logger.info("worker %s runs %s of %s", self.worker_id, sorted(self._handlers), self.config.queue_name)
-            await self._claim_until_stopped(heartbeat)
+            await _first(asyncio.ensure_future(self._stopping.wait()), *jobs)
             await self._finish()
         finally:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
-            heartbeat.end()
-            await asyncio.to_thread(heartbeat.join)
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            await self._heartbeat.stop()
             await self._claims.close()
-            self._warden.stop()
             logger.info("worker %s has stopped", self.worker_id)
 
     def request_stop(self) -> None:
         """Stop claiming and finish; a second call ends the grace of what still runs."""
-        if self._stopping.is_set():
+        if self._stop_asked_s < float("inf"):
             self._hurry.set()
+        self._stop_asked_s = min(self._stop_asked_s, time.monotonic())
         self._stopping.set()
-        self._wake.set()
+
+    def drain(self) -> None:
+        """Stop claiming, let what runs finish however long it takes, and end."""
+        if not self._stopping.is_set():
+            logger.info("worker %s is drained", self.worker_id)
+        self._stopping.set()
 
     async def _connect(self) -> bool:
         """Connect, waiting for a database that is not up yet; False when the worker is asked to stop before."""
@@ -161,7 +116,8 @@ class AbsurdWorker:
                 return True
             except QueueUnavailableError as error:
                 logger.warning("%s", error)
-            await _first(self._stopping, timeout_s=delay_s)
+            stopping = asyncio.ensure_future(self._stopping.wait())
+            await _first(stopping, timeout_s=delay_s)
             if self._stopping.is_set():
                 break
         return False
@@ -169,168 +125,177 @@ class AbsurdWorker:
     async def _finish(self) -> None:
         """Let running tasks end within the grace; give back the rest without counting the attempt."""
         await self._tell("stopping")
-        if self._processes:
-            ended = asyncio.ensure_future(asyncio.wait(self._processes))
-            hurry = asyncio.ensure_future(self._hurry.wait())
-            await asyncio.wait({ended, hurry}, timeout=self.config.stop_grace_sec, return_when="FIRST_COMPLETED")
-            for task in (ended, hurry):
-                task.cancel()
-        for run in self._runs.values():
+        await self._quiet(self.config.stop_grace_sec, self._hurry)
+        for run in list(self._runs.values()):
             run.stop("stop")
-        if self._processes:
-            await asyncio.wait(self._processes, timeout=self.config.kill_grace_sec + 5.0)
-        for process in self._processes:
-            process.cancel()
+        self._stop_asked_s = time.monotonic()
+        await self._quiet(self.config.kill_grace_sec + 5.0, asyncio.Event())
+        for report in list(self._reports):
+            report.cancel()
         await self._tell("stopped")
 
-    async def _tell(self, state: Any) -> None:
+    async def _quiet(self, grace_s: float, hurry: asyncio.Event) -> None:
+        """Wait until nothing runs and every end is recorded, or the grace since the request is over."""
+        while self._reports or self._flusher.unrecorded():
+            if hurry.is_set() or time.monotonic() - self._stop_asked_s > grace_s:
+                return
+            await asyncio.sleep(_FINISH_INTERVAL_S)
+
+    async def _tell(self, state: Literal["stopping", "stopped"]) -> None:
         try:
             await self._claims.leave(state)
         except QueueUnavailableError as error:
             logger.warning("the queue was not told that this worker is %s: %s", state, error)
 
-    # -------------------------------------------------------------------------------------------------------- claiming
-    async def _claim_until_stopped(self, heartbeat: Heartbeat) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            free = self.config.worker_concurrency - len(self._runs)
-            if free > 0 and heartbeat.fresh():
-                await self._claim(free)
-            await _first(self._wake, timeout_s=self.config.worker_poll_interval_sec * random.uniform(0.8, 1.2))  # noqa: S311
+    # ----------------------------------------------------------------------------------------------------------- hooks
+    def _free(self) -> int:
+        """Return how many tasks could start now; none while the heartbeat is in doubt."""
+        if self._stopping.is_set() or not self._heartbeat.fresh():
+            return 0
+        return self.config.worker_concurrency - len(self._runs) - len(self._threads.left_behind)
 
-    async def _claim(self, free: int) -> None:
-        try:
-            tasks = await self._claims.claim(free, list(self._handlers))
-        except QueueUnavailableError as error:
-            logger.warning("%s", error)
-            return
-        for task in tasks:
-            run = self._runs[task.claim] = Run(task)
-            process = asyncio.create_task(self._process(run), name=f"{task.name} {task.task_id}")
-            self._processes.add(process)
-            process.add_done_callback(self._ended)
+    def _start(self, task: ClaimedTask) -> None:
+        run = self._runs[task.claim] = Run(task)
+        run.process = self._track(self._process(run))
 
-    def _ended(self, process: "asyncio.Task[None]") -> None:
-        self._processes.discard(process)
-        if not process.cancelled() and (error := process.exception()):
-            logger.error("%s was not reported; it goes back when its lease is over", process.get_name(), exc_info=error)
+    def _refuse(self, task: ClaimedTask, error: Exception) -> None:
+        """Fail a task whose result the database does not take, like any failed attempt."""
+        self._track(self._fail(Run(task), error))
 
-    async def _listen(self) -> None:
-        """Hold the connection that wakes the worker up and carries its advisory lock; open it again when it breaks."""
-        waits = delays()
-        while True:
-            connection = None
-            try:
-                connection = await open_connection(self.config.database_url, f"absurd listener {self.worker_id}")
-                await self._subscribe(connection)
-                waits = delays()
-                while not self._relock.is_set():
-                    await _first(self._relock, timeout_s=_LISTENER_CHECK_S)
-                    await connection.fetchval(work.NOW, timeout=5.0)
-            except PASSING as error:
-                logger.warning("listener: %s: %s; connecting again", type(error).__name__, error)
-            finally:
-                if connection is not None:
-                    connection.terminate()
-            await asyncio.sleep(next(waits))
-
-    async def _subscribe(self, connection: Any) -> None:
-        self._relock.clear()
-        connection.add_termination_listener(lambda _: self._relock.set())
-        await connection.add_listener(statements.READY_CHANNEL, self._on_ready)
-        await connection.add_listener(statements.CANCEL_CHANNEL, self._on_cancel)
-        self._listening.set()
-        self._wake.set()
-        await connection.execute(work.HOLD_LOCK, self.worker_id)
-
-    def _on_ready(self, _connection: Any, _pid: int, _channel: str, queue: str) -> None:
-        if queue == self.config.queue_name:
-            self._wake.set()
-
-    def _on_cancel(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
-        worker_id, _, claim = payload.rpartition(" ")
-        if worker_id == self.worker_id and (run := self._runs.get(int(claim))):
+    def _cancel(self, claim: int) -> None:
+        if run := self._runs.get(claim):
             run.stop("cancel")
+
+    def _hear(self, verdict: str, claim: int) -> None:
+        """Follow what the beating process says."""
+        if verdict == "alive":
+            self._flusher.wake()
+        elif verdict == "drain":
+            self.drain()
+        elif verdict == "cancel":
+            self._cancel(claim)
+        elif run := self._runs.get(claim):
+            run.stop("lost")
+
+    def _track(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        report = asyncio.create_task(work)
+        self._reports.add(report)
+        report.add_done_callback(self._untrack)
+        return report
+
+    def _untrack(self, report: "asyncio.Task[None]") -> None:
+        self._reports.discard(report)
+        if not report.cancelled() and (error := report.exception()):
+            logger.error("an end was not reported; the task goes back when its lease is over", exc_info=error)
+
+    async def _watch(self) -> None:
+        """Stop what has run out of time, and everything when no beat was answered for a whole lease."""
+        held_s = 0.0
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            now_s = time.monotonic()
+            for run in list(self._runs.values()):
+                if now_s > run.deadline_s:
+                    run.stop("timeout")
+            if self._runs and self._heartbeat.age_s() > self.config.lease_sec:
+                self._give_up()
+            if now_s - held_s > min(_HOLD_INTERVAL_S, self.config.lease_sec / 4.0):
+                held_s = now_s
+                self._heartbeat.hold([*self._runs, *(task.claim for task in self._flusher.unrecorded())])
+
+    def _give_up(self) -> None:
+        """Kill what runs: the lease is over, the tasks may belong to others by now."""
+        self._heartbeat.kill()
+        for run in list(self._runs.values()):
+            if run.reason != "lost":
+                age_s = self._heartbeat.age_s()
+                logger.error("no beat was answered for %.1f s: giving up task %s", age_s, run.task.task_id)
+                run.stop("lost")
 
     # --------------------------------------------------------------------------------------------------------- running
     async def _process(self, run: Run) -> None:
-        """Run a task's handler to its end, within its time, and report."""
-        context = TaskContext(run, self._claims, self._executor)
-        run.job = asyncio.ensure_future(self._handlers[run.task.name](run.task, context))
-        try:
-            await asyncio.wait({run.job}, timeout=run.task.timeout_sec)
-            if not run.job.done():
-                run.stop("timeout")
-                await asyncio.wait({run.job})
-            await self._report(run, run.job)
-        finally:
-            del self._runs[run.task.claim]
-            self._wake.set()
-
-    async def _report(self, run: Run, job: "asyncio.Future[Any]") -> None:
-        task, error = run.task, None if job.cancelled() else job.exception()
-        if run.reason == "lost":
-            logger.error("task %s (%s) belongs to somebody else now; its result is dropped", task.task_id, task.name)
-        elif not job.cancelled() and error is None:
-            await self._complete(run, job.result())
-        elif run.reason == "stop" or (job.cancelled() and run.reason is None):
-            await self._claims.release(task)
-        else:
-            await self._fail(run, error)
-
-    async def _complete(self, run: Run, result: Any) -> None:
-        try:
-            accepted = await self._claims.complete(run.task, result)
-        except TypeError as error:
-            await self._fail(run, TypeError(f"the result of {run.task.name} cannot be kept: {error}"), retryable=False)
-            return
-        except asyncpg.PostgresError as error:  # the database refused the write itself: an attempt like any failed one
-            await self._fail(run, error)
-            return
-        if not accepted:
-            logger.error("the result of task %s (%s) came too late", run.task.task_id, run.task.name)
-
-    async def _fail(self, run: Run, error: BaseException | None, retryable: bool = True) -> None:
+        """Run a task's handler to its end and report."""
         task = run.task
-        words = _describe(run, error, self.worker_id)
-        retryable = retryable and (run.reason is not None or bool(getattr(error, "retryable", True)))
-        state = await self._claims.fail(task, words, retryable)
+        try:
+            if run.reason is None:
+                run.handling = True
+                result = await self._handlers[task.name](task, TaskContext(run, self._tools))
+                run.handling = False
+                if run.reason != "lost":
+                    self._flusher.complete(task, _json(task, result))
+                    return
+            await self._stopped(run)
+        except asyncio.CancelledError:
+            run.handling = False
+            await self._stopped(run)
+        except Exception as error:  # noqa: BLE001 - the boundary of the task: whatever it raises is a failed attempt
+            run.handling = False
+            await self._fail(run, error)
+        finally:
+            del self._runs[task.claim]
+            self._flusher.wake()
+
+    async def _stopped(self, run: Run) -> None:
+        """Report a run that was stopped, by the reason."""
+        if run.reason in ("timeout", "cancel"):
+            await self._fail(run, None)
+        elif run.reason == "lost":
+            logger.error("task %s (%s) belongs to somebody else now", run.task.task_id, run.task.name)
+        else:
+            await self._claims.release(run.task)
+
+    async def _fail(self, run: Run, error: Exception | None) -> None:
+        task = run.task
+        if run.reason == "lost":
+            await self._stopped(run)
+            return
+        if run.reason is None and error is not None and "Snooze" in types_of(error):
+            await self._claims.snooze(task, float(getattr(error, "after_s", 0.0)))
+            return
+        words = describe(run, error, self.worker_id)
+        after_s = getattr(error, "after_s", None) if run.reason is None else None
+        state = await self._claims.fail(task, words, self._retryable(run, error), after_s)
         level = logging.ERROR if state == "failed" else logging.WARNING
         logger.log(
             level, "task %s (%s) attempt %d: %s: %s -> %s", task.task_id, task.name, task.attempt, words["type"],
             words["message"], state or "belongs to somebody else now",
         )  # fmt: skip
 
-
-def _describe(run: Run, error: BaseException | None, worker_id: str) -> dict[str, Any]:
-    """Return what is kept of a failed attempt."""
-    where = {"worker_id": worker_id, "host": socket.gethostname()}
-    if run.reason == "timeout":
-        limit_s = run.task.timeout_sec or 0.0
-        message = f"the attempt took longer than its {limit_s:g} s and was ended"
-        return {"type": "TimeoutError", "message": message, "reason": "timeout", **where}
-    if run.reason == "cancel":
-        return {"type": "Cancelled", "message": "stopped on request", "reason": "cancelled", **where}
-    if isinstance(error, ChildFailed):
-        return {
-            "type": error.type, "message": error.message, "traceback": error.traceback, "reason": "error",
-            "signal": error.signal, "exit_code": error.exit_code, "stderr_tail": error.stderr_tail, **where,
-        }  # fmt: skip
-    return {
-        "type": type(error).__qualname__, "message": str(error) or type(error).__qualname__, "reason": "error",
-        "traceback": "".join(traceback.format_exception(error))[-8000:], **where,
-    }  # fmt: skip
+    def _retryable(self, run: Run, error: Exception | None) -> bool | None:
+        """Tell whether another attempt may succeed; None leaves it to the task's own policy."""
+        if error is None or run.reason is not None:
+            return None
+        if not getattr(error, "retryable", True):
+            return False
+        if "Retry" in types_of(error):
+            return True
+        handler = self._handlers.get(run.task.name)
+        return handler.retryable(types_of(error)) if isinstance(handler, JudgingHandler) else None
 
 
-async def _first(*events: asyncio.Event, timeout_s: float | None = None) -> None:
-    """Wait until one of the events is set or the time is over."""
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
+class ResultError(TypeError):
+    """A result that cannot be kept; trying again cannot help."""
+
+    retryable = False
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: Any, *args: StopReason) -> None:
-    """Call a function in another thread's loop; a loop that is closed has nothing left to stop."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function, *args)
+def _json(task: ClaimedTask, result: Any) -> str | None:
+    try:
+        return None if result is None else encode(result)
+    except TypeError as error:
+        raise ResultError(f"the result of {task.name} cannot be kept: {error}") from error
+
+
+def _chosen(handlers: Mapping[str, TaskHandler], names: Sequence[str]) -> dict[str, TaskHandler]:
+    """Return the handlers of the names given, or all."""
+    if unknown := sorted(set(names) - set(handlers)):
+        raise ConfigError(f"ABSURD_WORKER_TASKS names {unknown}; this worker knows {sorted(handlers)}")
+    return {name: handler for name, handler in handlers.items() if not names or name in names}
+
+
+async def _first(*futures: "asyncio.Future[Any]", timeout_s: float | None = None) -> None:
+    """Wait until the first of the futures is done or the time is over; raise what it raised. The first one is ended."""
+    done, _ = await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    futures[0].cancel()
+    for future in done:
+        future.result()

@@ -71,6 +71,7 @@ class Bench:
     screen : Screen
     board : Board
     executor : Executor
+    warden : Warden
     """
 
     config: APIConfig
@@ -78,6 +79,7 @@ class Bench:
     screen: Screen
     board: Board
     executor: Executor
+    warden: Warden
 
     async def child(self, name: str, target: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run ``module:function`` of the package in a child process, with its progress shown, and return its result.
@@ -92,7 +94,7 @@ class Bench:
             self.board.show(name, fraction, words)
 
         try:
-            ran = await self.executor.run(f"dsa110_contimg.{target}", options, progress=show, groups=set())
+            ran = await self.executor.run(f"dsa110_contimg.{target}", options, progress=show, groups=self.warden)
         except ChildFailed as failure:
             raise ChildError(failure.message) from failure
         finally:
@@ -108,7 +110,7 @@ def bench(environment: Mapping[str, str], screen: Screen) -> Iterator[Bench]:
     try:
         with Board(screen) as board:
             config, queue = APIConfig.from_env(environment), AbsurdConfig.from_env(environment)
-            yield Bench(config, queue, screen, board, Executor(warden))
+            yield Bench(config, queue, screen, board, Executor(), warden)
     finally:
         warden.stop()
 

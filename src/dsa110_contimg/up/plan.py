@@ -204,9 +204,9 @@ def command_environment(*, needs_servers: bool) -> dict[str, str]:
     return defaults | {name: value for name, value in known.items() if value}
 
 
-def become(name: str) -> None:
-    """Replace this process by one of ``PROGRAMS``, beside a running `dsa110 up`."""
-    _replace(PROGRAMS[name], command_environment(needs_servers=True))
+def become(name: str, *words: str) -> None:
+    """Replace this process by one of ``PROGRAMS``, beside a running `dsa110 up`; ``words`` are added to its command."""
+    _replace((*PROGRAMS[name], *words), command_environment(needs_servers=True))
 
 
 def migrate(words: Sequence[str]) -> None:
