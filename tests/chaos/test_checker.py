@@ -69,7 +69,11 @@ def good() -> Evidence:
     return Evidence(
         events=events,
         journal=journal,
-        tasks=[row_of("a", conc_key="one"), row_of("b"), row_of("c", conc_key="one", idem_key="k")],
+        tasks=[
+            row_of("a", concurrency_key="one"),
+            row_of("b"),
+            row_of("c", concurrency_key="one", idempotency_key="k"),
+        ],
         attempts=[{"task_id": "b", "attempt": 1, "claim": 2, "worker_id": "w1", "reason": "crashed", "finished": 6.0}],
         edges=[{"parent": "a", "child": "b", "policy": "success"}],
         permits=[{"queue": "q", "key": "one", "max_running": 1, "running": 0, "counted": 0}],
@@ -172,7 +176,7 @@ def answer_a_key_with_two_tasks(e: Evidence) -> None:
 
 
 def store_two_tasks_of_a_key(e: Evidence) -> None:
-    e.tasks[1]["idem_key"] = "k"
+    e.tasks[1]["idempotency_key"] = "k"
 
 
 def fail_too_often(e: Evidence) -> None:

@@ -25,7 +25,7 @@ from dsa110_contimg.chaos.server import Ground, open_ground
 from dsa110_contimg.chaos.settings import QUEUE, PartySettings
 
 _JOURNAL = Path(__file__).with_name("journal.sql")
-_SKEW_S = 1.0
+_SKEW_S = 5.0
 _PROBES = 3
 
 
@@ -97,17 +97,18 @@ class Campaign:
         await setup.init(self._ground.url)
         async with self._session() as session:
             await session.execute(_JOURNAL.read_text(encoding="utf-8"))
-            if "skew" in self._plan.kinds:
-                await session.execute(statements.SKEWED_CLOCK)
             await self._probe(session)
 
     def _settings(self, address: str, number: int) -> PartySettings:
-        """Return the settings of the n-th worker; the clock of every third is off, by turns fast and slow."""
-        skew_s = (_SKEW_S if number % 2 else -_SKEW_S) if "skew" in self._plan.kinds and number % 3 == 0 else 0.0
+        """Return the settings of the n-th worker."""
         return PartySettings(
-            f"w{number}", address, str(self._history.path), self._plan.seed + number, skew_s=skew_s,
+            f"w{number}", address, str(self._history.path), self._plan.seed + number, skew_s=self._skew_s(number),
             lease_s=self._plan.lease_s, beat_s=self._plan.lease_s / 6,
         )  # fmt: skip
+
+    def _skew_s(self, number: int) -> float:
+        """Return by how much the host of the n-th worker or client has a wrong clock: some are fast, some slow."""
+        return (0.0, _SKEW_S, -_SKEW_S)[number % 3] if "skew" in self._plan.kinds else 0.0
 
     # ------------------------------------------------------------------------------------------------------- the storm
     async def _disturb(self, scene: faults.Scene, address: str) -> None:
@@ -118,7 +119,7 @@ class Campaign:
         for number in range(plan.clients):
             settings = PartySettings(
                 f"c{number}", address, str(self._history.path), plan.seed * 1000 + number,
-                tasks=share, duration_s=plan.duration_s * plan.clients * 0.8,
+                tasks=share, duration_s=plan.duration_s * 0.8, skew_s=self._skew_s(number + 1),
             )  # fmt: skip
             self._clients.append(Party("load", settings, plan.directory))
         watching = [asyncio.create_task(self._watch(scene.fleet)), asyncio.create_task(self._haunt())]
@@ -198,6 +199,8 @@ class Campaign:
         self._proxy.drop_notifications = False
 
     async def _stop(self, fleet: Fleet) -> None:
+        for worker in fleet.running():
+            self._history.write("fault", kind="term", op="end of the campaign", worker=worker.who)
         fleet.close()
         for worker in fleet:
             await asyncio.to_thread(worker.process.wait, 20.0)
@@ -215,6 +218,7 @@ class Campaign:
                 tasks=[row["row"] for row in await session.fetch(statements.TASKS)],
                 attempts=[dict(row) for row in await session.fetch(statements.ATTEMPTS)],
                 edges=[dict(row) for row in await session.fetch(statements.EDGES)],
+                permits=[dict(row) for row in await session.fetch(statements.PERMITS)],
                 server_words=self._ground.server.errors() if self._ground.server else [],
             )
         evidence.save(self._plan.directory)

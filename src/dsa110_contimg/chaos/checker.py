@@ -174,7 +174,11 @@ def each_tick_fires_once(evidence: Evidence) -> Judgement:
 def concurrency_stays_within_its_limit(evidence: Evidence) -> Judgement:
     """Never do more tasks of a key hold a lease than its limit, and at the end every permit is accounted for."""
     limits = {(row["queue"], row["key"]): row["max_running"] for row in evidence.permits}
-    keys = {row["task_id"]: (row["queue_name"], row["conc_key"]) for row in evidence.tasks if row.get("conc_key")}
+    keys = {
+        row["task_id"]: (row["queue_name"], row["concurrency_key"])
+        for row in evidence.tasks
+        if row.get("concurrency_key")
+    }
     holding: Counter[tuple[str, str]] = Counter()
     found, judged = [], len(evidence.permits)
     for row in evidence.journal:
@@ -201,7 +205,7 @@ def one_task_per_idempotency_key(evidence: Evidence) -> Judgement:
         for key, ids in answers.items()
         if len(ids) != 1
     ]
-    counted = Counter(row["idem_key"] for row in evidence.tasks if row.get("idem_key"))
+    counted = Counter(row["idempotency_key"] for row in evidence.tasks if row.get("idempotency_key"))
     found += [Violation(f"key {key} has {count} tasks") for key, count in counted.items() if count != 1]
     return len(answers), found
 
@@ -236,7 +240,7 @@ def a_soft_stop_costs_nothing(evidence: Evidence) -> Judgement:
     found = [
         Violation(f"worker {who} stopped softly and still holds a lease", [stopped[who]]) for who in left & set(stopped)
     ]
-    asked = {event["worker"]: event["t"] for event in evidence.of_kind("fault", kind="term", op="begin")}
+    asked = {event["worker"]: event["t"] for event in evidence.of_kind("fault", kind="term")}
     for row in evidence.attempts:
         if (
             row["worker_id"] in stopped

@@ -28,7 +28,7 @@ class Evidence:
         The history (:mod:`dsa110_contimg.chaos.history`), in the order of time.
     journal : list of dict
         The server's journal in the order of ``n``; ``at`` in seconds since 1970.
-    tasks, attempts, edges, permits, idempotency, fires : list of dict
+    tasks, attempts, edges, permits, ticks : list of dict
         Rows of the tables at the end.
     server_words : list of str
         Errors of the server's log.
@@ -41,7 +41,6 @@ class Evidence:
     attempts: list[Row] = field(default_factory=list)
     edges: list[Row] = field(default_factory=list)
     permits: list[Row] = field(default_factory=list)
-    idempotency: list[Row] = field(default_factory=list)
     ticks: list[Row] = field(default_factory=list)
     server_words: list[str] = field(default_factory=list)
 

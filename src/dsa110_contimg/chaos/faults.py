@@ -37,11 +37,12 @@ class Scene:
 
 
 async def kill(scene: Scene) -> None:
-    """Kill a worker (kill -9) and start another in its place."""
+    """Kill a worker (kill -9), alone or with its whole machine, and start another in its place."""
     if running := scene.fleet.running():
         victim = scene.chance.choice(running)
-        scene.history.write("fault", kind="kill", op="begin", worker=victim.who)
-        victim.kill()
+        whole = scene.chance.random() < 0.5
+        scene.history.write("fault", kind="kill", op="begin", worker=victim.who, whole=whole)
+        victim.kill(whole)
         scene.fleet.replenish()
 
 
@@ -59,8 +60,9 @@ async def freeze(scene: Scene) -> None:
     if len(running) < 2:
         return
     victim = scene.chance.choice(running)
-    with scene.noted("freeze", worker=victim.who):
-        victim.freeze()
+    whole = scene.chance.random() < 0.5
+    with scene.noted("freeze", worker=victim.who, whole=whole):
+        victim.freeze(whole)
         await asyncio.sleep(scene.lease_s + scene.chance.uniform(0.3, 1.5))
         victim.thaw()
 
@@ -92,6 +94,15 @@ async def partition(scene: Scene) -> None:
     """Cut every connection at once."""
     with scene.noted("partition", connections=scene.proxy.cut_all()):
         pass
+
+
+async def blackout(scene: Scene) -> None:
+    """Let nobody reach the server for a while, as when a switch starts again."""
+    with scene.noted("blackout"):
+        scene.proxy.refuse = True
+        scene.proxy.cut_all()
+        await asyncio.sleep(scene.chance.uniform(0.5, 0.5 * scene.lease_s))
+        scene.proxy.refuse = False
 
 
 async def silence(scene: Scene) -> None:
@@ -147,6 +158,7 @@ FAULTS: Mapping[str, Callable[[Scene], Coroutine[Any, Any, None]]] = {
     "restart": restart,
     "commit": commit,
     "partition": partition,
+    "blackout": blackout,
     "silence": silence,
     "delay": delay,
     "exhaust": exhaust,

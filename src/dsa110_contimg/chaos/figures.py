@@ -18,6 +18,15 @@ def take_over_times_s(evidence: Evidence) -> list[float]:
     return times
 
 
+def taken_from_the_living(evidence: Evidence) -> list[Row]:
+    """Return the attempts that count as crashed though nobody had killed or frozen their worker."""
+    faults = evidence.of_kind("fault", op="begin")
+    hit = {event["worker"] for event in faults if event["kind"] in ("kill", "freeze")}
+    poisoned = {row["task_id"] for row in evidence.tasks if row["task_name"] == "poison"}
+    hit |= {row["worker_id"] for row in evidence.attempts if row["task_id"] in poisoned}
+    return [row for row in evidence.attempts if row["reason"] == "crashed" and row["worker_id"] not in hit]
+
+
 def figures(evidence: Evidence) -> Row:
     """Count what happened."""
     spawns = Counter(event["op"] for event in evidence.of_kind("spawn"))
@@ -37,5 +46,6 @@ def figures(evidence: Evidence) -> Row:
         "take_overs_timed": len(times_s),
         "take_over_p50_s": round(median(times_s), 2) if times_s else None,
         "take_over_max_s": round(max(times_s), 2) if times_s else None,
+        "taken_from_the_living": len(taken_from_the_living(evidence)),
         "words": dict(words),
     }

@@ -11,7 +11,7 @@ from uuid6 import uuid7
 from dsa110_contimg.absurd.client import AbsurdClient, Dependency, Policy, TaskSpec
 from dsa110_contimg.absurd.connection import QueueUnavailableError
 from dsa110_contimg.chaos.history import History
-from dsa110_contimg.chaos.settings import PartySettings
+from dsa110_contimg.chaos.settings import PartySettings, set_clock
 
 _POLICIES: Sequence[Policy] = ("success", "success", "done", "failure")
 
@@ -133,7 +133,9 @@ async def spawn_all(settings: PartySettings, history: History) -> None:
 def main() -> None:
     """Spawn as standard input says."""
     settings = PartySettings.from_stdin()
-    asyncio.run(spawn_all(settings, History(settings.path, settings.who)))
+    history = History(settings.path, settings.who)
+    set_clock(settings.skew_s)
+    asyncio.run(spawn_all(settings, history))
 
 
 if __name__ == "__main__":

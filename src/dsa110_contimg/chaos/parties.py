@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from dsa110_contimg.chaos.settings import PartySettings
 from dsa110_contimg.up.servers import die_with_parent
@@ -37,20 +40,31 @@ class Party:
         """Whether the process runs (a frozen one does)."""
         return self.process.poll() is None
 
-    def kill(self) -> None:
-        """Kill it, as a machine would that loses power."""
-        self.process.kill()
+    def kill(self, whole: bool = True) -> None:
+        """Kill it: the process alone, or with all that it has started, as the loss of a machine would."""
+        for process in self._processes(whole):
+            process.kill()
         self.process.wait()
 
-    def freeze(self) -> None:
+    def freeze(self, whole: bool) -> None:
         """Stop it in the middle of whatever it does."""
         self.frozen = True
-        self.process.send_signal(signal.SIGSTOP)
+        for process in self._processes(whole):
+            process.suspend()
 
     def thaw(self) -> None:
         """Let it go on as if no time had passed."""
-        self.process.send_signal(signal.SIGCONT)
+        for process in self._processes(True):
+            process.resume()
         self.frozen = False
+
+    def _processes(self, whole: bool) -> list[Any]:
+        """Return the process, with its descendants when asked for; none when it has ended."""
+        try:
+            first = psutil.Process(self.process.pid)
+            return [first, *first.children(recursive=True)] if whole else [first]
+        except psutil.NoSuchProcess:
+            return []
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM."""

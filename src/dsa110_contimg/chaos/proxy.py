@@ -55,6 +55,8 @@ class ChaosProxy:
         Leave out what LISTEN would have delivered.
     delay_s : float
         Hold each chunk back for a random time up to this.
+    refuse : bool
+        Hang up on everybody who comes.
     """
 
     def __init__(self, host: str, port: int, chance: random.Random) -> None:
@@ -66,6 +68,7 @@ class ChaosProxy:
         self._cuts: list[Cut] = []
         self.drop_notifications = False
         self.delay_s = 0.0
+        self.refuse = False
         self.dropped = 0
         self.on_cut: Callable[[Cut], None] = lambda _: None
 
@@ -99,6 +102,8 @@ class ChaosProxy:
         self._running.add(task)
         self._links.add(writer)
         try:
+            if self.refuse:
+                return
             server_reader, server_writer = await asyncio.open_connection(*self._target)
             with contextlib.closing(server_writer):
                 await _Link(self, reader, writer, server_reader, server_writer).run()
@@ -168,6 +173,8 @@ class _Link:
         frames = Frames()
         while data := await self._server[0].read(65536):
             await self._proxy.hold_back()
+            if self._client[1].is_closing():
+                return
             for message in frames.feed(data):
                 if self._doomed:
                     if message[0] == _READY:

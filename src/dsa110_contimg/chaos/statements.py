@@ -1,15 +1,5 @@
 """What a campaign asks of the server besides the queue's own calls."""
 
-#: A session's clock runs `chaos.skew_s` seconds ahead; installed only when clocks are to be skewed.
-SKEWED_CLOCK = """
-create or replace function absurd.clock() returns timestamptz language sql volatile
-set search_path = pg_catalog, absurd, pg_temp
-as $$
-    select coalesce(nullif(current_setting('absurd.fake_now', true), '')::timestamptz,
-                    clock_timestamp() + make_interval(
-                        secs => coalesce(nullif(current_setting('chaos.skew_s', true), ''), '0')::float8))
-$$
-"""
 TRUE_CLOCK = "select extract(epoch from clock_timestamp())::float8"
 CUT_SESSIONS = """
 select count(pg_terminate_backend(pid)) from (
@@ -21,7 +11,7 @@ OLD_CLAIMS = "select task_id, claim from chaos.journal where what = 'unleased' o
 MISPLACED = "select count(*) from absurd.misplaced"
 LIVE = """
 select (select count(*) from absurd.blocked) + (select count(*) from absurd.ready)
-     + (select count(*) from absurd.later) + (select count(*) from absurd.lease)
+     + (select count(*) from absurd.later) + (select count(*) from absurd.parked) + (select count(*) from absurd.lease)
 """
 CLAIM_COST = "explain (analyze, buffers, format json) select * from absurd.claim_task('chaos', 'chaos-probe', 1)"
 SPAWN_PROBE = "select absurd.spawn_task($1, 'probe')"
@@ -31,13 +21,16 @@ select n, extract(epoch from at)::float8 as at, xid, what, task_id::text as task
 from chaos.journal order by n
 """
 TASKS = """
-select to_jsonb(v) - 'params' - 'result' || jsonb_build_object(
-           'conc_key', to_jsonb(t)->'conc_key', 'idem_key', to_jsonb(t)->'idem_key',
-           'max_crashes', to_jsonb(t)->'max_crashes') as row
-from absurd.tasks v join absurd.task t on t.task_id = v.task_id
+select to_jsonb(v) - array['params', 'result', 'error_detail', 'headers'] as row from absurd.tasks v
 """
 ATTEMPTS = """
 select task_id::text as task_id, attempt, claim, worker_id, reason, extract(epoch from finished_at)::float8 as finished
 from absurd.attempt
 """
 EDGES = "select parent::text as parent, child::text as child, policy from absurd.edge"
+PERMITS = """
+select c.queue, c.key, c.max_running, c.running,
+       (select count(*) from absurd.ready r where r.queue = c.queue and r.conc_key = c.key)
+       + (select count(*) from absurd.lease l where l.conc_key = c.key) as counted
+from absurd.conc c
+"""

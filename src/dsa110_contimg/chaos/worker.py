@@ -10,7 +10,7 @@ from typing import Any
 from dsa110_contimg.absurd.service import until_stopped
 from dsa110_contimg.absurd.worker import AbsurdWorker, ClaimedTask, TaskContext
 from dsa110_contimg.chaos.history import History
-from dsa110_contimg.chaos.settings import PartySettings
+from dsa110_contimg.chaos.settings import PartySettings, set_clock
 
 #: Names of the tasks; ``poison`` kills whoever runs it.
 NAMES = ("plain", "node", "keyed", "flaky", "slow", "poison")
@@ -70,6 +70,7 @@ def main() -> None:
     """Work as standard input says."""
     settings = PartySettings.from_stdin()
     history = History(settings.path, settings.who)
+    set_clock(settings.skew_s)
     logging.basicConfig(handlers=[WordsToHistory(history)])
     asyncio.run(work(settings, history))
 
