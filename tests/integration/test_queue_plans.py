@@ -39,8 +39,8 @@ async def test_the_claim_is_one_index_scan_whatever_else_is_in_the_queue(queue: 
     source = await queue.sql("select prosrc from pg_proc where oid = 'absurd.claim_ready'::regproc")
     select = source[source.index("select r.task_id") : source.index("for update skip locked") + 22]
     values = {
-        "p_queue": f"'{QUEUE}'", "p_names": "array['small']", "p_limit": "10", "v_rank": "2", "v_at": "'-infinity'::timestamptz",
-        "v_task": "null::uuid",
+        "p_queue": f"'{QUEUE}'", "p_names": "array['small']", "p_limit": "10", "v_rank": "2",
+        "v_at": "'-infinity'::timestamptz", "v_task": "null::uuid",
     }  # fmt: skip
     for name, value in values.items():
         select = select.replace(name, value)

@@ -43,22 +43,23 @@ create table if not exists absurd.meta (
 
 -- ------------------------------------------------------------------------------------------------------------ tables
 
--- Partitioned by the time inside the id (UUIDv7), so that old months can be dropped whole.
+-- Partitioned by the time inside the id (UUIDv7), so that old months can be dropped whole. spawn_tasks checks the values:
+-- a constraint here would be checked again, for every partition, at each task's end.
 create table if not exists absurd.task (
     task_id      uuid primary key,
-    queue        text not null check (queue <> ''),
-    name         text not null check (name <> ''),
+    queue        text not null,
+    name         text not null,
     params       jsonb not null,
     rank         integer not null,               -- = -priority: the claim reads its index forwards
-    max_attempts integer not null check (max_attempts > 0),
-    timeout_s    double precision check (timeout_s > 0),
+    max_attempts integer not null,
+    timeout_s    double precision,
     retry        jsonb,                          -- {"base_s", "cap_s"} of the back-off, "retry_on", "dead_on"
     workflow_id  uuid,
     has_children boolean not null,               -- false: ending needs no look at `edge`
     created_at   timestamptz not null,
     started_at   timestamptz,                    -- the rest is written at the end
     finished_at  timestamptz,
-    outcome      text check (outcome in ('completed', 'failed', 'cancelled', 'skipped')),
+    outcome      text,                           -- completed, failed, cancelled, skipped
     attempts     integer,
     result       jsonb,
     error        jsonb,                          -- {"type", "message", "traceback", "reason", ...}
@@ -67,7 +68,7 @@ create table if not exists absurd.task (
     conc_key     text,
     fair_key     text,
     headers      jsonb,                          -- the spawner's own words, handed to the worker
-    max_crashes  integer check (max_crashes > 0) -- null: what the reaper is told
+    max_crashes  integer                         -- null: what the reaper is told
 ) partition by range (task_id);
 create index if not exists task_workflow on absurd.task (workflow_id) where workflow_id is not null;
 create table if not exists absurd.task_default partition of absurd.task default with (fillfactor = 80);

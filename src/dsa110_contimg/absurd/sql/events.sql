@@ -45,3 +45,17 @@ begin
         where t.task_id = any(p_tasks);
     end if;
 end $$;
+
+-- Tell what a flush has completed and claimed.
+create or replace function absurd.tell_flush(p_worker text, p_done uuid[], p_now timestamptz) returns void
+language sql volatile set search_path = pg_catalog, absurd, pg_temp
+as $$
+    select emit(coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+        'type', 'task_update', 'task_id', t.task_id, 'workflow_id', t.workflow_id, 'queue', t.queue, 'name', t.name,
+        'status', x.status, 'attempt', x.attempt, 'worker_id', x.worker_id)) order by x.status desc, t.task_id), '[]'))
+    from (select d.task_id, 'completed' as status, null::integer as attempt, null as worker_id from unnest(p_done) d(task_id)
+          union all
+          select l.task_id, 'claimed', l.attempt, l.worker_id from lease l
+          where l.worker_id = p_worker and l.started_at = p_now) x
+    join task t on t.task_id = x.task_id
+$$;

@@ -306,12 +306,11 @@ as $$
 $$;
 
 -- How many tasks, of p_limit, a queue may hand out now. The row of one with a rate stays locked until the end.
-create or replace function absurd.allowance(p_queue text, p_limit integer) returns integer
+create or replace function absurd.allowance(p_queue text, p_limit integer, p_now timestamptz) returns integer
 language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
 as $$
 declare
-    v_now timestamptz := clock();
-    q     queue;
+    q queue;
 begin
     select * into q from queue where name = p_queue;
     if not found or not q.paused and q.rate_per_s is null then
@@ -319,8 +318,8 @@ begin
     elsif q.paused then
         return 0;
     end if;
-    update queue set tokens_at = greatest(v_now, tokens_at),
-        tokens = least(burst, tokens + rate_per_s * greatest(0, extract(epoch from v_now - tokens_at)))
+    update queue set tokens_at = greatest(p_now, tokens_at),
+        tokens = least(burst, tokens + rate_per_s * greatest(0, extract(epoch from p_now - tokens_at)))
     where name = p_queue returning * into q;
     return least(p_limit, floor(q.tokens));
 end $$;

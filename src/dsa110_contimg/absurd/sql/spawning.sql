@@ -16,6 +16,7 @@ declare
     v_new    uuid[];
     v_keyed  uuid[];
     v_queues text[];
+    v_bad    text;
     v_from   uuid[] := '{}';
     v_to     uuid[] := '{}';
 begin
@@ -43,13 +44,19 @@ begin
         order by n.task_id
         on conflict (task_id) do nothing
         returning t.task_id, t.queue, t.rank, t.name, t.conc_key is null and t.fair_key is null
-                  and (t.run_at is null or t.run_at <= v_now) and not v_deps as plain),
+                  and (t.run_at is null or t.run_at <= v_now) and not v_deps as plain,
+                  t.queue <> '' and t.name <> '' and t.max_attempts > 0 and coalesce(t.timeout_s, 1) > 0
+                  and coalesce(t.max_crashes, 1) > 0 as right),
     put as (
         insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
         select m.queue, m.rank, v_now, m.task_id, m.name, 0, 0 from made m where m.plain)
     select coalesce(array_agg(m.task_id), '{}'), array_agg(m.task_id) filter (where not m.plain),
-           array_agg(distinct m.queue) filter (where m.plain)
-    into v_new, v_keyed, v_queues from made m;
+           array_agg(distinct m.queue) filter (where m.plain), min(format('%s (%s)', m.name, m.task_id)) filter (where not m.right)
+    into v_new, v_keyed, v_queues, v_bad from made m;
+    if v_bad is not null then
+        raise exception using errcode = 'check_violation', message = format(
+            'task %s: give a queue, a name, and max_attempts, timeout_s and max_crashes greater than 0', v_bad);
+    end if;
 
     if v_deps then
         perform admit(attach(v_nodes, v_new));

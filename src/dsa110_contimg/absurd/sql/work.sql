@@ -10,61 +10,61 @@ create or replace function absurd.flush(
     p_names text[] default null)
 returns table (verdict text, task_id uuid, claim bigint, attempt integer, crashes integer, queue text, name text,
                params jsonb, headers jsonb, workflow_id uuid, timeout_s double precision)
-language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp
+language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
+    v_now  timestamptz := clock();
     v_done uuid[];
 begin
     if cardinality(p_tasks) > 0 then
-        v_done := complete_claims(p_tasks, p_claims, p_results);
+        v_done := complete_claims(p_tasks, p_claims, p_results, v_now);
         return query select case when g.task_id = any(v_done) then 'completed' else 'stale' end, g.task_id, g.claim,
                             null::integer, null::integer, null, null, null::jsonb, null::jsonb, null::uuid, null::float8
                      from unnest(p_tasks, p_claims) g(task_id, claim);
     end if;
     if p_limit > 0 then
-        return query select 'claimed', c.* from claim_from(p_worker, p_queues, p_limit, p_names) c;
+        if cardinality(p_queues) = 1 and not exists (select from queue q where q.name = p_queues[1]) then
+            return query select * from claim_ready(p_worker, p_queues[1], p_limit, p_names, v_now);
+        else
+            return query select * from claim_in_turn(p_worker, p_queues, p_limit, p_names, v_now);
+        end if;
     end if;
+    perform tell_flush(p_worker, v_done, v_now) from audience where until > clock_timestamp();
 end $$;
 
 -- Claim from several queues in turn. A paused queue hands out nothing, one with a rate what its bucket holds.
-create or replace function absurd.claim_from(p_worker text, p_queues text[], p_limit integer, p_names text[])
-returns table (task_id uuid, claim bigint, attempt integer, crashes integer, queue text, name text, params jsonb,
-               headers jsonb, workflow_id uuid, timeout_s double precision)
+create or replace function absurd.claim_in_turn(
+    p_worker text, p_queues text[], p_limit integer, p_names text[], p_now timestamptz)
+returns table (verdict text, task_id uuid, claim bigint, attempt integer, crashes integer, queue text, name text,
+               params jsonb, headers jsonb, workflow_id uuid, timeout_s double precision)
 language plpgsql set search_path = pg_catalog, absurd, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    v_queues text[] := p_queues;
     v_count  integer := cardinality(p_queues);
+    v_first  integer := floor(random() * v_count);  -- another one is the first each time
+    v_queues text[] := p_queues[v_first + 1:] || p_queues[:v_first];
     v_free   integer[];
     v_left   integer := p_limit;
     v_take   integer;
     v_got    integer;
-    v_set    boolean;
+    n        integer;
 begin
-    if v_count > 1 then  -- another one is the first each time
-        v_got := floor(random() * v_count);
-        v_queues := p_queues[v_got + 1:] || p_queues[:v_got];
-    end if;
-    v_set := exists (select from queue q where q.name = any(p_queues));
-    if v_set then
-        perform 1 from queue q where q.name = any(p_queues) and q.rate_per_s is not null order by q.name for update;
-        v_free := array(select allowance(x.name, p_limit) from unnest(v_queues) with ordinality x(name, i) order by x.i);
-    else
-        v_free := array_fill(p_limit, array[v_count]);
-    end if;
+    perform 1 from queue q where q.name = any(p_queues) and q.rate_per_s is not null order by q.name for update;
+    v_free := array(select allowance(x.name, p_limit, p_now) from unnest(v_queues) with ordinality x(name, i) order by x.i);
     -- First an even share of each, then what the others had no tasks for.
     for i in 0..2 * v_count - 1 loop
-        v_take := least(v_free[i % v_count + 1], ceil(v_left::float8 / greatest(v_count - i, 1)));
+        n := i % v_count + 1;
+        v_take := least(v_free[n], ceil(v_left::float8 / greatest(v_count - i, 1)));
         if v_take > 0 then
-            return query select c.* from claim_ready(p_worker, v_queues[i % v_count + 1], v_take, p_names) c;
+            return query select * from claim_ready(p_worker, v_queues[n], v_take, p_names, p_now);
             get diagnostics v_got = row_count;
             v_left := v_left - v_got;
-            if v_set and v_got > 0 then
-                update queue q set tokens = q.tokens - v_got where q.name = v_queues[i % v_count + 1] and q.rate_per_s is not null;
-            end if;
-            v_free[i % v_count + 1] := case when v_got < v_take then 0 else v_free[i % v_count + 1] - v_got end;
+            v_free[n] := case when v_got < v_take then 0 else v_free[n] - v_got end;
+            update queue q set tokens = q.tokens - v_got
+            where q.name = v_queues[n] and q.rate_per_s is not null and v_got > 0;
         end if;
         exit when v_left = 0;
     end loop;
@@ -75,41 +75,39 @@ end $$;
 -- been claimed already, and as long as somebody holds an old snapshot it can't be cleaned away. Once in
 -- absurd.rescan_s (default 1) seconds, and whenever nothing is found, it begins at the front: there lie retries and
 -- tasks of a higher priority that have come since.
-create or replace function absurd.claim_ready(p_worker text, p_queue text, p_limit integer, p_names text[])
-returns table (task_id uuid, claim bigint, attempt integer, crashes integer, queue text, name text, params jsonb,
-               headers jsonb, workflow_id uuid, timeout_s double precision)
-language plpgsql set search_path = pg_catalog, absurd, pg_temp
+create or replace function absurd.claim_ready(
+    p_worker text, p_queue text, p_limit integer, p_names text[], p_now timestamptz)
+returns table (verdict text, task_id uuid, claim bigint, attempt integer, crashes integer, queue text, name text,
+               params jsonb, headers jsonb, workflow_id uuid, timeout_s double precision)
+language plpgsql set search_path = pg_catalog, absurd, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
-    v_now   timestamptz := clock();
     v_name  text := 'absurd.place_' || md5(p_queue);
-    v_place text[] := nullif(current_setting(v_name, true), '')::text[];  -- rank, run_at, task_id, when it was begun
-    v_rank  integer;
-    v_at    timestamptz;
-    v_task  uuid;
+    v_place text[] := nullif(current_setting(v_name, true), '');  -- rank, run_at, task_id, when the scan was begun
+    v_begun text := v_place[4];
+    v_rank  integer := -2147483648;
+    v_at    timestamptz := '-infinity';
+    v_task  uuid := '00000000-0000-0000-0000-000000000000';
 begin
-    if v_place[4]::timestamptz > clock_timestamp() - make_interval(
+    if v_begun::timestamptz > clock_timestamp() - make_interval(
             secs => coalesce(nullif(current_setting('absurd.rescan_s', true), '')::float8, 1)) then
         v_rank := v_place[1];
         v_at := v_place[2];
         v_task := v_place[3];
+    else
+        v_begun := clock_timestamp();
     end if;
     loop
-        if v_rank is null then
-            v_place := array['', '', '', clock_timestamp()::text];
-        end if;
         return query
         with c as materialized (
             select r.task_id, r.rank, r.run_at, r.attempt, r.crashes, r.conc_key from ready r
-            where r.queue = p_queue
-              and (r.rank, r.run_at, r.task_id) > (coalesce(v_rank, -2147483648), coalesce(v_at, '-infinity'),
-                                                   coalesce(v_task, '00000000-0000-0000-0000-000000000000'))
+            where r.queue = p_queue and (r.rank, r.run_at, r.task_id) > (v_rank, v_at, v_task)
               and (p_names is null or r.name = any(p_names))
             order by r.rank, r.run_at, r.task_id limit p_limit for update skip locked),
         noted as materialized (
-            select set_config(v_name, array[c.rank::text, c.run_at::text, c.task_id::text, v_place[4]]::text, false)
+            select set_config(v_name, array[c.rank::text, c.run_at::text, c.task_id::text, v_begun]::text, false)
             from c order by c.rank desc, c.run_at desc, c.task_id desc limit 1),
         gone as (delete from ready r using c where r.task_id = c.task_id),
         picked as materialized (
@@ -118,32 +116,29 @@ begin
             from c join task t on t.task_id = c.task_id),
         held as (
             insert into lease (task_id, claim, attempt, crashes, worker_id, started_at, deadline, ready_at, conc_key)
-            select p.task_id, p.claim, p.attempt + 1, p.crashes, p_worker, v_now,
-                   v_now + make_interval(secs => p.timeout_s),
-                   case when p.run_at > v_now then p.created_at else p.run_at end, p.conc_key
+            select p.task_id, p.claim, p.attempt + 1, p.crashes, p_worker, p_now,
+                   p_now + make_interval(secs => p.timeout_s),
+                   case when p.run_at > p_now then p.created_at else p.run_at end, p.conc_key
             from picked p)
-        select p.task_id, p.claim, p.attempt + 1, p.crashes, p_queue, p.name, p.params, p.headers, p.workflow_id,
-               p.timeout_s
+        select 'claimed', p.task_id, p.claim, p.attempt + 1, p.crashes, p_queue, p.name, p.params, p.headers,
+               p.workflow_id, p.timeout_s
         from noted, picked p order by p.claim;
-        exit when found or v_rank is null;
-        v_rank := null;
-        v_at := null;
-        v_task := null;
+        exit when found or v_at = '-infinity';
+        v_rank := -2147483648;
+        v_at := '-infinity';
+        v_begun := clock_timestamp();
     end loop;
-    if heard() then
-        perform announce(array(select l.task_id from lease l where l.worker_id = p_worker and l.started_at = v_now),
-                         'claimed');
-    end if;
 end $$;
 
 -- Record results under the claims of their tasks, and return the tasks whose claim was current. A task without
 -- children and concurrency key is done after the one statement.
-create or replace function absurd.complete_claims(p_tasks uuid[], p_claims bigint[], p_results jsonb[]) returns uuid[]
-language plpgsql set search_path = pg_catalog, absurd, pg_temp
+create or replace function absurd.complete_claims(
+    p_tasks uuid[], p_claims bigint[], p_results jsonb[], p_now timestamptz) returns uuid[]
+language plpgsql set search_path = pg_catalog, absurd, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
-    v_now     timestamptz := clock();
+    v_count   integer;
     v_done    uuid[];
     v_parents uuid[];
     v_back    uuid[];
@@ -159,57 +154,22 @@ begin
         delete from lease l using given g where l.task_id = g.task_id and l.claim = g.claim
         returning l.task_id, l.attempt, l.started_at, l.ready_at, l.conc_key, g.result),
     done as (
-        update task t set outcome = 'completed', finished_at = v_now, started_at = g.started_at, attempts = g.attempt,
+        update task t set outcome = 'completed', finished_at = p_now, started_at = g.started_at, attempts = g.attempt,
                result = g.result, error = null
         from gone g where t.task_id = g.task_id
-        returning t.task_id, t.queue, t.name, t.has_children, g.conc_key,
-                  greatest(0, extract(epoch from g.started_at - g.ready_at))::float8 as wait_s,
-                  greatest(0, extract(epoch from v_now - g.started_at))::float8 as run_s),
-    counted as (
-        insert into stat as s (queue, name, minute, shard, completed, wait_s, run_s, wait_hist, run_hist)
-        select d.queue, d.name, date_trunc('minute', v_now), pg_backend_pid(), count(*), sum(d.wait_s), sum(d.run_s),
-               histogram(array_agg(d.wait_s)), histogram(array_agg(d.run_s))
-        from done d group by d.queue, d.name
-        on conflict (queue, name, minute, shard) do update
-        set completed = s.completed + excluded.completed, wait_s = s.wait_s + excluded.wait_s,
-            run_s = s.run_s + excluded.run_s, wait_hist = add_histograms(s.wait_hist, excluded.wait_hist),
-            run_hist = add_histograms(s.run_hist, excluded.run_hist))
-    select coalesce(array_agg(d.task_id), '{}'), array_agg(d.task_id) filter (where d.has_children),
-           coalesce(array_agg(d.task_id) filter (where d.conc_key is not null), '{}')
-    into v_done, v_parents, v_back from done d;
-    perform announce(v_done, 'completed');
-    if v_parents is not null or cardinality(v_back) > 0 then
-        perform admit(settle(coalesce(v_parents, '{}')), null, null, v_back);
+        returning t.task_id, t.queue, t.name, t.has_children, g.conc_key, g.ready_at, g.started_at),
+    counted as materialized (
+        select count_completed(d.queue, d.name, p_now, array_agg(extract(epoch from d.started_at - d.ready_at)::float8),
+                               array_agg(extract(epoch from p_now - d.started_at)::float8)) as n
+        from done d group by d.queue, d.name)
+    select (select sum(c.n) from counted c), array_agg(d.task_id), array_agg(d.task_id) filter (where d.has_children),
+           array_agg(d.task_id) filter (where d.conc_key is not null)
+    into v_count, v_done, v_parents, v_back from done d;
+    if v_parents is not null or v_back is not null then
+        perform admit(settle(coalesce(v_parents, '{}')), null, null, coalesce(v_back, '{}'));
     end if;
     return v_done;
 end $$;
-
--- How many of these times (s) lie in each bucket: see the table `stat`.
-create or replace function absurd.histogram(p_seconds double precision[]) returns integer[]
-language plpgsql immutable set search_path = pg_catalog, absurd, pg_temp
-as $$
-declare
-    v_hist integer[] := array_fill(0, array[48]);
-    v_i    integer;
-    v_s    double precision;
-begin
-    foreach v_s in array p_seconds loop
-        v_i := case when v_s <= 0.001 then 1 else least(48, 1 + floor(2 * ln(v_s / 0.001) / ln(2.0::float8))::integer) end;
-        v_hist[v_i] := v_hist[v_i] + 1;
-    end loop;
-    return v_hist;
-end $$;
-
-create or replace function absurd.add_histograms(p_one integer[], p_other integer[]) returns integer[]
-language sql immutable set search_path = pg_catalog, absurd, pg_temp
-as $$
-    select coalesce(p_one, p_other)
-    where p_one is null or p_other is null
-    union all
-    select array_agg(x.a + x.b order by x.i)
-    from unnest(p_one, p_other) with ordinality x(a, b, i) where p_one is not null and p_other is not null
-    having count(*) > 0
-$$;
 
 -- Claim tasks of one queue, for psql, tests and other languages: always from the front.
 create or replace function absurd.claim_task(
@@ -219,13 +179,13 @@ returns table (task_id uuid, claim bigint, attempt integer, name text, params js
 language sql volatile security definer set search_path = pg_catalog, absurd, pg_temp set absurd.rescan_s = '0'
 as $$
     select c.task_id, c.claim, c.attempt, c.name, c.params, c.workflow_id, c.timeout_s, c.headers
-    from claim_from(p_worker, array[p_queue], p_limit, p_names) c
+    from flush(p_worker, '{}', '{}', '{}', array[p_queue], p_limit, p_names) c
 $$;
 
 -- Record a result under its claim. False: the claim is not current, nothing was written.
 create or replace function absurd.complete_task(p_task uuid, p_claim bigint, p_result jsonb) returns boolean
 language sql volatile security definer set search_path = pg_catalog, absurd, pg_temp
-as $$ select cardinality(complete_claims(array[p_task], array[p_claim], array[p_result])) > 0 $$;
+as $$ select c.verdict = 'completed' from flush('', array[p_task], array[p_claim], array[p_result], '{}', 0) c $$;
 
 -- Record a failed attempt under its claim: retrying, failed or cancelled; null: the claim is not current.
 -- p_error: {"type", "types", "message", "reason", ...}; reason is error, timeout or crashed. p_retryable: whether the

@@ -42,7 +42,12 @@ alter table absurd.task
     add conc_key text,
     add fair_key text,
     add headers jsonb,
-    add max_crashes integer check (max_crashes > 0);
+    add max_crashes integer,
+    drop constraint task_queue_check,
+    drop constraint task_name_check,
+    drop constraint task_max_attempts_check,
+    drop constraint task_timeout_s_check,
+    drop constraint task_outcome_check;
 create index edge_failure on absurd.edge (parent) where policy = 'failure';
 alter table absurd.ready add conc_key text;
 create index ready_permit on absurd.ready (queue, conc_key) where conc_key is not null;
