@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.absurd.client import workflow_status
+from dsa110_contimg.absurd.cron import ScheduleError, next_fire
 from dsa110_contimg.absurd.monitoring import judge, worker_state
 from dsa110_contimg.absurd.payloads import encode, plain
-from dsa110_contimg.absurd.scheduling import ScheduleError, next_fire
 
 QUIET = {"queue_depth": 0, "oldest_pending_s": None, "running": 0, "dead": 0, "last_completed_s": None}
 ACTIVE = {"state": "active", "beat_age_s": 1.0}
