@@ -14,7 +14,7 @@ So a tick is a moment, each tick fires once, and all of them are known from the 
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,14 +30,50 @@ _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "
 _WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS = {name: i for i, name in enumerate(_MONTH_NAMES, 1)}
 _WEEKDAYS = {name: i for i, name in enumerate(_WEEKDAY_NAMES)}
-_FIELDS: tuple[tuple[str, int, int, Mapping[str, int]], ...] = (
-    ("minute", 0, 59, {}),
-    ("hour", 0, 23, {}),
-    ("day of month", 1, 31, {}),
-    ("month", 1, 12, _MONTHS),
-    ("weekday", 0, 7, _WEEKDAYS),
+_ITEM = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?P<range>-(?P<last>[0-9a-z]+))?)(?:/(?P<step>[0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One of the five fields: the numbers that it may hold, and their names."""
+
+    name: str
+    lowest: int
+    highest: int
+    names: Mapping[str, int] = field(default_factory=dict)
+
+    def numbers(self, item: str) -> set[int]:
+        """Return what a part of a list stands for, or raise ValueError with what is wrong with it."""
+        match = _ITEM.fullmatch(item)
+        if match is None:
+            raise ValueError("is not a number, a name, *, a range a-b or one of these with a step /n")
+        first = self._number(match["first"] or str(self.lowest))
+        open_end = match["first"] is None or (match["step"] and not match["range"])
+        last = self.highest if open_end else self._number(match["last"] or match["first"])
+        step = int(match["step"] or 1)
+        if not 1 <= step <= self.highest:
+            raise ValueError(f"has a step out of range: {step} is not one of 1 to {self.highest}")
+        if first > last:
+            if self.names is not _WEEKDAYS:
+                raise ValueError("runs backwards; give two ranges")
+            last += 7  # friday to monday
+        return {number % 7 if self.names is _WEEKDAYS else number for number in range(first, last + 1, step)}
+
+    def _number(self, text: str) -> int:
+        number = self.names.get(text, int(text) if text.isdecimal() else -1)
+        if not self.lowest <= number <= self.highest:
+            choice = f"{self.lowest} to {self.highest}" + (f" or {', '.join(self.names)}" if self.names else "")
+            raise ValueError(f"is out of range: {text} is not one of {choice}")
+        return number
+
+
+_FIELDS = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of month", 1, 31),
+    _Field("month", 1, 12, _MONTHS),
+    _Field("weekday", 0, 7, _WEEKDAYS),
 )
-_ITEM = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?:-(?P<last>[0-9a-z]+))?)(?:/(?P<step>[0-9]+))?")
 
 
 class ScheduleError(AbsurdError):
@@ -56,6 +92,7 @@ class Cron:
 
     expression: str
     timezone: str = "UTC"
+    _numbers: str = field(init=False, repr=False, compare=False)  # the expression as lists of numbers
 
     def __post_init__(self) -> None:
         fields = self.expression.lower().split()
@@ -64,10 +101,7 @@ class Cron:
                 f"cron expression {self.expression!r} has {len(fields)} fields; give five: minute, hour, day of month, "
                 "month, weekday"
             )
-        for text, (name, lowest, highest, names) in zip(fields, _FIELDS, strict=True):
-            for item in text.split(","):
-                if fault := _fault(item, lowest, highest, names):
-                    raise ScheduleError(f"cron expression {self.expression!r}: {name} {item!r} {fault}")
+        object.__setattr__(self, "_numbers", " ".join(map(self._read, fields, _FIELDS)))
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -75,6 +109,18 @@ class Cron:
                 f"time zone {self.timezone!r} is not known ({error}); give a name like UTC or America/Los_Angeles"
             ) from None
         self.next(datetime(2000, 1, 1, tzinfo=UTC))
+
+    def _read(self, text: str, kind: "_Field") -> str:
+        """Return a field as a list of numbers, or ``*``."""
+        if text == "*":
+            return text
+        numbers: set[int] = set()
+        for item in text.split(","):
+            try:
+                numbers |= kind.numbers(item)
+            except ValueError as error:
+                raise ScheduleError(f"cron expression {self.expression!r}: {kind.name} {item!r} {error}") from None
+        return ",".join(map(str, sorted(numbers)))
 
     def next(self, after: datetime) -> datetime:
         """Return the first tick later than ``after``."""
@@ -96,29 +142,12 @@ class Cron:
     def _walls(self, start: datetime, end: datetime | None = None) -> Iterator[datetime]:
         """Give the times on the wall later than ``start``, up to ``end``."""
         try:
-            for time in croniter(self.expression.lower(), start, ret_type=datetime):
+            for time in croniter(self._numbers, start, ret_type=datetime):
                 if end is not None and time > end:
                     return
                 yield time
         except CroniterError as error:
             raise ScheduleError(f"cron expression {self.expression!r} never fires ({error})") from None
-
-
-def _fault(item: str, lowest: int, highest: int, names: Mapping[str, int]) -> str | None:
-    """Return what is wrong with one item of a field, None when nothing is."""
-    match = _ITEM.fullmatch(item)
-    if match is None:
-        return "is not a number, a name, *, a range a-b or one of these with a step /n"
-    ends = [names.get(text, int(text) if text.isdecimal() else None) for text in match.group("first", "last") if text]
-    for text, value in zip([text for text in match.group("first", "last") if text], ends, strict=True):
-        if value is None or not lowest <= value <= highest:
-            choice = f"{lowest} to {highest}" + (f" or a name of {', '.join(names)}" if names else "")
-            return f"is out of range: {text!r} is not one of {choice}"
-    if len(ends) == 2 and (ends[0] or 0) > (ends[1] or 0) and names is not _WEEKDAYS:
-        return "runs backwards; give two ranges"
-    if (step := match["step"]) is not None and not 1 <= int(step) <= highest:
-        return f"has a step out of range: {step} is not one of 1 to {highest}"
-    return None
 
 
 def _repeats(wall: datetime, zone: ZoneInfo) -> timedelta:

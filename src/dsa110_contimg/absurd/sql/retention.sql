@@ -148,7 +148,7 @@ begin
     return 0;
 end $$;
 
--- Delete what was counted and noted p_older_s ago or earlier: statistics, fires of schedules, workers that are gone.
+-- Delete what was noted p_older_s ago or earlier: fires of schedules, and workers that are gone.
 create or replace function absurd.prune_records(p_older_s double precision) returns integer
 language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp
 as $$
@@ -156,9 +156,8 @@ declare
     v_before timestamptz := clock() - make_interval(secs => p_older_s);
     v_count  integer;
 begin
-    with s as (delete from stat where minute <= v_before returning 1),
-    f as (delete from fire where fire_at <= v_before returning 1),
+    with f as (delete from fire where fire_at <= v_before returning 1),
     w as (delete from worker where state in ('stopped', 'crashed') and beat_at <= v_before returning 1)
-    select count(*) into v_count from (select from s union all select from f union all select from w) x;
+    select count(*) into v_count from (select from f union all select from w) x;
     return v_count;
 end $$;
