@@ -1,15 +1,25 @@
 """Schedules: each time fires once, whoever looks and however often."""
 
 import asyncio
+import random
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dsa110_contimg.absurd.connection import Database
-from dsa110_contimg.absurd.cron import ScheduleError
+from dsa110_contimg.absurd import setup
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.connection import Database, open_connection
+from dsa110_contimg.absurd.cron import Cron, ScheduleError
 from dsa110_contimg.absurd.schedules import ScheduleExistsError, Schedules
 from dsa110_contimg.absurd.scheduling import TaskScheduler
+from dsa110_contimg.absurd.statements import schedules as statements
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -161,3 +171,192 @@ async def test_the_running_scheduler_fires_sweeps_and_stops_when_asked(queue: Be
     await queue.until(lambda: queue.sql("select count(*) > 0 from absurd.fire"), 3)
     scheduler.request_stop()
     await asyncio.wait_for(running, 2)
+
+
+async def test_a_trigger_spawns_now_whatever_the_state_and_moves_no_time(queue: Bench, schedules: Schedules) -> None:
+    await sweep(schedules, state="paused", params={"a": 1}, headers={"who": "me"})
+    due = await queue.sql("select next_at from absurd.cron")
+    task = await schedules.trigger("sweep")
+    assert task is not None
+    spawned = await queue.client.get_task(task)
+    assert spawned is not None and (spawned["task_name"], spawned["params"]) == ("housekeeping", {"a": 1})
+    assert await queue.sql("select next_at from absurd.cron") == due
+    assert await schedules.trigger("nothing") is None
+
+
+async def test_a_trigger_that_is_repeated_after_a_lost_answer_spawns_once(queue: Bench, schedules: Schedules) -> None:
+    await sweep(schedules)
+    for _ in range(2):
+        await queue.sql("select absurd.trigger_cron('sweep', '01890000-0000-7000-8000-000000000001')")
+    assert await queue.sql("select count(*) from absurd.task") == 1
+
+
+async def test_a_change_of_the_times_starts_the_schedule_anew_and_other_changes_do_not(
+    queue: Bench, schedules: Schedules
+) -> None:
+    await sweep(schedules)
+    await make_due(queue)
+    due = await queue.sql("select next_at from absurd.cron")
+    changed = await schedules.update("sweep", priority=7, params={"a": 1}, description="of the scratch disk")
+    assert changed is not None and (changed["priority"], changed["params"]) == (7, {"a": 1})
+    assert await queue.sql("select next_at from absurd.cron") == due
+    changed = await schedules.update("sweep", cron_expression="0 4 * * *", timezone="America/Los_Angeles")
+    assert changed is not None and changed["priority"] == 7
+    assert datetime.fromisoformat(changed["next_run_at"]).hour in (11, 12)
+    assert await schedules.update("nothing", priority=1) is None
+    with pytest.raises(TypeError, match="colour"):
+        await schedules.update("sweep", colour="red")
+    with pytest.raises(ScheduleError, match="minute"):
+        await schedules.update("sweep", cron_expression="61 * * * *")
+
+
+async def test_two_people_who_change_a_schedule_at_once_both_have_their_way(schedules: Schedules) -> None:
+    await sweep(schedules)
+    await asyncio.gather(
+        *(schedules.update("sweep", **{key: value}) for key, value in [("priority", 7), ("description", "x"),
+                                                                      ("timeout_sec", 5.0), ("overlap", True)])
+    )  # fmt: skip
+    row = await schedules.get("sweep")
+    assert row is not None
+    assert (row["priority"], row["description"], row["timeout_sec"], row["overlap"]) == (7, "x", 5.0, True)
+
+
+async def test_schedules_are_listed_by_queue_and_state(schedules: Schedules) -> None:
+    await sweep(schedules, "a", queue_name="x")
+    await sweep(schedules, "b", queue_name="y")
+    await sweep(schedules, "c", queue_name="x", state="disabled")
+    assert [row["name"] for row in await schedules.list()] == ["a", "b", "c"]
+    assert [row["name"] for row in await schedules.list("x")] == ["a", "c"]
+    assert [row["name"] for row in await schedules.list("x", "active")] == ["a"]
+    disabled = await schedules.get("c")
+    assert disabled is not None and disabled["next_run_at"] is None
+
+
+async def test_a_disabled_schedule_does_not_fire(queue: Bench, schedules: Schedules, scheduler: TaskScheduler) -> None:
+    await sweep(schedules, state="disabled")
+    await make_due(queue)
+    assert await scheduler.fire_due() == 0
+
+
+async def test_under_skip_a_missed_time_is_left_out(
+    queue: Bench, schedules: Schedules, scheduler: TaskScheduler
+) -> None:
+    await sweep(schedules, cron_expression="0 3 1 1 *", policy="skip")
+    await make_due(queue)
+    assert await scheduler.fire_due() == 0
+    assert await queue.sql("select next_at > now() and last_fire_at is null from absurd.cron")
+
+
+async def test_under_catch_up_missed_times_wait_for_the_task_of_the_one_before(
+    queue: Bench, schedules: Schedules, scheduler: TaskScheduler
+) -> None:
+    await sweep(schedules, cron_expression="* * * * *", policy="catch_up")
+    await queue.connection.execute(
+        "update absurd.cron set next_at = date_trunc('minute', absurd.clock()) - interval '2 minutes'"
+    )
+    for _ in range(3):
+        assert await scheduler.fire_due() == 1
+        assert await scheduler.fire_due() == 0
+        await queue.complete((await queue.claim())[0])
+    assert await queue.sql("select count(*) from absurd.fire") >= 3
+    gaps = await queue.connection.fetch("select fire_at - lag(fire_at) over (order by fire_at) as gap from absurd.fire")
+    assert {gap["gap"] for gap in gaps[1:]} == {timedelta(minutes=1)}
+
+
+class CountingDatabase(Database):
+    """A database that remembers what it was asked."""
+
+    asked: list[str]
+
+    async def fetch(self, statement: str, *args: Any, patience_s: float | None = None) -> list[Any]:
+        self.asked = [*getattr(self, "asked", []), statement]
+        return await super().fetch(statement, *args, patience_s=patience_s)
+
+
+async def test_a_schedule_that_cannot_fire_does_not_make_the_scheduler_spin(
+    queue: Bench, schedules: Schedules, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sweep(schedules, "bad")
+    await queue.connection.execute("update absurd.cron set expr = 'nonsense'")
+    await make_due(queue)
+    database = CountingDatabase(queue.url, "test scheduler", 2)
+    scheduler = TaskScheduler(queue.client.config, database)
+    running = asyncio.create_task(scheduler.run())
+    await queue.until(lambda: queue.sql("select last_error is not null from absurd.cron"), 3)
+    await asyncio.sleep(1.2)
+    scheduler.request_stop()
+    await running
+    assert sum("bad cannot fire" in record.message for record in caplog.records) == 1
+    assert database.asked.count(statements.DUE) in (2, 3)
+
+
+#: A clock that runs as fast as the test likes, for every session of the database.
+FAST_CLOCK = """
+create table fast_clock (began timestamptz, at timestamptz, speed float8);
+create or replace function absurd.clock() returns timestamptz language sql volatile security definer
+set search_path = public
+as $$ select at + (clock_timestamp() - began) * speed from fast_clock $$
+"""
+SCHEDULER_PROGRAM = Path(__file__).parents[1] / "fixtures" / "queue_scheduler.py"
+
+
+@asynccontextmanager
+async def fast_queue(url: str, at: datetime, speed: float) -> AsyncIterator[object]:
+    """Give a connection to a new queue whose clock starts at ``at`` and runs at ``speed``."""
+    await setup.init(url)
+    connection = await open_connection(url, "test")
+    await connection.execute(FAST_CLOCK)
+    await connection.execute("insert into fast_clock values (clock_timestamp(), $1, $2)", at, speed)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def start_scheduler(url: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, str(SCHEDULER_PROGRAM), url])
+
+
+async def fire_through(url: str, start: datetime, count: int, speed: float, seed: int) -> None:
+    """Let three scheduler processes, which are killed again and again, fire a schedule of every other minute."""
+    cron = Cron("*/2 * * * *", "Europe/Berlin")
+    rng = random.Random(seed)
+    async with fast_queue(url, start, speed) as connection:
+        database = Database(url, "test schedules", 2)
+        await database.connect()
+        schedules = Schedules(database, AbsurdConfig(database_url=url))
+        await sweep(schedules, cron_expression="*/2 * * * *", timezone=cron.timezone, policy="catch_up", overlap=True)
+        await database.close()
+        first = await connection.fetchval("select next_at from absurd.cron")
+        running = [start_scheduler(url) for _ in range(3)]
+        try:
+            deadline = time.monotonic() + 120.0
+            while await connection.fetchval("select count(*) from absurd.fire") < count:
+                assert time.monotonic() < deadline, "the schedulers stopped firing"
+                await asyncio.sleep(rng.uniform(0.5, 1.5))
+                victim = rng.randrange(3)
+                running[victim].kill()
+                running[victim].wait()
+                running[victim] = start_scheduler(url)
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+        rows = await connection.fetch(
+            "select f.fire_at as at from absurd.task t left join absurd.fire f using (task_id) order by at"
+        )
+    expected = [first]
+    while len(expected) < len(rows):
+        expected.append(cron.next(expected[-1]))
+    assert [row["at"] for row in rows] == expected, "a time was missed, or fired twice"
+
+
+async def test_three_schedulers_under_kills_fire_every_time_once(postgres_database: str) -> None:
+    await fire_through(postgres_database, datetime(2026, 3, 29, 0, 30, tzinfo=UTC), 60, 2400.0, seed=1)
+
+
+@pytest.mark.slow
+async def test_three_schedulers_under_kills_fire_500_times_once_through_a_change_of_the_clock(
+    postgres_database: str,
+) -> None:
+    await fire_through(postgres_database, datetime(2026, 10, 24, 20, 0, tzinfo=UTC), 500, 3000.0, seed=2)
