@@ -37,6 +37,10 @@ declare
     v_flows uuid[] := array(select distinct t.workflow_id from task t
                             where t.task_id = any(p_tasks) and t.workflow_id is not null);
 begin
+    -- A key that a spawn holds just now is freed by that spawn, or by the next of it.
+    delete from idem where (queue, key) in (
+        select i.queue, i.key from task t join idem i on i.queue = t.queue and i.key = t.idem_key
+        where t.task_id = any(p_tasks) and i.task_id = t.task_id for update of i skip locked);
     delete from edge where parent = any(p_tasks);
     delete from edge where child = any(p_tasks);
     delete from attempt a where a.task_id = any(p_tasks) and not exists (select from dead d where d.task_id = a.task_id);
