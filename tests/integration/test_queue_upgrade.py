@@ -1,0 +1,245 @@
+"""Upgrades of the schema: what an older version holds is kept and goes on, beside workers that run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from uuid6 import uuid7
+
+from dsa110_contimg.absurd import setup
+from dsa110_contimg.absurd.client import AbsurdClient
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.connection import SCHEMA_VERSION, SchemaError, open_connection
+from fixtures.queue_bench import QUEUE, Bench, open_bench
+
+pytest_plugins = ["fixtures.queue_database"]
+
+VERSION_1 = Path(__file__).parents[1] / "fixtures" / "queue_schema_1.sql"
+
+CATALOGUE = """
+select 'column', a.attrelid::regclass || '.' || a.attname, format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull,
+       pg_get_expr(d.adbin, d.adrelid)
+from pg_attribute a join pg_class c on c.oid = a.attrelid
+     left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+where c.relnamespace = 'absurd'::regnamespace and c.relkind in ('r', 'p', 'v') and a.attnum > 0 and not a.attisdropped
+union all
+select 'relation', c.oid::regclass::text, concat(c.relkind, c.relpersistence),
+       (select array_agg(o order by o) from unnest(c.reloptions) o)::text
+from pg_class c where c.relnamespace = 'absurd'::regnamespace
+union all
+select 'constraint', k.conrelid::regclass::text, pg_get_constraintdef(k.oid), null
+from pg_constraint k where k.connamespace = 'absurd'::regnamespace
+union all
+select 'index', i.indrelid::regclass::text, regexp_replace(pg_get_indexdef(i.indexrelid), 'INDEX \\S+ ON', 'INDEX ON'),
+       null
+from pg_index i join pg_class c on c.oid = i.indexrelid where c.relnamespace = 'absurd'::regnamespace
+union all
+select 'function', p.oid::regprocedure::text, concat_ws(' ', pg_get_function_result(p.oid), p.prosecdef, p.proconfig),
+       null
+from pg_proc p where p.pronamespace = 'absurd'::regnamespace
+"""
+
+
+@pytest.fixture
+async def version_1(postgres_database: str) -> AsyncIterator[Any]:
+    """A connection to a database with the queue of version 1."""
+    connection = await open_connection(postgres_database, "test")
+    await connection.execute(VERSION_1.read_text())
+    yield connection
+    await connection.close()
+
+
+async def catalogue(connection: Any) -> set[tuple[str, ...]]:
+    """Describe every relation, column, constraint, index and function of the queue."""
+    return {tuple(row) for row in await connection.fetch(CATALOGUE)}
+
+
+async def test_an_upgraded_queue_has_exactly_the_shape_of_a_new_one(
+    version_1: Any, postgres_database: str, queue_database: str
+) -> None:
+    await setup.init(postgres_database)
+    new = await open_connection(queue_database, "test")
+    expected = await catalogue(new)
+    await new.close()
+    found = await catalogue(version_1)
+    assert sorted(found - expected) == []
+    assert sorted(expected - found) == []
+
+
+async def populate(connection: Any) -> dict[str, UUID]:
+    """Put a task into each place that version 1 knows."""
+    ids = {
+        name: uuid7() for name in ("leased", "later", "failed", "skipped", "parent", "blocked", "cancelled", "ready")
+    }
+
+    async def spawn(name: str, *parents: str, retries: int = 1) -> None:
+        await connection.execute(
+            "select absurd.spawn_task($1, $2, $3, 0, 60, $4, $5::uuid[], null, $6)",
+            QUEUE, name, {"of": name}, retries, [ids[parent] for parent in parents], ids[name],
+        )  # fmt: skip
+
+    async def claim() -> Any:
+        return (await connection.fetch("select * from absurd.claim_task($1, 'old', 1)", QUEUE))[0]
+
+    await connection.execute("select absurd.register_worker('old', 'h', 1, array[$1], 4)", QUEUE)
+    for name, retries in (("leased", 1), ("later", 3), ("failed", 0), ("parent", 1)):
+        await spawn(name, retries=retries)
+    await spawn("skipped", "failed")
+    await spawn("blocked", "parent")
+    for name in ("leased", "later", "failed"):
+        claimed = await claim()
+        if name != "leased":
+            await connection.execute(
+                "select absurd.fail_task($1, $2, $3)",
+                claimed["task_id"],
+                claimed["claim"],
+                {"type": "E", "message": "m"},
+            )
+    await spawn("cancelled")
+    await connection.execute("select absurd.cancel_task($1)", ids["cancelled"])
+    await spawn("ready")
+    await connection.execute(
+        """insert into absurd.cron values ('nightly', '0 3 * * *', 'UTC', $1, 'housekeeping', '{}', 0, 60, 4,
+                                           now() - interval '1 h', true, now() - interval '1 d')""", QUEUE
+    )  # fmt: skip
+    return ids
+
+
+async def test_the_tasks_of_version_1_are_kept_wherever_they_stood_and_run_to_the_end(
+    version_1: Any, postgres_database: str
+) -> None:
+    ids = await populate(version_1)
+    lease = await version_1.fetchrow("select task_id, claim from absurd.lease")
+    before = dict(await version_1.fetch("select task_id, status from absurd.tasks"))
+    assert {before[ids[name]] for name in ids} == {
+        "claimed", "retrying", "failed", "skipped", "pending", "blocked", "cancelled"
+    }  # fmt: skip
+    await setup.init(postgres_database)
+    assert dict(await version_1.fetch("select task_id, status from absurd.tasks")) == before
+    assert await version_1.fetchval("select count(*) from absurd.misplaced") == 0
+    assert await version_1.fetchval("select state = 'paused' from absurd.schedules where name = 'nightly'")
+
+    async with AbsurdClient(AbsurdConfig(database_url=postgres_database)) as client:
+        bench = Bench(postgres_database, client, version_1)
+        assert await bench.complete(lease, {"by": "its old worker"})
+        assert await version_1.fetchval("select absurd.replay_dead($1)", ids["failed"])
+        await version_1.execute("update absurd.later set run_at = now() - interval '1 s'")
+        await version_1.fetchval("select absurd.reap(10, 2)")
+        while claimed := await bench.claim(10):
+            for task in claimed:
+                await bench.complete(task)
+        ends = await bench.states(*ids.values())
+        assert ends == ["cancelled" if name == "cancelled" else "completed" for name in ids]
+        await bench.assert_sound()
+
+
+async def test_code_that_is_newer_than_the_schema_says_so_and_names_the_command(
+    version_1: Any, postgres_database: str
+) -> None:
+    with pytest.raises(SchemaError, match=r"version 1.*setup init"):
+        await AbsurdClient(AbsurdConfig(database_url=postgres_database)).connect()
+    assert (await setup.status(postgres_database))["schema_version"] == 1
+
+
+def next_release(steps: int = 1, **changes: Any) -> setup.Release:
+    """A release some versions after this one; each of them adds a column to the busiest tables."""
+    now, last = setup.current_release(), SCHEMA_VERSION + steps
+    added = {
+        version: "".join(f"alter table absurd.{table} add colour_{version} text;" for table in ("ready", "task"))
+        for version in range(SCHEMA_VERSION + 1, last + 1)
+    }
+    return replace(now, version=last, upgrades={**now.upgrades, **added}, **changes)
+
+
+async def test_a_newer_schema_serves_older_code_as_far_back_as_it_says(postgres_database: str) -> None:
+    await setup.init(postgres_database)
+    await setup.init(postgres_database, release=next_release())
+    client = AbsurdClient(AbsurdConfig(database_url=postgres_database))
+    await client.connect()
+    await client.spawn("small")
+    await client.close()
+    await setup.init(postgres_database, release=next_release(serves_from=SCHEMA_VERSION + 1))
+    with pytest.raises(SchemaError, match="install the newer"):
+        await client.connect()
+    with pytest.raises(SchemaError, match="only knows"):
+        await setup.init(postgres_database)
+
+
+async def test_an_upgrade_that_fails_changes_nothing(postgres_database: str) -> None:
+    await setup.init(postgres_database)
+    wrong = replace(next_release(), schema=(*setup.current_release().schema, "select 1/0"))
+    with pytest.raises(Exception, match="division by zero"):
+        await setup.init(postgres_database, release=wrong)
+    assert (await setup.status(postgres_database))["schema_version"] == SCHEMA_VERSION
+    async with open_bench(postgres_database) as bench:
+        assert await bench.sql("select count(*) from pg_attribute where attname like 'colour%'") == 0
+
+
+async def test_an_upgrade_waits_for_a_long_transaction_without_making_others_wait_behind_it(
+    postgres_database: str,
+) -> None:
+    await setup.init(postgres_database)
+    async with open_bench(postgres_database) as bench:
+        await bench.client.spawn("small")
+        async with bench.session() as other:
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("lock table absurd.ready in row exclusive mode")
+            upgrading = asyncio.create_task(setup.init(postgres_database, release=next_release()))
+            await asyncio.sleep(1.5)
+            assert not upgrading.done()
+            assert len(await bench.claim()) == 1, "a claim passes while the upgrade is still held up"
+            assert not upgrading.done()
+            await transaction.commit()
+            await upgrading
+        assert await bench.sql("select schema_version from absurd.meta") == SCHEMA_VERSION + 1
+
+
+async def work_beside(bench: Bench, changes: list[Any]) -> None:
+    """Spawn and run tasks while ``changes`` are made one after the other; every task must be completed."""
+    done = asyncio.Event()
+    spawned: list[UUID] = []
+
+    async def spawn() -> None:
+        while not done.is_set():
+            parent = await bench.client.spawn("small", {"n": len(spawned)})
+            spawned.extend([parent, await bench.client.spawn("small", depends_on=[parent])])
+            await asyncio.sleep(0.01)
+
+    async with bench.worker(worker_concurrency=4), bench.worker(worker_concurrency=4):
+        spawning = asyncio.create_task(spawn())
+        for change in changes:
+            await change()
+        done.set()
+        await spawning
+
+        async def ended() -> bool:
+            return bool(await bench.sql("select count(*) = 0 from absurd.task where outcome is null"))
+
+        await bench.until(ended, 60)
+    assert len(spawned) > 20
+    ends = await bench.connection.fetch("select outcome, attempts, count(*) as n from absurd.task group by 1, 2")
+    assert [tuple(row) for row in ends] == [("completed", 1, len(spawned))]
+    assert await bench.sql("select count(*) from absurd.attempt") == 0
+
+
+async def test_init_repeated_under_load_loses_nothing_and_nobody_sees_an_error(
+    postgres_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await setup.init(postgres_database)
+    async with open_bench(postgres_database) as bench:
+        await work_beside(bench, [partial(setup.init, postgres_database)] * 20)
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+async def test_an_upgrade_under_load_loses_nothing(postgres_database: str) -> None:
+    await setup.init(postgres_database)
+    async with open_bench(postgres_database) as bench:
+        upgrades = [partial(setup.init, postgres_database, release=next_release(steps)) for steps in range(1, 6)]
+        await work_beside(bench, [partial(asyncio.sleep, 0.5), *upgrades, partial(asyncio.sleep, 0.5)])
+        assert await bench.sql("select schema_version from absurd.meta") == SCHEMA_VERSION + 5
