@@ -41,8 +41,14 @@ begin
     if not pg_has_role('absurd_owner', 'member') then
         execute format('grant absurd_owner to %I', current_user);
     end if;
-    execute format('grant connect, create on database %I to absurd_owner', current_database());
-    grant absurd_reader to absurd_api, absurd_worker;
+    if not has_database_privilege('absurd_owner', current_database(), 'create') then
+        execute format('grant create on database %I to absurd_owner', current_database());
+    end if;
+    foreach v_role in array array['absurd_api', 'absurd_worker'] loop
+        if not pg_has_role(v_role, 'absurd_reader', 'member') then
+            execute format('grant absurd_reader to %I', v_role);
+        end if;
+    end loop;
 end $$;
 
 -- Give everything in the schema to absurd_owner, and the other roles what they need of it.

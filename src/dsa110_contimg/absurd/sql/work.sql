@@ -176,8 +176,9 @@ create or replace function absurd.claim_task(
     p_queue text, p_worker text, p_limit integer default 1, p_names text[] default null)
 returns table (task_id uuid, claim bigint, attempt integer, name text, params jsonb, workflow_id uuid,
                timeout_s double precision, headers jsonb)
-language sql volatile security definer set search_path = pg_catalog, absurd, pg_temp set absurd.rescan_s = '0'
+language sql volatile security definer set search_path = pg_catalog, absurd, pg_temp
 as $$
+    select set_config('absurd.rescan_s', '0', true);  -- no SET clause: only a superuser may make a function with one
     select c.task_id, c.claim, c.attempt, c.name, c.params, c.workflow_id, c.timeout_s, c.headers
     from flush(p_worker, '{}', '{}', '{}', array[p_queue], p_limit, p_names) c
 $$;
