@@ -1,9 +1,7 @@
-"""Health of the queue by the thresholds of the contract, states of workflows, payloads, schedules."""
+"""Health of the queue by the thresholds of the contract, states of workflows, payloads."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -83,34 +81,3 @@ def test_payloads_become_plain_strict_json() -> None:
 def test_what_has_no_json_form_is_refused_by_its_type() -> None:
     with pytest.raises(TypeError, match="ndarray has no JSON form"):
         plain({"image": np.zeros(3)})
-
-
-@pytest.mark.parametrize(
-    ("expression", "zone", "after", "fires"),
-    [
-        ("0 0 29 2 *", "UTC", "2026-01-01T00:00", "2028-02-29T00:00"),  # leap day
-        ("0 12 * * 7", "UTC", "2026-11-21T00:00", "2026-11-22T12:00"),  # 7 is Sunday, as 0 is
-        ("0 12 * * sun", "UTC", "2026-11-21T00:00", "2026-11-22T12:00"),
-        ("0 0 13 * fri", "UTC", "2026-11-21T00:00", "2026-11-27T00:00"),  # the 13th or a Friday
-        ("*/20 3 * jan *", "UTC", "2026-11-21T00:00", "2027-01-01T03:00"),
-        ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00", "2026-03-29T01:00"),  # 02:30 does not exist that day
-        ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:00", "2026-10-25T00:30"),  # 02:30 exists twice,
-        ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30", "2026-10-25T01:30"),  # and fires twice
-        ("0 3 * * *", "America/Los_Angeles", "2026-07-01T00:00", "2026-07-01T10:00"),
-        ("0 3 * * *", "America/Los_Angeles", "2026-12-01T00:00", "2026-12-01T11:00"),
-    ],
-)
-def test_cron_expressions_fire_when_cron_says(expression: str, zone: str, after: str, fires: str) -> None:
-    moment = next_fire(expression, zone, datetime.fromisoformat(after).replace(tzinfo=UTC))
-    assert moment.astimezone(UTC) == datetime.fromisoformat(fires).replace(tzinfo=UTC)
-    assert moment.tzinfo == ZoneInfo(zone)
-
-
-@pytest.mark.parametrize(
-    ("expression", "zone"),
-    [("60 * * * *", "UTC"), ("* * * *", "UTC"), ("* * * * * *", "UTC"), ("* * 0 * *", "UTC"), ("* * * * 8", "UTC"),
-     ("a * * * *", "UTC"), ("0 0 30 2 *", "UTC"), ("* * * * *", "Mars/Olympus")],
-)  # fmt: skip
-def test_an_expression_that_is_none_is_refused(expression: str, zone: str) -> None:
-    with pytest.raises(ScheduleError, match="cron expression"):
-        next_fire(expression, zone, datetime(2026, 1, 1, tzinfo=UTC))

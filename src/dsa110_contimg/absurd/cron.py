@@ -226,17 +226,6 @@ def _newest(cron: Cron, limit: int, due: datetime, now: datetime) -> datetime:
         reach *= 2
 
 
-def next_fire(expression: str, timezone: str, after: datetime) -> datetime:
-    """Return the first time after ``after`` at which a schedule fires.
-
-    Raises
-    ------
-    ScheduleError
-        As :class:`Cron` says.
-    """
-    return Cron(expression, timezone).next(after)
-
-
 def cron_of(row: Mapping[str, Any]) -> Cron:
     """Return the times of a row of ``absurd.cron``."""
     return Cron(row["expr"], row["timezone"])
