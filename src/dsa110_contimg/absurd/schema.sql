@@ -195,7 +195,7 @@ create table if not exists absurd.worker (
     beat_at       timestamptz not null,
     state         text not null check (state in ('active', 'stopping', 'stopped', 'crashed')),
     locked_at     timestamptz,                   -- when it took its session advisory lock; null = lease only
-    unlocked_seen timestamptz,                   -- since when the reaper has found that lock free
+    unlocked_seen timestamptz,                   -- since when the reaper has found that lock free; when it gave the worker up
     drain         boolean not null default false -- somebody asked it to stop softly
 ) with (fillfactor = 50);
 

@@ -65,7 +65,7 @@ as $$
 declare
     v_held lease[];
 begin
-    update worker set state = p_state where worker_id = p_worker;
+    update worker set state = p_state, unlocked_seen = null where worker_id = p_worker;
     if p_state = 'stopped' then
         perform 1 from lease where worker_id = p_worker order by task_id for update;
         with gone as (delete from lease where worker_id = p_worker returning *)
@@ -105,6 +105,7 @@ end $$;
 --
 -- A worker is lost when its beat is older than the lease, or when its advisory lock has been free for 0.7 s (a worker
 -- whose connection was cut has taken the lock again by then). A lock of before the last restart of the server says nothing.
+-- What a worker claims after it was given up proves that it lives: that it keeps, until it is silent for a whole lease.
 -- Tasks that somebody is changing at this moment are left to the next round.
 create or replace function absurd.reap(p_lease_s double precision, p_max_crashes integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '2s'
@@ -125,7 +126,7 @@ begin
     where w.worker_id = seen.worker_id and seen.free is distinct from (w.unlocked_seen is not null);
 
     with lost as (
-        update worker set state = 'crashed', locked_at = null, unlocked_seen = null
+        update worker set state = 'crashed', locked_at = null, unlocked_seen = v_now
         where state in ('active', 'stopping')
           and (beat_at < v_now - make_interval(secs => p_lease_s) or unlocked_seen < v_now - interval '0.7 s')
         returning worker_id)
@@ -137,7 +138,9 @@ begin
     with over as materialized (
         select l.task_id, l.deadline < v_now - interval '30 s' and w.state in ('active', 'stopping') as late
         from lease l join task t on t.task_id = l.task_id left join worker w on w.worker_id = l.worker_id
-        where w.worker_id is null or w.state in ('crashed', 'stopped') or l.deadline < v_now - interval '30 s'
+        where w.worker_id is null or w.state = 'stopped' or l.deadline < v_now - interval '30 s'
+           or w.state = 'crashed' and (l.started_at <= coalesce(w.unlocked_seen, 'infinity')
+                                       or w.beat_at < v_now - make_interval(secs => p_lease_s))
         order by l.task_id for update of l, t skip locked),
     gone as (delete from lease l using over o where l.task_id = o.task_id returning l::lease as l, coalesce(o.late, false) as late)
     select array_agg(g.l) filter (where not g.late), array_agg(g.l) filter (where g.late) into v_held, v_late from gone g;
