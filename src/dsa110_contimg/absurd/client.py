@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -23,8 +22,7 @@ from dsa110_contimg.absurd.connection import (
     open_connection,
 )
 from dsa110_contimg.absurd.dependencies import DependencyCycleError, detect_cycles, topological_sort
-from dsa110_contimg.absurd.monitoring import Row, as_row, as_task, judge
-from dsa110_contimg.absurd.statements import monitoring as monitoring_statements
+from dsa110_contimg.absurd.monitoring import Monitor, Row, as_row, as_task
 from dsa110_contimg.absurd.statements import tasks
 
 Policy = Literal["success", "done", "failure"]
@@ -85,6 +83,7 @@ class AbsurdClient:
     def __init__(self, config: AbsurdConfig, database: Database | None = None) -> None:
         self.config = config
         self._database = database or Database(config.database_url, "absurd client")
+        self.monitor = Monitor(self._database)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -268,20 +267,11 @@ class AbsurdClient:
 
     async def list_workers(self) -> list[Row]:
         """Return the workers with what they run, the oldest first."""
-        return [as_row(row) for row in await self._database.fetch(monitoring_statements.LIST_WORKERS)]
+        return await self.monitor.workers()
 
     async def health(self) -> Row:
-        """Return the state of the queue (``healthy``, ``degraded``, ``critical``) with what it was judged by.
-
-        Raises
-        ------
-        QueueUnavailableError
-            The database does not answer.
-        """
-        started = time.monotonic()
-        figures = dict((await self._database.fetch(monitoring_statements.HEALTH))[0])
-        latency_ms = (time.monotonic() - started) * 1000.0
-        return judge(figures, await self.list_workers(), latency_ms)
+        """Return the state of the queue (``healthy``, ``degraded``, ``critical``, ``down``) with its reasons."""
+        return await self.monitor.health()
 
     # ---------------------------------------------------------------------------------------------------------- events
     async def listen(self) -> AsyncIterator[Row]:

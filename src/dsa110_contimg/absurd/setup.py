@@ -48,6 +48,7 @@ SCHEMA_FILES = (
     "sql/retention.sql",
     "sql/schedules.sql",
     "sql/templates.sql",
+    "sql/monitoring.sql",
     "sql/roles.sql",
 )
 
