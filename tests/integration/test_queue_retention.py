@@ -9,7 +9,9 @@ from uuid import UUID
 import pytest
 from uuid6 import uuid7
 
+from dsa110_contimg.absurd import retention
 from dsa110_contimg.absurd.client import Dependency, TaskSpec, UnknownTaskError
+from dsa110_contimg.absurd.connection import Database
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -260,13 +262,13 @@ async def month(queue: Bench) -> AsyncIterator[str]:
 
 
 async def drop_old(queue: Bench) -> int:
-    dropped: int = await queue.sql("select absurd.drop_old_partitions(86400)")
+    dropped: int = await queue.sql("select absurd.drop_old_partition(86400)")
     return dropped
 
 
 async def test_an_old_month_is_dropped_whole_and_its_dead_letter_stays(queue: Bench, month: str) -> None:
     young = await queue.client.spawn("small")
-    assert await drop_old(queue) == 1
+    assert await drop_old(queue) == 3
     assert await queue.sql("select to_regclass($1) is null", f"absurd.{month}")
     assert [await count(queue, table) for table in ("task", "edge", "workflow", "dead", "attempt")] == [1, 0, 0, 1, 1]
     assert await queue.states(young) == ["pending"]
@@ -291,7 +293,22 @@ async def test_a_month_that_is_busy_is_left_to_the_next_call(queue: Bench, month
     async with queue.session() as other, other.transaction():
         await other.execute(f"select from absurd.{month}")
         assert await drop_old(queue) == 0
-    assert await drop_old(queue) == 1
+    assert await drop_old(queue) == 3
+
+
+async def test_everything_old_is_pruned_in_one_call_month_by_month_and_in_batches(queue: Bench, month: str) -> None:
+    for _ in range(3):
+        await queue.client.spawn("small")
+    await run_all(queue)
+    database = Database(queue.url, "test retention", 1)
+    await database.connect()
+    assert await retention.prune(database, 30.0) == 3, "those of the old month"
+    assert await queue.sql("select to_regclass($1) is null", f"absurd.{month}")
+    assert await retention.prune(database, 0.0, QUEUE, ["failed"]) == 0
+    assert await retention.prune(database, 0.0, QUEUE, ["completed"]) == 3
+    with pytest.raises(ValueError, match="at least 0"):
+        await retention.prune(database, -1.0)
+    await database.close()
 
 
 async def test_fires_and_gone_workers_are_forgotten_after_a_time(queue: Bench) -> None:

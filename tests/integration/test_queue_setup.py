@@ -13,7 +13,12 @@ from dsa110_contimg import absurd
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import QueueUnavailableError, SchemaError, open_connection
+from dsa110_contimg.absurd.connection import (
+    SCHEMA_VERSION,
+    QueueUnavailableError,
+    SchemaError,
+    open_connection,
+)
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -48,6 +53,17 @@ def test_the_setup_command_creates_shows_and_empties_the_queue(postgres_database
     assert "tasks: 1\n" in run_setup(postgres_database, "status").stdout
     assert run_setup(postgres_database, "reset", "-y").returncode == 0
     assert "tasks: 0\n" in run_setup(postgres_database, "status").stdout
+
+
+def test_the_setup_command_makes_roles_and_status_tells_what_there_is(postgres_database: str) -> None:
+    assert run_setup(postgres_database, "init", "--roles").returncode == 0
+    told = dict(line.split(": ", 1) for line in run_setup(postgres_database, "status").stdout.splitlines())
+    assert told["schema_version"] == str(SCHEMA_VERSION)
+    assert told["roles"] == "absurd_owner, absurd_api, absurd_worker, absurd_reader"
+    assert told["tasks"] == told["misplaced"] == "0"
+    assert int(told["tables"]) > 15
+    assert int(told["functions"]) > 40
+    assert run_setup(postgres_database, "destroy").returncode == 2
 
 
 def test_the_setup_command_says_in_one_line_what_is_wrong_and_shows_no_password() -> None:

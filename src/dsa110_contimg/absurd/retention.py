@@ -16,8 +16,8 @@ async def prune(
     """Delete tasks that ended long ago, with their attempts, edges and workflows; return how many.
 
     A workflow goes whole or not at all, and no task goes while one that depends on it, or that it depends on, has not
-    ended. Dead letters are copies and stay. Without a choice of queue or status, the notes on fires of schedules and on
-    workers that are gone go as well.
+    ended. Dead letters are copies and stay. Without a choice of queue or status, months that hold nothing else are
+    dropped whole, and the notes on fires of schedules and on workers that are gone go as well.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ async def prune(
         raise ValueError(f"retention_days is {retention_days:g}; give at least 0")
     older_s = retention_days * DAY_S
     pruned = 0
+    if queue_name is None and statuses is None:
+        await database.fetchval(statements.PRUNE_RECORDS, older_s)
+        while count := await database.fetchval(statements.DROP_OLD_PARTITION, older_s):
+            pruned += count
     chosen = None if statuses is None else list(statuses)
     while count := await database.fetchval(statements.PRUNE_TASKS, older_s, queue_name, chosen, BATCH):
         pruned += count
-    if queue_name is None and statuses is None:
-        await database.fetchval(statements.PRUNE_RECORDS, older_s)
-        while await database.fetchval(statements.DROP_OLD_PARTITIONS, older_s):
-            pass
     return pruned

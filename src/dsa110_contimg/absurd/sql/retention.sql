@@ -115,10 +115,10 @@ begin
     return cardinality(v_tasks);
 end $$;
 
--- Drop the oldest month of `task` that ended p_older_s ago or earlier and holds only tasks that may go; return 1 or, when
--- there is none, 0. The last look and the drop stand under a lock of the whole table: a second for 100,000 tasks. A
+-- Drop the oldest month of `task` that ended p_older_s ago or earlier and holds only tasks that may go; return how
+-- many these were. The last look and the drop stand under a lock of the whole table: a second for 100,000 tasks. A
 -- month that is busy, or that holds a task which must stay, is left to prune_tasks and the next call.
-create or replace function absurd.drop_old_partitions(p_older_s double precision) returns integer
+create or replace function absurd.drop_old_partition(p_older_s double precision) returns integer
 language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '500ms'
 as $$
 declare
@@ -144,7 +144,7 @@ begin
                 raise exception using errcode = 'lock_not_available', message = 'it holds a task that must stay';
             end if;
             perform forget(v_tasks, v_month);
-            return 1;
+            return cardinality(v_tasks);
         exception when lock_not_available or deadlock_detected then  -- the lock is given back
             raise log 'absurd: partition % stays: %', v_month, sqlerrm;
         end;

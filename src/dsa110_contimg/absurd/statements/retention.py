@@ -1,5 +1,5 @@
 """Retention: what has ended long ago leaves the tables."""
 
 PRUNE_TASKS = "select absurd.prune_tasks($1, $2, $3::text[], $4)"
-DROP_OLD_PARTITIONS = "select absurd.drop_old_partitions($1)"
+DROP_OLD_PARTITION = "select absurd.drop_old_partition($1)"
 PRUNE_RECORDS = "select absurd.prune_records($1)"
