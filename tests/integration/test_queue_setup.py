@@ -19,7 +19,7 @@ from dsa110_contimg.absurd.connection import (
     SchemaError,
     open_connection,
 )
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
@@ -141,17 +141,6 @@ async def test_health_is_critical_without_a_worker_and_healthy_with_one(queue: B
         await queue.until(lambda: queue.sql("select count(*) > 0 from absurd.worker where state = 'active'"))
         health = await queue.client.health()
     assert (health["status"], health["active_workers"]) == ("healthy", 1)
-
-
-async def test_a_listener_is_told_when_its_connection_was_lost(queue: Bench) -> None:
-    events = queue.client.listen()
-    assert (await anext(events))["type"] == "listening"
-    await queue.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'absurd events'")
-    assert (await asyncio.wait_for(anext(events), 5))["type"] == "listening"
-    task = await queue.client.spawn("small")
-    event = await asyncio.wait_for(anext(events), 5)
-    assert (event["task_id"], event["status"], event["queue"]) == (str(task), "pending", QUEUE)
-    await events.aclose()  # type: ignore[attr-defined]
 
 
 async def test_the_example_of_the_specification_works(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

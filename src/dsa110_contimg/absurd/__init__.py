@@ -8,24 +8,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dsa110_contimg.absurd.client import AbsurdClient, Dependency, TaskSpec
+    from dsa110_contimg.absurd.client import AbsurdClient
     from dsa110_contimg.absurd.config import AbsurdConfig
     from dsa110_contimg.absurd.endings import Retry, Snooze
     from dsa110_contimg.absurd.registry import Tasks, TaskType
+    from dsa110_contimg.absurd.specs import Dependency, Spawned, TaskSpec
     from dsa110_contimg.absurd.worker import AbsurdWorker
 
 __all__ = [
-    "AbsurdClient", "AbsurdConfig", "AbsurdWorker", "Dependency", "Retry", "Snooze", "TaskSpec", "TaskType", "Tasks",
+    "AbsurdClient", "AbsurdConfig", "AbsurdWorker", "Dependency", "Retry", "Snooze", "Spawned", "TaskSpec", "TaskType", "Tasks",
 ]  # fmt: skip
 
 _HOMES = {
     "AbsurdClient": "client",
     "AbsurdConfig": "config",
     "AbsurdWorker": "worker",
-    "Dependency": "client",
+    "Dependency": "specs",
+    "Spawned": "specs",
     "Retry": "endings",
     "Snooze": "endings",
-    "TaskSpec": "client",
+    "TaskSpec": "specs",
     "TaskType": "registry",
     "Tasks": "registry",
 }

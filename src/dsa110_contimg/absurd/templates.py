@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from dsa110_contimg.absurd.client import TaskSpec
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import AbsurdError, Database
 from dsa110_contimg.absurd.monitoring import Row, as_row
+from dsa110_contimg.absurd.specs import TaskSpec
 from dsa110_contimg.absurd.statements import templates as statements
 
 

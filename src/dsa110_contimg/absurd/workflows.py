@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
-from uuid6 import uuid7
-
-from dsa110_contimg.absurd.client import AbsurdClient, Dependency, TaskSpec
+from dsa110_contimg.absurd.client import AbsurdClient
+from dsa110_contimg.absurd.specs import Dependency, Policy, TaskSpec
+from dsa110_contimg.absurd.task_calls import ENDED
 from dsa110_contimg.api.interfaces import JobRecord, ProductRecorder, Recording
 from dsa110_contimg.pipeline.naming import Products, run_id
 
@@ -63,35 +63,54 @@ async def spawn_observation(
 
     An observation that is completed, waiting or running is left as it is; one that failed is started again with a new
     workflow. The run is recorded before its tasks are spawned: a crash between the two leaves a run without tasks,
-    which the next call completes.
+    which the next call completes. Calls at the same time choose the same id for the workflow, and each task has an
+    idempotency key within it, so that one of them spawns and the others find what it spawned.
     """
     products = Products(data_root, group.stamp)
     run = run_id(str(products.measurement_set))
     known = await recorder.get_job(run)
     if known and known.workflow_id and known.status != "failed" and await client.get_workflow(UUID(known.workflow_id)):
         return SpawnedRun(run, UUID(known.workflow_id), created=False)
-    workflow_id = uuid7()
+    workflow_id = await _free_workflow_id(client, run, known)
     job = JobRecord(
         run_id=run, group_id=group.stamp, status="pending", ms_path=str(products.measurement_set),
         workflow_id=str(workflow_id), created_at=time.time(), params={"files": list(group.files)},
     )  # fmt: skip
     await recorder.record(Recording(job=job))
-    await client.spawn_graph(
-        f"observation {group.stamp}", _nodes(run, group, products), workflow_id=workflow_id,
+    spawned = await client.spawn_workflow(
+        f"observation {group.stamp}", _nodes(run, group, products, workflow_id), workflow_id=workflow_id,
         metadata={"run_id": run, "group_id": group.stamp},
     )  # fmt: skip
-    return SpawnedRun(run, workflow_id, created=True)
+    return SpawnedRun(run, workflow_id, created=any(task.created for task in spawned))
 
 
-def _nodes(run: str, group: ObservationFiles, products: Products) -> list[TaskSpec]:
+async def _free_workflow_id(client: AbsurdClient, run: str, known: JobRecord | None) -> UUID:
+    """Return the id under which a run is spawned: the same for everybody who finds it in the same state.
+
+    Workflows of this run that have ended are passed over: the run failed, or the record of it was lost.
+    """
+    if known and known.workflow_id and known.status != "failed":
+        return UUID(known.workflow_id)  # recorded, and not yet spawned
+    workflow_id = _next_workflow_id(run, known.workflow_id if known else None)
+    while (there := await client.get_workflow(workflow_id)) and there["status"] in ENDED:
+        workflow_id = _next_workflow_id(run, str(workflow_id))
+    return workflow_id
+
+
+def _next_workflow_id(run: str, before: str | None) -> UUID:
+    return uuid5(NAMESPACE_OID, f"{run} after {before}")
+
+
+def _nodes(run: str, group: ObservationFiles, products: Products, workflow_id: UUID) -> list[TaskSpec]:
     """Return the tasks of one observation with their dependencies."""
     common = {"run_id": run, "group_id": group.stamp}
     nodes: list[TaskSpec] = []
-    for name, options in _options(group, products).items():
-        earlier = tuple(Dependency(node.task_id, "success") for node in nodes)
-        nodes.append(TaskSpec(name, {**common, "options": options}, depends_on=earlier))
-    ended = tuple(Dependency(node.task_id, "done") for node in nodes)
-    return [*nodes, TaskSpec(FINISH, {**common, "options": {}}, depends_on=ended)]
+    for name, options in [*_options(group, products).items(), (FINISH, {})]:
+        policy: Policy = "done" if name == FINISH else "success"
+        earlier = tuple(Dependency(node.task_id, policy) for node in nodes)
+        key = f"{workflow_id} {name}"
+        nodes.append(TaskSpec(name, {**common, "options": options}, depends_on=earlier, idempotency_key=key))
+    return nodes
 
 
 def _options(group: ObservationFiles, products: Products) -> Mapping[str, Mapping[str, Any]]:
