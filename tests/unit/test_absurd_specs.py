@@ -135,7 +135,7 @@ def test_the_chain_of_an_observation_is_what_is_spawned_for_one() -> None:
 
 
 def test_it_is_said_of_every_step_that_no_worker_of_this_package_runs() -> None:
-    handled = Adapter(recorder=None, code_version="").handlers()  # type: ignore[arg-type]
+    handled = Adapter(recorder=None, code_version="").tasks().handlers()  # type: ignore[arg-type]
     unserved = {step for chain in CHAINS.values() for step in chain.unserved(handled)}
     assert unserved == set(NOT_SERVED_HERE)
     assert CHAINS["quick-imaging"].unserved(handled) == CHAINS["observation"].unserved(handled) == []

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dsa110_contimg.absurd.worker import AbsurdWorker
 
 __all__ = [
-    "AbsurdClient", "AbsurdConfig", "AbsurdWorker", "Dependency", "Retry", "Snooze", "Spawned", "TaskSpec", "TaskType", "Tasks",
+    "AbsurdClient", "AbsurdConfig", "AbsurdWorker", "Dependency", "Retry", "Snooze", "Spawned", "TaskSpec", "TaskType",
+    "Tasks",
 ]  # fmt: skip
 
 _HOMES = {
