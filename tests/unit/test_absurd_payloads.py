@@ -1,29 +1,11 @@
-"""States of workflows, and the JSON of payloads."""
+"""The JSON of payloads."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from dsa110_contimg.absurd.client import workflow_status
 from dsa110_contimg.absurd.payloads import encode, plain
-
-
-@pytest.mark.parametrize(
-    ("states", "status"),
-    [
-        (["pending", "blocked"], "pending"),
-        (["claimed", "blocked"], "running"),
-        (["completed", "pending"], "running"),
-        (["retrying"], "running"),
-        (["failed", "skipped", "blocked"], "running"),
-        (["completed", "completed"], "completed"),
-        (["completed", "failed", "skipped"], "failed"),
-        (["cancelled", "skipped"], "cancelled"),
-    ],
-)
-def test_the_status_of_a_workflow_follows_from_those_of_its_tasks(states: list[str], status: str) -> None:
-    assert workflow_status(states) == status
 
 
 @dataclass(frozen=True)
