@@ -145,6 +145,78 @@ async def test_a_child_of_two_hundred_parents_that_end_in_eight_sessions_starts_
     assert [row["task_id"] for row in await queue.claim(limit=5)] == [child.task_id]
 
 
+async def test_a_child_of_a_thousand_parents_that_end_in_flushes_of_six_sessions_starts_once(queue: Bench) -> None:
+    parents = [TaskSpec("small") for _ in range(1000)]
+    child = TaskSpec("small", depends_on=[parent.task_id for parent in parents])
+    await spawn(queue, *parents, child)
+    released: list[UUID] = []
+
+    async def work() -> None:
+        async with queue.session() as session:
+            ended: list[Any] = []
+            while True:
+                rows = await session.fetch(
+                    "select * from absurd.flush('w', $1, $2, $3, array[$4], 40)",
+                    [row["task_id"] for row in ended], [row["claim"] for row in ended], [None] * len(ended), QUEUE,
+                )  # fmt: skip
+                assert "stale" not in {row["verdict"] for row in rows}
+                if not ended and not rows:
+                    return
+                ended = [row for row in rows if row["verdict"] == "claimed"]
+                released.extend(row["task_id"] for row in ended if row["task_id"] == child.task_id)
+
+    await asyncio.gather(*(work() for _ in range(6)))
+    await work()
+    assert released == [child.task_id]
+    assert await queue.states(child.task_id) == ["completed"]
+
+
+async def test_a_flush_that_waits_for_the_spawn_of_a_child_releases_that_child(queue: Bench) -> None:
+    """The lost wake-up, of one task among several of a flush."""
+    await queue.client.spawn("small")
+    parent = await queue.client.spawn("small")
+    claimed = await queue.claim(limit=2)
+    async with queue.session() as spawning, queue.session() as flushing:
+        await spawning.execute("begin")
+        child = await spawn_child(spawning, parent)
+        flush = asyncio.create_task(
+            flushing.fetch(
+                "select * from absurd.flush('w', $1, $2, array['1', '2']::jsonb[], '{}', 0)",
+                [row["task_id"] for row in claimed], [row["claim"] for row in claimed],
+            )
+        )  # fmt: skip
+        await wait_for_lock(queue, "absurd.flush")
+        await spawning.execute("commit")
+        assert [row["verdict"] for row in await flush] == ["completed", "completed"]
+    assert await queue.states(parent, child) == ["completed", "pending"]
+
+
+async def test_a_flush_skips_those_that_waited_for_a_failure(queue: Bench) -> None:
+    a = TaskSpec("small")
+    alarm = TaskSpec("alarm", depends_on=(Dependency(a.task_id, "failure"),))
+    after = TaskSpec("after", depends_on=(Dependency(alarm.task_id, "done"),))
+    await spawn(queue, a, alarm, after)
+    [claimed] = await queue.claim()
+    await queue.connection.fetch(
+        "select * from absurd.flush('w', $1, $2, array[null]::jsonb[], '{}', 0)", [a.task_id], [claimed["claim"]]
+    )
+    assert await queue.states(alarm.task_id, after.task_id) == ["skipped", "pending"]
+
+
+async def test_a_task_that_is_cancelled_while_it_is_claimed_is_asked_to_stop(queue: Bench) -> None:
+    """The cancel finds the task in no place, because the claim is about to commit; it must look again."""
+    task = await queue.client.spawn("small")
+    async with queue.session() as claiming, queue.session() as cancelling:
+        await claiming.execute("begin")
+        [claimed] = await claiming.fetch("select * from absurd.claim_task($1, 'w', 1)", QUEUE)
+        cancel = asyncio.create_task(cancelling.fetchval("select absurd.cancel_task($1)", task))
+        await wait_for_lock(queue, "cancel_task")
+        await claiming.execute("commit")
+        assert await cancel
+    assert await queue.sql("select cancel from absurd.lease where task_id = $1", task)
+    assert await queue.fail(claimed) == "cancelled"
+
+
 async def test_the_failure_of_a_task_skips_all_that_needed_it(queue: Bench) -> None:
     a = TaskSpec("small")
     b = TaskSpec("small", depends_on=(a.task_id,))

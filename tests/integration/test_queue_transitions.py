@@ -1,6 +1,7 @@
 """Each transition of a task, and that nobody without the current claim can make one."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -315,3 +316,218 @@ async def test_new_tasks_lie_in_the_partition_of_their_month(queue: Bench) -> No
     partition = await queue.sql("select tableoid::regclass::text from absurd.task where task_id = $1", task)
     month = await queue.sql("select to_char(now() at time zone 'UTC', 'YYYY_MM')")
     assert partition == f"absurd.task_{month}"
+
+
+# ----------------------------------------------------------------------------------------- later, snoozed, told apart
+
+
+async def spawn_node(queue: Bench, **more: Any) -> UUID:
+    """Spawn a task with fields that only some tasks have."""
+    fields = {"task_id": str(uuid7()), "queue": QUEUE, "name": "small", "retry": {"base_s": 1e-6}, **more}
+    task: UUID = await queue.sql("select task_id from absurd.spawn_tasks($1)", [fields])
+    return task
+
+
+async def test_a_task_for_later_is_scheduled_and_becomes_ready_when_its_time_has_come(queue: Bench) -> None:
+    await queue.connection.execute("set absurd.fake_now = '2026-01-01T00:00:00Z'")
+    task = await spawn_node(queue, run_at="2026-01-01T00:10:00Z")
+    at_once = await spawn_node(queue, run_at="2025-12-31T00:00:00Z")
+    child = await spawn_node(queue, run_at="2026-01-01T00:10:00Z", depends_on=[{"task_id": str(at_once)}])
+    assert await queue.states(task, at_once, child) == ["scheduled", "pending", "blocked"]
+    await queue.complete((await queue.claim())[0])
+    assert await queue.states(child) == ["scheduled"]
+    for at, state in (("00:09:59", "scheduled"), ("00:10:00", "pending")):
+        await queue.connection.execute(f"set absurd.fake_now = '2026-01-01T{at}Z'")
+        await queue.sql("select absurd.reap(1e9, 2)")
+        assert await queue.states(task, child) == [state, state]
+    await queue.connection.execute("reset absurd.fake_now")
+
+
+async def test_a_snoozed_task_comes_again_later_and_has_used_no_attempt(queue: Bench) -> None:
+    task = await spawn_node(queue)
+    [claimed] = await queue.claim()
+    assert await queue.sql("select absurd.snooze_task($1, $2, 1e6)", task, claimed["claim"])
+    assert await queue.states(task) == ["scheduled"]
+    assert not await queue.sql("select absurd.snooze_task($1, $2, 1)", task, claimed["claim"])
+    await queue.sql("select absurd.promote(absurd.clock() + interval '30 days')")
+    [again] = await queue.claim()
+    assert again["attempt"] == 1
+    assert await queue.sql("select count(*) from absurd.attempt") == 0
+
+
+async def test_a_snooze_does_not_forget_a_cancel(queue: Bench) -> None:
+    task = await spawn_node(queue)
+    [claimed] = await queue.claim()
+    await queue.client.cancel_task(task)
+    assert await queue.sql("select absurd.snooze_task($1, $2, 1)", task, claimed["claim"])
+    assert await queue.states(task) == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("retry", "error", "state"),
+    [
+        ({}, {"type": "OSError"}, "retrying"),
+        ({"dead_on": ["ValueError"]}, {"type": "OSError"}, "retrying"),
+        ({"dead_on": ["ValueError"]}, {"type": "ValueError"}, "failed"),
+        (
+            {"dead_on": ["ValueError"]},
+            {"type": "JSONDecodeError", "types": ["JSONDecodeError", "ValueError"]},
+            "failed",
+        ),
+        ({"retry_on": ["OSError"]}, {"type": "TimeoutError", "types": ["TimeoutError", "OSError"]}, "retrying"),
+        ({"retry_on": ["OSError"]}, {"type": "KeyError"}, "failed"),
+        (
+            {"retry_on": ["OSError"], "dead_on": ["TimeoutError"]},
+            {"type": "TimeoutError", "types": ["OSError"]},
+            "failed",
+        ),
+        ({"retry_on": []}, {"message": "an error without a type"}, "retrying"),
+    ],
+)
+async def test_the_type_of_an_error_decides_whether_it_is_worth_another_attempt(
+    queue: Bench, retry: dict[str, Any], error: dict[str, Any], state: str
+) -> None:
+    task = await spawn_node(queue, retry=retry)
+    [claimed] = await queue.claim()
+    assert await queue.sql("select absurd.fail_task($1, $2, $3)", task, claimed["claim"], error) == state
+
+
+async def test_a_failure_may_say_when_to_try_again(queue: Bench) -> None:
+    task = await spawn_node(queue)
+    [claimed] = await queue.claim()
+    await queue.sql("select absurd.fail_task($1, $2, '{}', null, 1000)", task, claimed["claim"])
+    wait_s = await queue.sql("select extract(epoch from retry_at - absurd.clock()) from absurd.tasks")
+    assert 990 < wait_s <= 1000
+
+
+async def test_a_task_says_itself_how_many_workers_it_may_kill(queue: Bench) -> None:
+    fragile, tough = await spawn_node(queue, max_crashes=1), await spawn_node(queue, max_crashes=3)
+    for claimed in await queue.claim(limit=2):
+        await queue.sql("select absurd.take_over($1, $2, 2)", claimed["task_id"], claimed["claim"])
+    assert await queue.states(fragile, tough) == ["failed", "pending"]
+
+
+async def test_headers_are_handed_to_the_worker_and_kept(queue: Bench) -> None:
+    task = await spawn_node(queue, headers={"trace": "00-4bf9"})
+    [claimed] = await queue.connection.fetch("select * from absurd.flush('w', '{}', '{}', '{}', array[$1], 1)", QUEUE)
+    assert claimed["headers"] == {"trace": "00-4bf9"}
+    assert await queue.sql("select headers from absurd.tasks where task_id = $1", task) == {"trace": "00-4bf9"}
+
+
+async def test_a_worker_that_is_to_drain_learns_it_with_its_next_beat(queue: Bench) -> None:
+    await queue.claim(worker="w")
+    assert await queue.sql("select absurd.drain_worker('w')")
+    verdicts = await queue.connection.fetch("select * from absurd.heartbeat('w', '{}', 10)")
+    assert [tuple(row) for row in verdicts] == [(None, "drain")]
+    assert not await queue.sql("select absurd.drain_worker('nobody')")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": ""}, {"queue": ""}, {"max_attempts": 0}, {"timeout_s": 0}, {"max_crashes": 0}]
+)
+async def test_a_task_that_cannot_be_is_refused_by_name_with_all_that_were_spawned_with_it(
+    queue: Bench, wrong: dict[str, Any]
+) -> None:
+    right = {"task_id": str(uuid7()), "queue": QUEUE, "name": "small"}
+    with pytest.raises(asyncpg.CheckViolationError, match="give a queue, a name"):
+        await queue.sql(
+            "select count(*) from absurd.spawn_tasks($1)", [right, {**right, "task_id": str(uuid7()), **wrong}]
+        )
+    assert await queue.client.list_tasks() == []
+
+
+# ----------------------------------------------------------------------------------------------- whole workflows, flush
+
+
+async def test_a_workflow_is_cancelled_and_retried_as_a_whole(queue: Bench) -> None:
+    done, runs, waits = TaskSpec("small"), TaskSpec("small"), TaskSpec("small")
+    last = TaskSpec("small", depends_on=(runs.task_id, waits.task_id))
+    workflow = await queue.client.spawn_graph("four", [done, runs, waits, last])
+    other = await queue.client.spawn("small")
+    finished, running = await queue.claim(limit=2)
+    await queue.complete(finished)
+    assert await queue.sql("select absurd.cancel_workflow($1)", workflow) == 3
+    assert await queue.fail(running) == "cancelled"
+    ids = [spec.task_id for spec in (done, runs, waits, last)]
+    assert await queue.states(*ids, other) == ["completed", "cancelled", "cancelled", "cancelled", "pending"]
+    assert await queue.sql("select absurd.cancel_workflow($1)", workflow) == 0
+    assert await queue.sql("select absurd.retry_workflow($1)", workflow) == 3
+    assert await queue.states(*ids) == ["completed", "pending", "pending", "blocked"]
+
+
+async def test_a_flush_tells_of_each_completion_whether_it_counted_and_claims_in_the_same_breath(queue: Bench) -> None:
+    tasks = [await queue.client.spawn("small") for _ in range(4)]
+    first, second = await queue.claim(limit=2)
+    await queue.complete(second)
+    rows = await queue.connection.fetch(
+        "select * from absurd.flush('w', $1, $2, array['1', '2']::jsonb[], array[$3], 1)",
+        [first["task_id"], second["task_id"]], [first["claim"], second["claim"]], QUEUE,
+    )  # fmt: skip
+    assert [(row["verdict"], row["task_id"]) for row in rows] == [
+        ("completed", tasks[0]), ("stale", tasks[1]), ("claimed", tasks[2]),
+    ]  # fmt: skip
+    assert await queue.sql("select result from absurd.task where task_id = $1", tasks[0]) == 1
+    assert await queue.sql("select result from absurd.task where task_id = $1", tasks[1]) is None
+
+
+async def test_a_completion_under_the_claim_of_another_task_is_stale(queue: Bench) -> None:
+    for _ in range(2):
+        await queue.client.spawn("small")
+    first, second = await queue.claim(limit=2)
+    rows = await queue.connection.fetch(
+        "select verdict from absurd.flush('w', $1, $2, array['1', '2']::jsonb[], '{}', 0)",
+        [first["task_id"], second["task_id"]], [second["claim"], first["claim"]],
+    )  # fmt: skip
+    assert [row["verdict"] for row in rows] == ["stale", "stale"]
+
+
+async def test_a_busy_session_sees_a_task_of_higher_priority_at_its_next_look_from_the_front(queue: Bench) -> None:
+    """Claims go on behind the last one (that keeps them cheap) until the front is looked at again."""
+    for _ in range(6):
+        await queue.client.spawn("small")
+
+    async def claim_one() -> Any:
+        rows = await queue.connection.fetch("select * from absurd.flush('w', '{}', '{}', '{}', array[$1], 1)", QUEUE)
+        return rows[0]["task_id"] if rows else None
+
+    await queue.connection.execute("set absurd.rescan_s = 1000")
+    await claim_one()
+    urgent = await queue.client.spawn("small", priority=9)
+    assert await claim_one() != urgent
+    await queue.connection.execute("set absurd.rescan_s = 0")
+    assert await claim_one() == urgent
+    await queue.connection.execute("set absurd.rescan_s = 1000")
+    found = [await claim_one() for _ in range(4)]
+    late = await queue.client.spawn("small", priority=9)
+    assert None not in found
+    assert await claim_one() == late, "nothing lies behind: the front is looked at in the same call"
+    await queue.connection.execute("reset absurd.rescan_s")
+
+
+async def test_waiting_and_running_times_are_counted_in_the_histograms_of_their_minute(queue: Bench) -> None:
+    tasks = [await queue.client.spawn("small") for _ in range(4)]
+    await queue.connection.execute("update absurd.ready set run_at = absurd.clock() - interval '100 s'")
+    claimed = await queue.claim(limit=4)
+    await queue.connection.execute("update absurd.lease set started_at = started_at - interval '2 s'")
+    for row in claimed[:3]:
+        await queue.complete(row)
+    await queue.fail(claimed[3], retryable=False)
+    row = await queue.connection.fetchrow(
+        """select sum(completed) as completed, sum(failed) as failed, sum(wait_s) as wait_s, sum(run_s) as run_s,
+                  sum((select sum(x) from unnest(wait_hist) x)) as waits, sum(wait_hist[34]) as near_100_s,
+                  sum(run_hist[22]) as near_2_s from absurd.stat"""
+    )
+    assert row is not None and len(tasks) == 4
+    assert (row["completed"], row["failed"], row["waits"], row["near_100_s"], row["near_2_s"]) == (3, 1, 3, 3, 3)
+    assert 293 < row["wait_s"] < 310 and 6 <= row["run_s"] < 12
+
+
+async def test_attempts_that_did_not_succeed_are_counted_by_their_reasons(queue: Bench) -> None:
+    task = await spawn_node(queue, max_attempts=9)
+    for call in ("fail_task($1, $2, '{}')", 'fail_task($1, $2, \'{"reason": "timeout"}\')', "take_over($1, $2, 5)"):
+        [claimed] = await claim_again(queue)
+        await queue.sql(f"select absurd.{call}", task, claimed["claim"])
+    row = await queue.connection.fetchrow(
+        "select sum(retried) as retried, sum(timed_out) as timed_out, sum(crashed) as crashed from absurd.stat"
+    )
+    assert row is not None and tuple(row) == (3, 1, 1)
