@@ -149,7 +149,8 @@ class Beating:
     async def _keep(self, name: str, work_on: Callable[[Any], Awaitable[None]]) -> None:
         """Work on a connection, through broken ones.
 
-        It never waits long: after an outage the first who is back gives those up whose locks are still free 0.7 s later.
+        It never waits long: the first who is back after an outage gives up those whose locks are still free 0.7 s
+        later.
         """
         waits = delays(longest_s=_LONGEST_WAIT_S)
         while True:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # json.dumps would make one each time
+
 
 def plain(value: Any) -> Any:
     """Return ``value`` made of what JSON knows.
@@ -38,4 +40,4 @@ def plain(value: Any) -> Any:
 
 def encode(value: Any) -> str:
     """Return strict JSON of ``value``; see :func:`plain` for what is turned into what."""
-    return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(plain(value))

@@ -279,7 +279,14 @@ class ResultError(TypeError):
     retryable = False
 
 
+class ReportedError(Exception):
+    """A handler did not raise its failure but returned it: ``{"status": "error", "message", "errors"}``."""
+
+
 def _json(task: ClaimedTask, result: Any) -> str | None:
+    if isinstance(result, Mapping) and result.get("status") == "error":
+        errors = [str(error) for error in result.get("errors") or ()]
+        raise ReportedError("; ".join(errors) or str(result.get("message") or f"{task.name} returned an error"))
     try:
         return None if result is None else encode(result)
     except TypeError as error:
