@@ -139,7 +139,7 @@ async def test_every_change_leaves_an_entry_with_its_outcome(door: Door) -> None
     assert [entry.status for entry in entries] == [200, 404, 500, 422, 422]
     first = entries[0]
     assert (first.actor, first.key_id, first.scope) == ("observer", key[7:19], "ops")
-    assert (first.action, first.path, first.request_id) == ("POST change", "/things/1", "r1")
+    assert (first.action, first.path, first.request_id) == ("POST /things/{number}", "/things/1", "r1")
     assert first.client_ip == "127.0.0.1"
     assert abs(first.at - time.time()) < 60
 

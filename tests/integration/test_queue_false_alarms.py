@@ -1,4 +1,4 @@
-"""A worker that was given up and lives: what it claims afterwards is its own, and no task pays for the mistake twice."""
+"""A worker that was given up and lives keeps what it claims afterwards; no task pays for the mistake twice."""
 
 import asyncio
 from collections.abc import AsyncIterator

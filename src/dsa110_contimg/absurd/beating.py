@@ -43,6 +43,7 @@ _REPAIR_INTERVAL_S = 10.0
 _WATCH_INTERVAL_S = 0.1
 _LOCK_INTERVAL_S = 0.3
 _LONGEST_WAIT_S = 0.4
+_GRACE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Beating:
         self._leaving = False
         self._over = asyncio.Event()
         self._locked = False
+        self._was_cut = False
 
     async def run(self) -> None:
         """Work until the worker says goodbye or is gone."""
@@ -212,8 +214,15 @@ class Beating:
                 self._cancelled_at_s.setdefault(claim, time.monotonic())
 
     async def _keep_house(self, connection: Any) -> None:
-        """Find lost workers twice a second, run the repair sweep every ten seconds."""
+        """Find lost workers twice a second, run the repair sweep every ten seconds.
+
+        What cut this connection may have cut everybody, so that all beats look old: the others first get the time to
+        be back.
+        """
         repaired_s = -_REPAIR_INTERVAL_S
+        if self._was_cut:
+            await asyncio.sleep(_GRACE_S)
+        self._was_cut = True
         while True:
             if count := await connection.fetchval(work.REAP, self._beat.lease_sec, self._beat.max_crashes):
                 logger.warning("took over %d tasks of lost workers", count)

@@ -17,7 +17,7 @@ from dsa110_contimg import __version__
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
-from dsa110_contimg.api import schemas, websocket
+from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import require_scopes
 from dsa110_contimg.api.config import APIConfig, get_config
 from dsa110_contimg.api.db_adapters import create_adapter
@@ -68,8 +68,6 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
         for router in _ROUTERS:
             app.include_router(router, prefix=base, include_in_schema=base == BASES[0])
     app.include_router(absurd.router, include_in_schema=False)
-    for base in ("", *BASES):
-        app.include_router(websocket.router, prefix=base)
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
     require_scopes(app)
@@ -117,7 +115,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
         finally:
             opening.cancel()
             await asyncio.wait({opening})
-            await services.absurd.gateway.close()
+            await services.absurd.close()
             await adapter.disconnect()
 
     return lifespan
@@ -137,10 +135,10 @@ async def _open(adapter: DatabaseAdapter, tried: asyncio.Event) -> None:
         await asyncio.sleep(_AGAIN_AFTER_S)
 
 
-def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None) -> uvicorn.Config:
+def server_settings(config: APIConfig) -> uvicorn.Config:
     """Return how uvicorn serves: it rewrites no address (the gate does), names no software, bounds what it buffers."""
     return uvicorn.Config(
-        create_app(config, queue_config),
+        create_app(config),
         host=config.server.host,
         port=config.server.port,
         proxy_headers=False,
@@ -149,9 +147,6 @@ def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None)
         log_config=None,
         h11_max_incomplete_event_size=2 * config.access.max_header_bytes,
         ws_max_size=64 << 10,
-        ws_per_message_deflate=False,  # its buffers cost more memory than small messages save time on a line
-        ws_ping_interval=config.timeouts.websocket_ping,
-        ws_ping_timeout=config.timeouts.websocket_pong,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=10,
     )

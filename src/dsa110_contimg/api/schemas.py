@@ -368,3 +368,102 @@ class Readiness(Reply):
 
     status: Literal["ready"]
     schema_revision: str | None
+
+
+class TaskView(Reply):
+    """One task of the durable queue."""
+
+    task_id: str
+    queue_name: str
+    task_name: str
+    params: dict[str, Any]
+    priority: int
+    status: str
+    created_at: str | None
+    claimed_at: str | None
+    completed_at: str | None
+    result: dict[str, Any] | None
+    error: str | None
+    retry_count: int
+    workflow_id: str | None
+    worker_id: str | None
+    progress: float | None = Field(description="0 to 1 while it runs")
+    progress_message: str | None
+
+
+class TaskList(Reply):
+    """Tasks, newest first; ``total`` is the number of those given."""
+
+    tasks: list[TaskView]
+    total: int
+
+
+class QueueStatsView(Reply):
+    """Tasks of one queue by state."""
+
+    model_config = ConfigDict(extra="allow")
+    queue_name: str
+    pending: int
+    claimed: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
+
+
+class QueueHealth(Reply):
+    """Whether the durable queue can be reached."""
+
+    status: Literal["disabled", "error", "healthy"]
+    message: str
+    queue: str | None = None
+
+
+class WorkerView(Reply):
+    """One worker."""
+
+    worker_id: str
+    state: Literal["active", "idle", "stale", "crashed"]
+    task_count: int
+    current_task_id: str | None
+    first_seen: str | None
+    last_seen: str | None
+    uptime_seconds: float | None
+
+
+class WorkerList(Reply):
+    """All workers."""
+
+    workers: list[WorkerView]
+    total: int
+    active: int
+    idle: int
+    stale: int
+    crashed: int
+
+
+class WorkflowTask(Reply):
+    """One task of a workflow."""
+
+    task_id: str
+    task_name: str
+    status: str
+    depends_on: list[str]
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class WorkflowView(Reply):
+    """One workflow with its tasks."""
+
+    workflow_id: str
+    name: str
+    description: str | None
+    status: str
+    created_at: str | None
+    started_at: str | None
+    completed_at: str | None
+    tasks: list[WorkflowTask]
+    counts: dict[str, int]
+    dag_edges: list[list[str]]
+    progress: float

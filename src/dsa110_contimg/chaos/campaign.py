@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import asyncpg
 
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
@@ -22,11 +20,14 @@ from dsa110_contimg.chaos.history import History, read_history
 from dsa110_contimg.chaos.parties import Fleet, Party
 from dsa110_contimg.chaos.proxy import ChaosProxy
 from dsa110_contimg.chaos.server import Ground, open_ground
-from dsa110_contimg.chaos.settings import QUEUE, PartySettings
+from dsa110_contimg.chaos.settings import KEYS, QUEUE, PartySettings
+from dsa110_contimg.chaos.soundings import sound_claim, sound_snapshot
 
 _JOURNAL = Path(__file__).with_name("journal.sql")
 _SKEW_S = 5.0
-_PROBES = 3
+_FAN_IN = 1000
+_SPEED = 180.0
+_SCHEDULE = "chaos"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Plan:
     wakes: int = 5
     workers: int = 3
     clients: int = 2
+    schedulers: int = 3
     lease_s: float = 3.0
     database_url: str | None = None
 
@@ -70,6 +72,8 @@ class Campaign:
         self._history = History(plan.directory / "history.jsonl", "campaign")
         self._proxy = ChaosProxy(*ground.address, random.Random(plan.seed + 1))  # noqa: S311
         self._clients: list[Party] = []
+        self._base_s = time.time()
+        self._first_tick: datetime | None = None
 
     async def run(self) -> Evidence:
         """Do everything and return what was seen."""
@@ -77,7 +81,16 @@ class Campaign:
         address = self._ground.through(await self._proxy.start())
         self._proxy.on_cut = lambda cut: self._history.write("fault", kind="cut", op="begin", when=cut)
         fleet = Fleet(self._plan.workers, self._plan.directory, lambda number: self._settings(address, number))
-        scene = faults.Scene(self._ground, self._proxy, fleet, self._history, self._chance, self._plan.lease_s)
+        schedulers = Fleet(
+            self._plan.schedulers,
+            self._plan.directory,
+            lambda number: self._clockwork(address, number),
+            "scheduler",
+            "s",
+        )
+        scene = faults.Scene(
+            self._ground, self._proxy, fleet, schedulers, self._history, self._chance, self._plan.lease_s
+        )
         try:
             await self._disturb(scene, address)
             await self._drain(scene)
@@ -86,6 +99,7 @@ class Campaign:
             return await self._gather()
         finally:
             fleet.kill()
+            schedulers.kill()
             for client in self._clients:
                 client.kill()
             await self._proxy.stop()
@@ -97,7 +111,11 @@ class Campaign:
         await setup.init(self._ground.url)
         async with self._session() as session:
             await session.execute(_JOURNAL.read_text(encoding="utf-8"))
-            await self._probe(session)
+            await sound_claim(session, self._history)
+            if self._plan.schedulers:
+                await session.execute(statements.FAST_CLOCK)
+            for key, limit in KEYS.items():
+                await session.fetch(statements.SET_CONCURRENCY, QUEUE, key, limit)
 
     def _settings(self, address: str, number: int) -> PartySettings:
         """Return the settings of the n-th worker."""
@@ -105,6 +123,21 @@ class Campaign:
             f"w{number}", address, str(self._history.path), self._plan.seed + number, skew_s=self._skew_s(number),
             lease_s=self._plan.lease_s, beat_s=self._plan.lease_s / 6,
         )  # fmt: skip
+
+    def _clockwork(self, address: str, number: int) -> PartySettings:
+        """Return the settings of the n-th scheduler: in its sessions three minutes pass every second."""
+        return replace(self._settings(address, number), who=f"s{number}", speed=_SPEED, base_s=self._base_s)
+
+    async def _create_schedule(self) -> None:
+        """Create a schedule of every minute, whose times may not be missed."""
+        if self._plan.schedulers:
+            settings = self._clockwork(self._ground.url, 0)
+            async with AbsurdClient(settings.queue()) as client:
+                made = await client.schedules.create(
+                    _SCHEDULE, task_name="plain", cron_expression="* * * * *", queue_name=QUEUE, policy="catch_up",
+                    overlap=True,
+                )  # fmt: skip
+            self._first_tick = datetime.fromisoformat(made["next_run_at"])
 
     def _skew_s(self, number: int) -> float:
         """Return by how much the host of the n-th worker or client has a wrong clock: some are fast, some slow."""
@@ -114,23 +147,30 @@ class Campaign:
     async def _disturb(self, scene: faults.Scene, address: str) -> None:
         """Let clients spawn and workers work while faults strike, until both are through."""
         plan = self._plan
+        await self._create_schedule()
         scene.fleet.replenish()
+        scene.schedulers.replenish()
         share = plan.tasks // plan.clients
         for number in range(plan.clients):
             settings = PartySettings(
                 f"c{number}", address, str(self._history.path), plan.seed * 1000 + number,
                 tasks=share, duration_s=plan.duration_s * 0.8, skew_s=self._skew_s(number + 1),
+                fan_in=_FAN_IN if number == 0 and share > 3 * _FAN_IN else 0,
             )  # fmt: skip
             self._clients.append(Party("load", settings, plan.directory))
-        watching = [asyncio.create_task(self._watch(scene.fleet)), asyncio.create_task(self._haunt())]
+        watching = [asyncio.create_task(self._watch(scene)), asyncio.create_task(self._haunt())]
         try:
             await self._strike(scene)
             for client in self._clients:
                 await asyncio.to_thread(client.process.wait)
+                client.check()
         finally:
             for task in watching:
                 task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            await asyncio.wait(watching)
+        for task in watching:
+            if not task.cancelled():
+                task.result()  # it ended by itself: it has found something
 
     async def _strike(self, scene: faults.Scene) -> None:
         began_s = time.monotonic()
@@ -141,10 +181,11 @@ class Campaign:
             running.append(asyncio.create_task(faults.FAULTS[kind](scene), name=kind))
         await asyncio.gather(*running)
 
-    async def _watch(self, fleet: Fleet) -> None:
-        """Replace workers that have ended, and look whether any task is misplaced."""
+    async def _watch(self, scene: faults.Scene) -> None:
+        """Replace processes that have ended, and look whether any task is misplaced."""
         while True:
-            fleet.replenish()
+            scene.fleet.replenish()
+            scene.schedulers.replenish()
             await self._quietly(self._sample)
             await asyncio.sleep(0.25)
 
@@ -167,15 +208,26 @@ class Campaign:
 
     async def _quietly(self, look: Callable[[Any], Awaitable[None]]) -> None:
         """Do something on a session of its own; when the server is away just now, leave it out."""
-        with contextlib.suppress(*PASSING, asyncpg.PostgresConnectionError):
-            async with self._session() as session:
-                await look(session)
+        try:
+            session = await open_connection(self._ground.url, "chaos")
+        except PASSING:
+            return
+        try:
+            await look(session)
+        except PASSING:
+            if not session.is_closed():
+                raise
+        finally:
+            session.terminate()
 
     # ------------------------------------------------------------------------------------------------------------- end
     async def _drain(self, scene: faults.Scene) -> None:
         """Wait until every task has ended; those that have not when the time is over count as lost."""
         deadline = time.monotonic() + self._plan.drain_s
         self._say("the storm is over; the queue drains")
+        scene.schedulers.close()
+        for scheduler in scene.schedulers:
+            await asyncio.to_thread(scheduler.process.wait, 20.0)
         while time.monotonic() < deadline:
             scene.fleet.replenish()
             async with self._session() as session:
@@ -207,33 +259,25 @@ class Campaign:
 
     async def _gather(self) -> Evidence:
         async with self._session() as session:
-            await self._probe(session)
+            await sound_claim(session, self._history)
             before = time.time()
             server_s = await session.fetchval(statements.TRUE_CLOCK)
             ahead_s = server_s - (before + time.time()) / 2.0
             evidence = Evidence(
                 terms=Terms(lease_s=self._plan.lease_s),
-                events=read_history(self._history.path),
                 journal=[dict(row) | {"at": row["at"] - ahead_s} for row in await session.fetch(statements.JOURNAL)],
                 tasks=[row["row"] for row in await session.fetch(statements.TASKS)],
                 attempts=[dict(row) for row in await session.fetch(statements.ATTEMPTS)],
                 edges=[dict(row) for row in await session.fetch(statements.EDGES)],
+                ticks=[dict(row) for row in await session.fetch(statements.TICKS, self._first_tick)],
                 permits=[dict(row) for row in await session.fetch(statements.PERMITS)],
                 server_words=self._ground.server.errors() if self._ground.server else [],
             )
+        if self._plan.wakes:
+            await sound_snapshot(self._ground.url, self._history)
+        evidence.events.extend(read_history(self._history.path))
         evidence.save(self._plan.directory)
         return evidence
-
-    async def _probe(self, session: Any) -> None:
-        """Measure the pages that a claim of one task reads; nothing of it stays."""
-        transaction = session.transaction()
-        await transaction.start()
-        for _ in range(_PROBES):
-            await session.execute(statements.SPAWN_PROBE, QUEUE)
-        costs = [json.loads(await session.fetchval(statements.CLAIM_COST)) for _ in range(_PROBES)]
-        await transaction.rollback()
-        plan = costs[-1][0]["Plan"]  # the first ones read the catalogue, too
-        self._history.write("probe", what="claim", value=plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[Any]:
@@ -247,9 +291,12 @@ class Campaign:
 
 _GHOST_WRITES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "complete": (work.COMPLETE_TASK, ({"claim": -1},)),
-    "fail": (work.FAIL_TASK, ({"type": "Ghost", "message": "from beyond"}, True)),
+    "flush": (statements.STALE_FLUSH, ()),
+    "fail": (work.FAIL_TASK, ({"type": "Ghost", "message": "from beyond"}, True, 0.0)),
+    "snooze": (work.SNOOZE_TASK, (0.0,)),
     "release": (work.RELEASE_TASK, ()),
     "progress": (work.REPORT_PROGRESS, (0.5, "boo")),
+    "beat": (statements.STALE_BEAT, ()),
 }
 
 

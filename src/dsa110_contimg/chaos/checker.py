@@ -13,6 +13,7 @@ from dsa110_contimg.chaos.evidence import Evidence
 from dsa110_contimg.chaos.history import Row
 
 ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
+_OUTAGES = frozenset({"restart", "blackout", "exhaust", "partition", "sessions", "cut", "freeze"})
 _CROSSED = ("deadlock detected", "could not serialize", "DeadlockDetected", "SerializationError")
 
 
@@ -234,21 +235,32 @@ def attempts_are_bounded(evidence: Evidence) -> Judgement:
 
 
 def a_soft_stop_costs_nothing(evidence: Evidence) -> Judgement:
-    """A worker that ended because it was told to leaves no lease behind and no attempt counted as crashed."""
-    stopped = {event["who"]: event for event in evidence.of_kind("exit", asked=True)}
+    """A worker that ended because it was told to leaves no lease behind and no attempt counted as crashed.
+
+    One that could not reach the server meanwhile is left out: nobody can give back what nobody takes.
+    """
+    asked: dict[str, float] = {event["worker"]: event["t"] for event in evidence.of_kind("fault", kind="term")}
+    stopped = {
+        event["who"]: event
+        for event in evidence.of_kind("exit", asked=True)
+        if not _outage(evidence, float(asked.get(event["who"]) or event["t"]), event["t"])
+    }
     left = {row["worker"] for row in evidence.leases.values() if row["closed"] is None}
     found = [
         Violation(f"worker {who} stopped softly and still holds a lease", [stopped[who]]) for who in left & set(stopped)
     ]
-    asked = {event["worker"]: event["t"] for event in evidence.of_kind("fault", kind="term")}
     for row in evidence.attempts:
-        if (
-            row["worker_id"] in stopped
-            and row["reason"] == "crashed"
-            and row["finished"] > asked.get(row["worker_id"], 0)
-        ):
-            found.append(Violation(f"the soft stop of {row['worker_id']} cost task {row['task_id']} an attempt", [row]))
+        who = row["worker_id"]
+        if who in stopped and row["reason"] == "crashed" and row["finished"] > asked.get(who, stopped[who]["t"]):
+            found.append(Violation(f"the soft stop of {who} cost task {row['task_id']} an attempt", [row]))
     return len(stopped), found
+
+
+def _outage(evidence: Evidence, begin_s: float, end_s: float) -> bool:
+    """Tell whether a fault that keeps processes from the server fell into these times, or shortly before."""
+    faults = [event for event in evidence.of_kind("fault") if event["kind"] in _OUTAGES]
+    near = [event for event in faults if begin_s - evidence.terms.lease_s <= event["t"] <= end_s]
+    return bool(near)
 
 
 def no_crossed_transaction_reaches_the_user(evidence: Evidence) -> Judgement:

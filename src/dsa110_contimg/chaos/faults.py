@@ -24,6 +24,7 @@ class Scene:
     ground: Ground
     proxy: ChaosProxy
     fleet: Fleet
+    schedulers: Fleet
     history: History
     chance: random.Random
     lease_s: float
@@ -37,13 +38,16 @@ class Scene:
 
 
 async def kill(scene: Scene) -> None:
-    """Kill a worker (kill -9), alone or with its whole machine, and start another in its place."""
+    """Kill a worker (kill -9), alone or with its whole machine, and start another in its place; in half the cases a
+    scheduler dies, too."""
     if running := scene.fleet.running():
         victim = scene.chance.choice(running)
         whole = scene.chance.random() < 0.5
         scene.history.write("fault", kind="kill", op="begin", worker=victim.who, whole=whole)
         victim.kill(whole)
         scene.fleet.replenish()
+    if (schedulers := scene.schedulers.running()) and scene.chance.random() < 0.5:
+        scene.chance.choice(schedulers).kill()
 
 
 async def term(scene: Scene) -> None:

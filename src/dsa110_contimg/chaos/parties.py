@@ -1,4 +1,4 @@
-"""The processes of a campaign: workers that are replaced when they die, clients that end when they are done."""
+"""The processes of a campaign: workers and schedulers that are replaced when they die, clients that end when done."""
 
 import signal
 import subprocess
@@ -11,7 +11,12 @@ from typing import Any
 import psutil
 
 from dsa110_contimg.chaos.settings import PartySettings
+from dsa110_contimg.exit_codes import CommandError
 from dsa110_contimg.up.servers import die_with_parent
+
+
+class PartyError(CommandError):
+    """A process of the campaign ended in a way that nobody had planned; the message gives its last words."""
 
 
 class Party:
@@ -21,7 +26,8 @@ class Party:
         self.settings = settings
         self.frozen = False
         self.asked = False
-        with (directory / f"{settings.who}.log").open("ab") as log:
+        self._log = directory / f"{settings.who}.log"
+        with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", f"dsa110_contimg.chaos.{module}"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, preexec_fn=die_with_parent(signal.SIGKILL),
@@ -34,6 +40,19 @@ class Party:
     def who(self) -> str:
         """Its name in the history."""
         return self.settings.who
+
+    def check(self) -> None:
+        """Refuse an end that was neither a success nor a kill.
+
+        Raises
+        ------
+        PartyError
+            It ended with another exit code.
+        """
+        early = -signal.SIGTERM if self.asked else 0  # told to stop before it could listen
+        if self.process.poll() not in (None, 0, -signal.SIGKILL, early):
+            words = " | ".join(self._log.read_text(errors="replace").splitlines()[-8:])
+            raise PartyError(f"process {self.who} ended with exit code {self.process.returncode}: {words}")
 
     @property
     def alive(self) -> bool:
@@ -73,9 +92,14 @@ class Party:
 
 
 class Fleet:
-    """The workers: always as many as were asked for."""
+    """Processes of one kind: always as many as were asked for."""
 
-    def __init__(self, size: int, directory: Path, settings: Callable[[int], PartySettings]) -> None:
+    def __init__(
+        self, size: int, directory: Path, settings: Callable[[int], PartySettings], module: str = "worker",
+        prefix: str = "w",
+    ) -> None:  # fmt: skip
+        self._module = module
+        self._prefix = prefix
         self._directory = directory
         self._settings = settings
         self._started = 0
@@ -84,12 +108,14 @@ class Fleet:
         self._size = size
 
     def replenish(self) -> None:
-        """Start a worker for each one that has ended."""
+        """Start a process for each one that has ended; see :meth:`Party.check`."""
+        for worker in self.workers:
+            worker.check()
         self.workers = [worker for worker in self.workers if worker.alive]
         while not self.closed and len(self.workers) < self._size:
             self._started += 1
-            settings = replace(self._settings(self._started), who=f"w{self._started}")
-            self.workers.append(Party("worker", settings, self._directory))
+            settings = replace(self._settings(self._started), who=f"{self._prefix}{self._started}")
+            self.workers.append(Party(self._module, settings, self._directory))
 
     def running(self) -> list[Party]:
         """Return the workers that are neither frozen nor asked to stop."""

@@ -1,1 +1,0 @@
-"""Request and reply models of the durable queue's calls, by noun; the rules of ``api/schemas.py`` hold."""
