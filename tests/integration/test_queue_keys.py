@@ -224,6 +224,7 @@ async def test_the_sweep_puts_a_wrong_count_of_permits_right_and_counts_that(que
     await queue.connection.execute("update absurd.conc set running = 0")  # permits handed out twice
     assert await queue.sql("select absurd.repair()") == 1
     assert await permits(queue) == {"k": (2, 2)}
+    assert await queue.sql("select value from absurd.counter where name = 'permits'") == 2
     assert await queue.states(*tasks, third) == ["completed", "claimed", "pending"]
 
 

@@ -195,6 +195,9 @@ begin
         perform admit(settle(v_missed));
     end if;
     v_permits := recount_permits();
+    perform count_repairs('edges', v_edges);
+    perform count_repairs('permits', v_permits);
+    perform fold_stats();
     delete from worker where state in ('stopped', 'crashed') and beat_at < v_now - interval '1 day';
     delete from event where at < v_now - interval '1 hour';
     delete from idem where expires_at <= v_now;
