@@ -10,6 +10,7 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := clock();
+    v_new integer;
 begin
     -- Somebody who is inserting the same key now is waited for; the statements after this one see what he did.
     insert into idem (queue, key, task_id, expires_at)
@@ -20,6 +21,10 @@ begin
     where n.idempotency_key is not null
     order by n.queue, n.idempotency_key, n.i
     on conflict (queue, key) do nothing;
+    get diagnostics v_new = row_count;
+    if v_new = (select count(*) from jsonb_array_elements(p_nodes) n where n->>'idempotency_key' is not null) then
+        return;
+    end if;
 
     -- A key that has expired, or whose task is gone, is free.
     with node as materialized (
@@ -142,32 +147,41 @@ end $$;
 
 -- ----------------------------------------------------------------------------------------------------------- fairness
 
--- The n-th waiting task of a key stands n hours behind the first: so the keys take turns, round by round, whoever
--- spawned how many at once. A new key begins with the round that is being served. p_counts: tasks to be added of each
--- key. Returns the place of the first one; the others follow an hour apart.
-create or replace function absurd.take_places(p_queues text[], p_keys text[], p_counts integer[])
-returns table (queue text, key text, place timestamptz) language plpgsql volatile
-set search_path = pg_catalog, absurd, pg_temp
+-- Places in line for tasks with these fair keys, in their order; null for one without. The n-th waiting task of a key
+-- stands n hours behind the first: so the keys take turns, round by round, whoever spawned how many at once. A new key
+-- begins with the round that is being served.
+create or replace function absurd.take_places(p_queues text[], p_keys text[]) returns timestamptz[]
+language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
 as $$
-#variable_conflict use_variable
 declare
-    v_now   timestamptz := clock();
-    v_queue text;
-    v_round timestamptz;
-    n       integer;
+    v_now    timestamptz := clock();
+    v_queues text[];
+    v_keys   text[];
+    v_counts integer[];
+    v_turn   timestamptz;
+    v_round  timestamptz;
+    v_first  timestamptz[] := '{}';
 begin
-    for queue, key, n in
-        select k.queue, k.key, k.n from unnest(p_queues, p_keys, p_counts) k(queue, key, n) order by k.queue, k.key
-    loop
-        if queue is distinct from v_queue then
-            v_queue := queue;
-            v_round := now_served(queue, v_now);
+    select array_agg(k.queue order by k.queue, k.key), array_agg(k.key order by k.queue, k.key),
+           array_agg(k.n order by k.queue, k.key)
+    into v_queues, v_keys, v_counts
+    from (select x.queue, x.key, count(*) as n from unnest(p_queues, p_keys) x(queue, key)
+          where x.key is not null group by x.queue, x.key) k;
+    for i in 1..coalesce(cardinality(v_keys), 0) loop
+        if i = 1 or v_queues[i] <> v_queues[i - 1] then
+            v_round := now_served(v_queues[i], v_now);
         end if;
-        insert into fair as f (queue, key, turn) values (queue, key, v_round + make_interval(hours => n))
-        on conflict on constraint fair_pkey do update set turn = greatest(f.turn, v_round) + make_interval(hours => n)
-        returning f.turn - make_interval(hours => n) into place;
-        return next;
+        insert into fair as f (queue, key, turn) values (v_queues[i], v_keys[i], v_round + make_interval(hours => v_counts[i]))
+        on conflict (queue, key) do update set turn = greatest(f.turn, v_round) + make_interval(hours => v_counts[i])
+        returning f.turn into v_turn;
+        v_first := v_first || v_turn - make_interval(hours => v_counts[i]);
     end loop;
+    return array(
+        select f.first + make_interval(hours => x.nth)
+        from (select x.*, row_number() over (partition by x.queue, x.key order by x.i)::integer - 1 as nth
+              from unnest(p_queues, p_keys) with ordinality x(queue, key, i)) x
+             left join unnest(v_queues, v_keys, v_first) f(queue, key, first) on f.queue = x.queue and f.key = x.key
+        order by x.i);
 end $$;
 
 -- The round that a queue's fair keys are at: the nearest place that is still waited at, else the end of all rounds.
@@ -189,91 +203,92 @@ $$;
 create or replace function absurd.admit(
     p_tasks uuid[], p_attempts integer[] default null, p_crashes integer[] default null, p_back uuid[] default '{}')
 returns void language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
-    v_now timestamptz := clock();
-    v_in  uuid[];
-    v_for text[];
+    v_now      timestamptz := clock();
+    v_in       uuid[];
+    v_for      text[];
+    v_later    uuid[];
+    v_keyed    uuid[];
+    v_attempts integer[];
+    v_crashes  integer[];
+    v_queues   text[];
+    v_fair     text[];
 begin
     if cardinality(p_tasks) > 0 then
-        with made as (
-            insert into ready as r (queue, rank, run_at, task_id, name, attempt, crashes)
-            select t.queue, t.rank, v_now, t.task_id, t.name, coalesce(x.attempt, 0), coalesce(x.crashes, 0)
-            from unnest(p_tasks, p_attempts, p_crashes) x(task_id, attempt, crashes) join task t on t.task_id = x.task_id
-            where t.conc_key is null and t.fair_key is null and (t.run_at is null or t.run_at <= v_now)
-            returning r.task_id, r.queue)
-        select coalesce(array_agg(m.task_id), '{}'), array_agg(distinct m.queue) into v_in, v_for from made m;
+        with x as materialized (
+            select t.queue, t.rank, t.task_id, t.name, coalesce(x.attempt, 0) as attempt, coalesce(x.crashes, 0) as crashes,
+                   t.fair_key, t.run_at, case when t.run_at > v_now then 'early'
+                                              when t.conc_key is null and t.fair_key is null then 'plain'
+                                              else 'keyed' end as kind
+            from unnest(p_tasks, p_attempts, p_crashes) x(task_id, attempt, crashes) join task t on t.task_id = x.task_id),
+        plain as (
+            insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
+            select x.queue, x.rank, v_now, x.task_id, x.name, x.attempt, x.crashes from x where x.kind = 'plain'),
+        early as (
+            insert into later (run_at, task_id, attempt, crashes, why)
+            select x.run_at, x.task_id, x.attempt, x.crashes, 'scheduled' from x where x.kind = 'early')
+        select array_agg(x.task_id) filter (where x.kind = 'plain'), array_agg(distinct x.queue) filter (where x.kind = 'plain'),
+               array_agg(x.task_id) filter (where x.kind = 'early'),
+               array_agg(x.task_id order by x.rank, x.task_id) filter (where x.kind = 'keyed'),
+               array_agg(x.attempt order by x.rank, x.task_id) filter (where x.kind = 'keyed'),
+               array_agg(x.crashes order by x.rank, x.task_id) filter (where x.kind = 'keyed'),
+               array_agg(x.queue order by x.rank, x.task_id) filter (where x.kind = 'keyed'),
+               array_agg(x.fair_key order by x.rank, x.task_id) filter (where x.kind = 'keyed')
+        into v_in, v_for, v_later, v_keyed, v_attempts, v_crashes, v_queues, v_fair from x;
         perform wake(v_for);
         perform announce(v_in, 'pending');
+        perform announce(v_later, 'scheduled');
     end if;
-    if cardinality(v_in) < cardinality(p_tasks) or cardinality(p_back) > 0 then
-        perform admit_keyed(array(select x from unnest(p_tasks) x except select x from unnest(v_in) x),
-                            p_tasks, p_attempts, p_crashes, p_back);
+    if v_keyed is not null then
+        perform admit_keyed(v_keyed, v_attempts, v_crashes, take_places(v_queues, v_fair), p_back);
+    elsif cardinality(p_back) > 0 then
+        perform admit_keyed('{}', '{}', '{}', '{}', p_back);
     end if;
 end $$;
 
+-- The same for tasks with keys, and for permits that come back. p_places: where they stand in line; null = at the end.
 create or replace function absurd.admit_keyed(
-    p_keyed uuid[], p_tasks uuid[], p_attempts integer[], p_crashes integer[], p_back uuid[])
+    p_tasks uuid[], p_attempts integer[], p_crashes integer[], p_places timestamptz[], p_back uuid[])
 returns void language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
-    v_now   timestamptz := clock();
-    v_in    uuid[];
-    v_due   uuid[];
-    v_place timestamptz[];
-    v_park  uuid[];
-    v_queue text[];
-    v_key   text[];
-    v_back  integer[];
+    v_now    timestamptz := clock();
+    v_in     uuid[];
+    v_for    text[];
+    v_parked uuid[];
+    v_queues text[];
+    v_keys   text[];
+    v_back   integer[];
 begin
-    with made as (
-        insert into later as l (run_at, task_id, attempt, crashes, why)
-        select t.run_at, t.task_id, coalesce(x.attempt, 0), coalesce(x.crashes, 0), 'scheduled'
-        from unnest(p_tasks, p_attempts, p_crashes) x(task_id, attempt, crashes) join task t on t.task_id = x.task_id
-        where t.task_id = any(p_keyed) and t.run_at > v_now returning l.task_id)
-    select coalesce(array_agg(m.task_id), '{}') into v_in from made m;
-    perform announce(v_in, 'scheduled');
-    v_due := array(select x from unnest(p_keyed) x except select x from unnest(v_in) x);
-
-    select array_agg(q.queue), array_agg(q.fair_key), array_agg(q.n) into v_queue, v_key, v_back
-    from (select t.queue, t.fair_key, count(*)::integer as n from task t
-          where t.task_id = any(v_due) and t.fair_key is not null group by t.queue, t.fair_key) q;
-    if v_key is not null then
-        select array_agg(x.task_id), array_agg(x.place) into v_due, v_place
-        from (select t.task_id, p.place + make_interval(hours => (row_number() over (
-                         partition by t.queue, t.fair_key order by t.rank, t.task_id) - 1)::integer) as place
-              from task t left join take_places(v_queue, v_key, v_back) p on p.queue = t.queue and p.key = t.fair_key
-              where t.task_id = any(v_due)) x;
-    end if;
-
-    with made as (
-        insert into ready as r (queue, rank, run_at, task_id, name, attempt, crashes)
-        select t.queue, t.rank, coalesce(d.place, v_now), t.task_id, t.name, coalesce(x.attempt, 0), coalesce(x.crashes, 0)
-        from unnest(v_due, v_place) d(task_id, place)
-             join unnest(p_tasks, p_attempts, p_crashes) x(task_id, attempt, crashes) on x.task_id = d.task_id
-             join task t on t.task_id = d.task_id
-        where t.conc_key is null returning r.task_id, r.queue)
-    select coalesce(array_agg(m.task_id), '{}'), array_agg(distinct m.queue) into v_in, v_queue from made m;
-    perform wake(v_queue);
+    with x as materialized (
+        select t.queue, t.rank, coalesce(x.place, v_now) as run_at, t.task_id, t.name, x.attempt, x.crashes, t.conc_key
+        from unnest(p_tasks, p_attempts, p_crashes, p_places) x(task_id, attempt, crashes, place)
+             join task t on t.task_id = x.task_id),
+    free as (
+        insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
+        select x.queue, x.rank, x.run_at, x.task_id, x.name, x.attempt, x.crashes from x where x.conc_key is null),
+    waiting as (
+        insert into parked (queue, conc_key, rank, run_at, task_id, name, attempt, crashes)
+        select x.queue, x.conc_key, x.rank, x.run_at, x.task_id, x.name, x.attempt, x.crashes from x
+        where x.conc_key is not null),
+    keys as (
+        select x.queue, x.conc_key, 0 as back from x where x.conc_key is not null
+        union all
+        select t.queue, t.conc_key, 1 from task t where t.task_id = any(p_back) and t.conc_key is not null)
+    select (select array_agg(x.task_id) from x where x.conc_key is null),
+           (select array_agg(distinct x.queue) from x where x.conc_key is null),
+           (select array_agg(x.task_id) from x where x.conc_key is not null),
+           (select array_agg(k.queue) from keys k), (select array_agg(k.conc_key) from keys k),
+           (select array_agg(k.back) from keys k)
+    into v_in, v_for, v_parked, v_queues, v_keys, v_back;
+    perform wake(v_for);
     perform announce(v_in, 'pending');
-
-    with made as (
-        insert into parked as p (queue, conc_key, rank, run_at, task_id, name, attempt, crashes)
-        select t.queue, t.conc_key, t.rank, coalesce(d.place, v_now), t.task_id, t.name, coalesce(x.attempt, 0),
-               coalesce(x.crashes, 0)
-        from unnest(v_due, v_place) d(task_id, place)
-             join unnest(p_tasks, p_attempts, p_crashes) x(task_id, attempt, crashes) on x.task_id = d.task_id
-             join task t on t.task_id = d.task_id
-        where t.conc_key is not null returning p.task_id)
-    select coalesce(array_agg(m.task_id), '{}') into v_park from made m;
-    perform announce(v_park, 'parked');
-
-    select array_agg(t.queue), array_agg(t.conc_key), array_agg(x.n) into v_queue, v_key, v_back
-    from (select b as task_id, 1 as n from unnest(p_back) b union all select p, 0 from unnest(v_park) p) x
-         join task t on t.task_id = x.task_id
-    where t.conc_key is not null;
-    if v_key is not null then
-        perform hand_out(v_queue, v_key, v_back);
+    perform announce(v_parked, 'parked');
+    if v_keys is not null then
+        perform hand_out(v_queues, v_keys, v_back);
     end if;
 end $$;
 

@@ -13,6 +13,8 @@ declare
     v_now    timestamptz := clock();
     v_nodes  jsonb := p_nodes;
     v_deps   boolean;
+    v_inside uuid[];
+    v_before uuid[];
     v_new    uuid[];
     v_keyed  uuid[];
     v_queues text[];
@@ -29,14 +31,15 @@ begin
     end if;
     v_deps := v_nodes @? '$[*].depends_on[*].task_id';
     if v_deps then
-        perform lock_parents(v_nodes);
+        select p.inside, p.before into v_inside, v_before from lock_parents(v_nodes) p;
     end if;
 
     with made as (
         insert into task as t (task_id, queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id,
                                has_children, created_at, run_at, idem_key, conc_key, fair_key, headers, max_crashes)
         select n.task_id, n.queue, n.name, coalesce(n.params, '{}'), -coalesce(n.priority, 0),
-               coalesce(n.max_attempts, 4), n.timeout_s, n.retry, n.workflow_id, false, v_now, n.run_at,
+               coalesce(n.max_attempts, 4), n.timeout_s, n.retry, n.workflow_id,
+               v_inside is not null and n.task_id in (select unnest(v_inside)), v_now, n.run_at,
                n.idempotency_key, n.concurrency_key, n.fair_key, n.headers, n.max_crashes
         from jsonb_to_recordset(v_nodes) n(task_id uuid, queue text, name text, params jsonb, priority integer,
              timeout_s float8, max_attempts integer, retry jsonb, workflow_id uuid, run_at timestamptz,
@@ -59,7 +62,7 @@ begin
     end if;
 
     if v_deps then
-        perform admit(attach(v_nodes, v_new));
+        perform admit(attach(v_nodes, v_new, v_before));
     else
         perform wake(v_queues);
         perform announce(array(select unnest(v_new) except select unnest(v_keyed)), 'pending');
@@ -74,62 +77,61 @@ begin
 end $$;
 
 -- Lock the tasks that nodes depend on: one that is completing now waits for this transaction or has ended before it, so
--- no wake-up falls between. Refuses dependencies on what neither exists nor stands earlier in the list.
-create or replace function absurd.lock_parents(p_nodes jsonb) returns void
+-- no wake-up falls between. Refuses dependencies on what neither exists nor stands earlier in the list. Returns the
+-- parents among the nodes, and those that were there before.
+create or replace function absurd.lock_parents(p_nodes jsonb, out inside uuid[], out before uuid[])
 language plpgsql set search_path = pg_catalog, absurd, pg_temp
 as $$
 declare
     v_bad text;
 begin
-    perform 1 from task t where t.task_id in (
-        select d.task_id from jsonb_array_elements(p_nodes) n, jsonb_to_recordset(n->'depends_on') d(task_id uuid))
-    order by t.task_id for update;
+    select array_agg(l.task_id) into before
+    from (select t.task_id from task t where t.task_id in (
+              select d.task_id from jsonb_array_elements(p_nodes) n, jsonb_to_recordset(n->'depends_on') d(task_id uuid))
+          order by t.task_id for update) l;
 
     with node as materialized (
         select (n->>'task_id')::uuid as id, n->>'name' as name, n->'depends_on' as deps, i
         from jsonb_array_elements(p_nodes) with ordinality x(n, i)),
     dep as materialized (
-        select c.id, c.name, c.i, d.task_id as parent from node c cross join jsonb_to_recordset(c.deps) d(task_id uuid))
-    select format('task %s (%s) depends on %s, which is neither a task of the queue nor earlier in the list',
-                  d.name, d.id, d.parent) into v_bad
-    from dep d left join node p on p.id = d.parent
-    where (p.i >= d.i or p.i is null and not exists (select from task t where t.task_id = d.parent))
-      and not exists (select from task t where t.task_id = d.id)
-    limit 1;
+        select c.id, c.name, d.task_id as parent, p.i < c.i as earlier
+        from node c cross join jsonb_to_recordset(c.deps) d(task_id uuid) left join node p on p.id = d.task_id)
+    select array_agg(distinct d.parent) filter (where d.earlier),
+           min(format('task %s (%s) depends on %s, which is neither a task of the queue nor earlier in the list',
+                      d.name, d.id, d.parent))
+               filter (where not coalesce(d.earlier, d.parent in (select unnest(before)))
+                       and not exists (select from task t where t.task_id = d.id))
+    into inside, v_bad from dep d;
     if v_bad is not null then
         raise exception using errcode = 'foreign_key_violation', message = v_bad;
     end if;
 end $$;
 
--- Attach new tasks (p_new, of p_nodes) to their parents; returns those that wait for nothing.
-create or replace function absurd.attach(p_nodes jsonb, p_new uuid[]) returns uuid[]
+-- Attach new tasks (p_new, of p_nodes) to their parents, of which p_before are older and locked; returns those that wait
+-- for nothing.
+create or replace function absurd.attach(p_nodes jsonb, p_new uuid[], p_before uuid[]) returns uuid[]
 language plpgsql set search_path = pg_catalog, absurd, pg_temp
 as $$
 declare
     v_blocked uuid[];
     v_ended   uuid[];
 begin
-    with new as materialized (select x as id from unnest(p_new) x),
+    with new as materialized (select unnest(p_new) as id),
     made as (
         insert into edge (parent, child, policy)
         select d.task_id, n.id, coalesce(d.policy, 'success')
         from (select (x->>'task_id')::uuid as id, x->'depends_on' as deps from jsonb_array_elements(p_nodes) x) n
              join new on new.id = n.id
              cross join jsonb_to_recordset(n.deps) d(task_id uuid, policy text)
-        returning parent, child),
+        returning child),
     waiting as (
         insert into blocked (task_id, remaining) select m.child, count(*) from made m group by m.child order by m.child
         returning task_id)
     select coalesce(array_agg(w.task_id), '{}') into v_blocked from waiting w;
     perform announce(v_blocked, 'blocked');
 
-    with parent as (
-        update task t set has_children = true
-        where t.task_id in (select e.parent from edge e where e.child = any(v_blocked)) and not t.has_children
-        returning 1)
-    select coalesce(array_agg(distinct t.task_id), '{}') into v_ended
-    from edge e join task t on t.task_id = e.parent
-    where e.child = any(v_blocked) and t.outcome is not null;
+    update task t set has_children = true where t.task_id = any(p_before) and not t.has_children;
+    v_ended := array(select t.task_id from task t where t.task_id = any(p_before) and t.outcome is not null);
     return array(select unnest(p_new) except select unnest(v_blocked)) || settle(v_ended);
 end $$;
 
