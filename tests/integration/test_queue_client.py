@@ -94,27 +94,52 @@ async def test_many_are_spawned_in_order_and_each_is_said_to_be_new_or_not(queue
     assert await queue.client.spawn_many([]) == []
 
 
-async def test_many_plain_tasks_are_all_that_single_spawns_would_have_made(queue: Bench) -> None:
+ALL_BUT_THE_ID = (
+    "select queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id, has_children, headers, max_crashes "
+    "from absurd.task where task_id = $1"
+)
+
+
+@pytest.mark.parametrize("options", [
+    {},
+    {"priority": 3, "timeout_sec": 2.5, "max_retries": 2, "queue": "q", "backoff_base_sec": 0.5, "max_crashes": 4,
+     "retry_on": ("OSError",), "dead_on": ("ValueError",)},
+])  # fmt: skip
+async def test_many_that_are_alike_are_what_single_spawns_would_have_made(
+    queue: Bench, options: dict[str, Any]
+) -> None:
+    """Tasks that differ in parameters only take a shorter way."""
     workflow = await queue.client.create_workflow("w")
-    specs = [
-        TaskSpec("small", {"n": n}, priority=n % 3, timeout_sec=n + 1.0, max_retries=n % 2, queue=f"q{n % 2}",
-                 backoff_base_sec=0.5, headers={"n": n}, max_crashes=4)
-        for n in range(7)
-    ]  # fmt: skip
-    twin = [TaskSpec(**{name: getattr(spec, name) for name in spec.__slots__ if name != "task_id"}) for spec in specs]
-    assert all(one.created for one in await queue.client.spawn_many(specs, workflow_id=workflow))
-    for spec in twin:
-        await queue.client.spawn_graph("twin", [spec], workflow_id=workflow)
-    columns = (
-        "queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id, has_children, headers, max_crashes"
-    )
-    rows = await queue.connection.fetch(f"select task_id, {columns} from absurd.task")
-    made = {row["task_id"]: tuple(row)[1:] for row in rows}
-    for one, other in zip(specs, twin, strict=True):
-        assert made[one.task_id] == made[other.task_id]
-    assert [row["task_id"] for row in await queue.claim(limit=9)] == []  # they are in other queues
-    ready = await queue.connection.fetch("select queue, rank, name, attempt, crashes from absurd.ready")
-    assert sorted(map(tuple, ready)) == sorted(2 * [(s.queue, -s.priority, s.name, 0, 0) for s in specs])
+    specs = [TaskSpec("small", {"n": n, "text": "ü\x00'\\\""}, **options) for n in range(30)]
+    spawned = await queue.client.spawn_many(specs, workflow_id=workflow)
+    assert [(one.task_id, one.created) for one in spawned] == [(spec.task_id, True) for spec in specs]
+    for spec in specs[::7]:
+        [twin] = await queue.client.spawn_many([TaskSpec("small", spec.params, **options)], workflow_id=workflow)
+        one, other = [await queue.connection.fetchrow(ALL_BUT_THE_ID, task) for task in (spec.task_id, twin.task_id)]
+        assert tuple(one) == tuple(other)
+    ready = "select count(*), min(rank), max(rank), min(queue) from absurd.ready"
+    assert tuple(await queue.connection.fetchrow(ready)) == (
+        35, -options.get("priority", 0), -options.get("priority", 0), options.get("queue", QUEUE)
+    )  # fmt: skip
+
+
+async def test_many_that_are_alike_can_be_sent_again(queue: Bench) -> None:
+    specs = [TaskSpec("small") for _ in range(25)]
+    await queue.client.spawn_many(specs[:20])
+    again = await queue.client.spawn_many(specs)
+    assert [one.created for one in again] == [False] * 20 + [True] * 5
+    assert len(await queue.client.list_tasks()) == 25
+
+
+async def test_many_wake_an_idle_worker_and_are_told_to_listeners(queue: Bench) -> None:
+    async with queue.worker(worker_poll_interval_sec=60.0) as _:
+        updates = queue.client.listen()
+        await anext(updates)
+        specs = [TaskSpec("small") for _ in range(25)]
+        await queue.client.spawn_many(specs)
+        await queue.client.wait(specs[-1].task_id, 20)
+        told = {(await anext(updates))["task_id"] for _ in range(25)}
+    assert told == {str(spec.task_id) for spec in specs}
 
 
 async def test_parameters_that_the_registry_refuses_are_not_spawned(queue: Bench) -> None:

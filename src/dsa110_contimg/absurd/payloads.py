@@ -6,6 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+
+import orjson
+
+_FAST = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # json.dumps would make one each time
 
 
@@ -40,4 +44,12 @@ def plain(value: Any) -> Any:
 
 def encode(value: Any) -> str:
     """Return strict JSON of ``value``; see :func:`plain` for what is turned into what."""
+    try:
+        text = orjson.dumps(value, option=_FAST).decode()
+    except TypeError:  # something that only `plain` can turn into JSON
+        return _encode_plain(value)
+    return _encode_plain(value) if r"\u0000" in text else text
+
+
+def _encode_plain(value: Any) -> str:
     return _ENCODER.encode(plain(value))

@@ -118,9 +118,19 @@ class TaskSpec:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing has to be looked up to spawn it: no parents, no keys, ready at once."""
-        keys = (self.idempotency_key, self.concurrency_key, self.fair_key, self.run_at)
-        return not self.depends_on and not any(keys)
+        """Whether nothing has to be looked up to spawn it: no parents, no keys, ready at once, no headers."""
+        return not (
+            self.depends_on or self.idempotency_key or self.concurrency_key or self.fair_key or self.run_at
+            or self.headers
+        )  # fmt: skip
+
+
+def like(spec: TaskSpec) -> tuple[Any, ...]:
+    """Return what plain tasks have to share to be spawned together; see :attr:`TaskSpec.is_plain`."""
+    return (
+        spec.queue, spec.name, spec.priority, spec.timeout_sec, spec.max_retries, spec.max_crashes,
+        spec.backoff_base_sec, spec.backoff_cap_sec, tuple(spec.retry_on), tuple(spec.dead_on),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,3 +162,41 @@ begin
     on conflict (workflow_id) do nothing;
     return query select * from spawn_tasks(p_nodes);
 end $$;
+
+-- Spawn many tasks that differ in nothing but id and parameters (JSON): the fast way for those without parents, keys and
+-- a time of their own. p_like: {queue, name, priority, timeout_s, max_attempts, max_crashes, retry, workflow_id,
+-- headers}. Returns the ids that were new.
+create or replace function absurd.spawn_batch(p_tasks uuid[], p_params text[], p_like jsonb) returns uuid[]
+language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp
+as $$
+declare
+    v_now   timestamptz := clock();
+    v_queue text := p_like->>'queue';
+    v_name  text := p_like->>'name';
+    v_rank  integer := -coalesce((p_like->>'priority')::integer, 0);
+    v_new   uuid[];
+begin
+    if not coalesce(v_queue <> '' and v_name <> '' and coalesce((p_like->>'max_attempts')::integer, 1) > 0
+                    and coalesce((p_like->>'timeout_s')::float8, 1) > 0
+                    and coalesce((p_like->>'max_crashes')::integer, 1) > 0, false) then
+        raise exception using errcode = 'check_violation', message = format(
+            'tasks like %s: give a queue, a name, and max_attempts, timeout_s and max_crashes greater than 0', p_like);
+    end if;
+    with made as (
+        insert into task as t (task_id, queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id,
+                               has_children, created_at, headers, max_crashes)
+        select n.id, v_queue, v_name, n.params::jsonb, v_rank, coalesce((p_like->>'max_attempts')::integer, 4),
+               (p_like->>'timeout_s')::float8, nullif(p_like->'retry', 'null'), (p_like->>'workflow_id')::uuid, false, v_now,
+               nullif(p_like->'headers', 'null'), (p_like->>'max_crashes')::integer
+        from unnest(p_tasks, p_params) n(id, params)
+        order by n.id
+        on conflict (task_id) do nothing
+        returning t.task_id),
+    put as (
+        insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
+        select v_queue, v_rank, v_now, m.task_id, v_name, 0, 0 from made m)
+    select coalesce(array_agg(m.task_id), '{}') into v_new from made m;
+    perform wake(array[v_queue]);
+    perform announce(v_new, 'pending');
+    return v_new;
+end $$;

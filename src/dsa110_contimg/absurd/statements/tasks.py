@@ -1,6 +1,7 @@
 """Spawning tasks and workflows, looking at them, cancelling and retrying them."""
 
 SPAWN_TASKS = "select task_id, created from absurd.spawn_tasks($1::jsonb)"
+SPAWN_BATCH = "select absurd.spawn_batch($1, $2::text[], $3::jsonb)"
 SPAWN_WORKFLOW = "select task_id, created from absurd.spawn_workflow($1, $2, $3::jsonb, $4::jsonb)"
 # The same on a connection whose habits are not known: everything as text.
 SPAWN_TASKS_ON = "select task_id::text, created from absurd.spawn_tasks($1::text::jsonb)"
