@@ -1,7 +1,8 @@
 """The client: spawning with every option, looking, waiting, workflows, chains, controls of queues."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ import pytest
 from dsa110_contimg.absurd import chains
 from dsa110_contimg.absurd.client import AbsurdClient, Dependency, TaskSpec, UnknownTaskError
 from dsa110_contimg.absurd.ids import new_id
+from dsa110_contimg.absurd.registry import BadParamsError, Tasks, TaskType
 from dsa110_contimg.absurd.worker import AbsurdWorker
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 from fixtures.queue_worker import gather
@@ -142,20 +144,36 @@ async def test_many_wake_an_idle_worker_and_are_told_to_listeners(queue: Bench) 
     assert told == {str(spec.task_id) for spec in specs}
 
 
-async def test_parameters_that_the_registry_refuses_are_not_spawned(queue: Bench) -> None:
-    class Registry:
-        def check(self, name: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-            if not isinstance(params.get("n", 0), int):
-                raise TypeError(f"task {name}: n is {params['n']!r}; give a whole number")
-            return {"n": 0, **params}
+@dataclass(frozen=True)
+class Image:
+    ms_path: str
+    cell_arcsec: float = 9.0
 
-    client = AbsurdClient(queue.client.config, registry=Registry())
-    async with client:
-        with pytest.raises(TypeError, match="n is 'x'"):
-            await client.spawn_many([TaskSpec("small", {"n": 1}), TaskSpec("small", {"n": "x"})])
-        task = await client.spawn("small")
-    assert [row["task_id"] for row in await queue.client.list_tasks()] == [str(task)]
-    assert (await task_of(queue, task))["params"] == {"n": 0}
+
+async def image(params: Image) -> dict[str, Any]:
+    return {"made_of": params.ms_path}
+
+
+async def test_a_client_that_knows_the_tasks_refuses_wrong_parameters_and_takes_limits_from_their_types(
+    queue: Bench,
+) -> None:
+    settings = {"timeout_sec": 40.0, "max_retries": 7, "retry_on": (OSError,), "dead_on": ("ValueError",)}
+    known = Tasks(TaskType("imaging", image, **settings))
+    async with AbsurdClient(queue.client.config, registry=known) as client:
+        with pytest.raises(BadParamsError, match="ms_path is 7"):
+            await client.spawn_many([TaskSpec("imaging", {"ms_path": "a"}), TaskSpec("imaging", {"ms_path": 7})])
+        typed = await client.spawn("imaging", Image("a.ms"))
+        other = await client.spawn("imaging", {"ms_path": "a.ms"}, timeout_sec=1.0, max_retries=0)
+        unknown = await client.spawn("of another program", {"ms_path": 7})
+    assert len(await queue.client.list_tasks()) == 3
+    task = await task_of(queue, typed)
+    assert task["params"] == {"ms_path": "a.ms", "cell_arcsec": 9.0}
+    assert (task["timeout_sec"], task["max_retries"]) == (40.0, 7)
+    retry = await queue.sql("select retry from absurd.task where task_id = $1", typed)
+    assert "OSError" in retry["retry_on"] and retry["dead_on"] == ["ValueError"]
+    task = await task_of(queue, other)
+    assert (task["timeout_sec"], task["max_retries"]) == (1.0, 0)
+    assert (await task_of(queue, unknown))["params"] == {"ms_path": 7}
 
 
 # --- looking --------------------------------------------------------------------------------------------------------

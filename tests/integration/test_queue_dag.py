@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
 
 from dsa110_contimg.absurd.client import Dependency, TaskSpec, UnknownTaskError
 from dsa110_contimg.absurd.dependencies import DependencyCycleError
+from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 WAITING_FOR_A_LOCK = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like $1"
@@ -275,7 +275,7 @@ async def test_a_new_child_of_an_ended_task_does_not_release_the_older_children(
 
 
 async def test_a_cycle_is_refused_by_the_names_of_its_tasks(queue: Bench) -> None:
-    one, two = uuid7(), uuid7()
+    one, two = new_id(), new_id()
     specs = [TaskSpec("flag", task_id=one, depends_on=(two,)), TaskSpec("solve", task_id=two, depends_on=(one,))]
     with pytest.raises(DependencyCycleError, match=r"(flag -> solve|solve -> flag)"):
         await spawn(queue, *specs)
@@ -283,7 +283,7 @@ async def test_a_cycle_is_refused_by_the_names_of_its_tasks(queue: Bench) -> Non
 
 
 async def test_sql_cannot_store_a_cycle_either(queue: Bench) -> None:
-    one, two = str(uuid7()), str(uuid7())
+    one, two = str(new_id()), str(new_id())
     nodes = [
         {"task_id": one, "queue": "q", "name": "a", "depends_on": [{"task_id": two}]},
         {"task_id": two, "queue": "q", "name": "b", "depends_on": [{"task_id": one}]},
@@ -294,7 +294,7 @@ async def test_sql_cannot_store_a_cycle_either(queue: Bench) -> None:
 
 async def test_a_dependency_that_does_not_exist_is_refused_and_nothing_is_spawned(queue: Bench) -> None:
     with pytest.raises(UnknownTaskError, match="imaging"):
-        await spawn(queue, TaskSpec("flagging"), TaskSpec("imaging", depends_on=(uuid7(),)))
+        await spawn(queue, TaskSpec("flagging"), TaskSpec("imaging", depends_on=(new_id(),)))
     assert await queue.client.list_tasks() == []
 
 
@@ -325,7 +325,7 @@ async def test_a_workflow_tells_its_derived_status_and_its_tasks_in_order(queue:
     assert await status() == "running"
     await queue.complete((await queue.claim())[0])
     assert await status() == "completed"
-    assert await queue.client.get_workflow(uuid7()) is None
+    assert await queue.client.get_workflow(new_id()) is None
 
 
 async def test_retrying_a_failed_task_brings_back_what_it_had_skipped_and_what_waited_for_its_end(queue: Bench) -> None:
@@ -364,7 +364,7 @@ async def test_random_graphs_with_random_ends_come_to_the_end_that_the_rules_giv
         parents = chance.sample(specs, min(n, chance.randrange(4)))
         policies = [chance.choice(["success", "success", "done", "failure"]) for _ in parents]
         edges = [Dependency(p.task_id, policy) for p, policy in zip(parents, policies, strict=True)]  # type: ignore[arg-type]
-        specs.append(TaskSpec("small", depends_on=edges, task_id=uuid7() if chance.random() < 0.5 else UUID(
+        specs.append(TaskSpec("small", depends_on=edges, task_id=new_id() if chance.random() < 0.5 else UUID(
             int=chance.getrandbits(128)
         )))  # fmt: skip
     wanted_ends = {spec.task_id: chance.choice(["completed", "completed", "failed"]) for spec in specs}

@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
 
+from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -49,7 +49,7 @@ async def told(queue: Bench, heard: "asyncio.Queue[str]") -> list[list[dict[str,
 async def spawn(queue: Bench, count: int, **more: Any) -> list[UUID]:
     """Spawn tasks in one statement."""
     nodes = [
-        {"task_id": str(uuid7()), "queue": QUEUE, "name": "small", "max_attempts": 1, **more} for _ in range(count)
+        {"task_id": str(new_id()), "queue": QUEUE, "name": "small", "max_attempts": 1, **more} for _ in range(count)
     ]
     return [row["task_id"] for row in await queue.connection.fetch("select * from absurd.spawn_tasks($1)", nodes)]
 
@@ -147,7 +147,7 @@ async def test_the_numbers_of_events_outlive_the_table_that_a_crash_empties(queu
 async def test_idle_workers_are_woken_once_for_each_queue_of_a_statement(queue: Bench) -> None:
     async with notified(queue, "absurd_ready") as heard:
         nodes = [
-            {"task_id": str(uuid7()), "queue": name, "name": "small"} for name in ("q1", "q2") for _ in range(20)
+            {"task_id": str(new_id()), "queue": name, "name": "small"} for name in ("q1", "q2") for _ in range(20)
         ]  # fmt: skip
         await queue.connection.fetch("select * from absurd.spawn_tasks($1)", nodes)
         assert sorted(await payloads(heard, queue, "absurd_ready")) == ["q1", "q2"]

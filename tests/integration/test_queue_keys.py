@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
 
+from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
@@ -26,7 +26,7 @@ async def queue(queue_database: str) -> AsyncIterator[Bench]:
 def node(**more: Any) -> dict[str, Any]:
     """Describe a task without back-off."""
     return {
-        "task_id": str(uuid7()), "queue": QUEUE, "name": "small", "max_attempts": 3, "retry": {"base_s": 1e-6}, **more
+        "task_id": str(new_id()), "queue": QUEUE, "name": "small", "max_attempts": 3, "retry": {"base_s": 1e-6}, **more
     }  # fmt: skip
 
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
 
 from dsa110_contimg.absurd import retention
 from dsa110_contimg.absurd.client import Dependency, TaskSpec, UnknownTaskError
 from dsa110_contimg.absurd.connection import Database
+from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -163,7 +163,7 @@ async def test_a_child_that_is_spawned_while_its_parent_is_pruned_finds_it_or_is
         async with other.transaction():
             await other.fetch(
                 "select * from absurd.spawn_tasks($1::jsonb)",
-                [{"task_id": str(uuid7()), "queue": QUEUE, "name": "small", "depends_on": [{"task_id": str(parent)}]}],
+                [{"task_id": str(new_id()), "queue": QUEUE, "name": "small", "depends_on": [{"task_id": str(parent)}]}],
             )
             assert await prune(queue) == 0, "the spawning session holds the parent"
         assert await prune(queue) == 0, "the child lives"

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from uuid6 import uuid7
 
 from dsa110_contimg.absurd.client import TaskSpec
+from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -224,8 +224,8 @@ async def test_what_is_done_before_the_cancel_reached_it_stays_done(queue: Bench
 
 
 async def test_cancel_and_retry_of_an_unknown_task_say_no(queue: Bench) -> None:
-    assert not await queue.client.cancel_task(uuid7())
-    assert not await queue.client.retry_task(uuid7())
+    assert not await queue.client.cancel_task(new_id())
+    assert not await queue.client.retry_task(new_id())
 
 
 async def test_a_dead_task_runs_again_with_all_its_attempts(queue: Bench) -> None:
@@ -241,7 +241,7 @@ async def test_a_dead_task_runs_again_with_all_its_attempts(queue: Bench) -> Non
 
 
 async def test_spawning_the_same_id_twice_makes_one_task(queue: Bench) -> None:
-    task = uuid7()
+    task = new_id()
     for _ in range(2):
         assert await queue.client.spawn("small", {"n": 1}, task_id=task) == task
     [claimed] = await queue.claim(limit=5)
@@ -258,9 +258,9 @@ async def test_a_spawn_that_is_rolled_back_never_runs(queue: Bench) -> None:
 
 
 async def test_a_task_can_be_spawned_from_plain_sql_with_an_id_in_the_order_of_time(queue: Bench) -> None:
-    before = uuid7()
+    before = new_id()
     task = await queue.sql("select absurd.spawn_task($1, 'small', '{\"n\": 1}', p_max_retries => 0)", QUEUE)
-    assert before.int >> 80 <= task.int >> 80 <= uuid7().int >> 80
+    assert before.int >> 80 <= task.int >> 80 <= new_id().int >> 80
     assert UUID(int=task.int).version == 7
     [claimed] = await queue.claim()
     assert claimed["params"] == {"n": 1}
@@ -323,7 +323,7 @@ async def test_new_tasks_lie_in_the_partition_of_their_month(queue: Bench) -> No
 
 async def spawn_node(queue: Bench, **more: Any) -> UUID:
     """Spawn a task with fields that only some tasks have."""
-    fields = {"task_id": str(uuid7()), "queue": QUEUE, "name": "small", "retry": {"base_s": 1e-6}, **more}
+    fields = {"task_id": str(new_id()), "queue": QUEUE, "name": "small", "retry": {"base_s": 1e-6}, **more}
     task: UUID = await queue.sql("select task_id from absurd.spawn_tasks($1)", [fields])
     return task
 
@@ -428,10 +428,10 @@ async def test_a_worker_that_is_to_drain_learns_it_with_its_next_beat(queue: Ben
 async def test_a_task_that_cannot_be_is_refused_by_name_with_all_that_were_spawned_with_it(
     queue: Bench, wrong: dict[str, Any]
 ) -> None:
-    right = {"task_id": str(uuid7()), "queue": QUEUE, "name": "small"}
+    right = {"task_id": str(new_id()), "queue": QUEUE, "name": "small"}
     with pytest.raises(asyncpg.CheckViolationError, match="give a queue, a name"):
         await queue.sql(
-            "select count(*) from absurd.spawn_tasks($1)", [right, {**right, "task_id": str(uuid7()), **wrong}]
+            "select count(*) from absurd.spawn_tasks($1)", [right, {**right, "task_id": str(new_id()), **wrong}]
         )
     assert await queue.client.list_tasks() == []
 

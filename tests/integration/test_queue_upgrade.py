@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
 
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import SCHEMA_VERSION, SchemaError, open_connection
+from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -74,7 +74,7 @@ async def test_an_upgraded_queue_has_exactly_the_shape_of_a_new_one(
 async def populate(connection: Any) -> dict[str, UUID]:
     """Put a task into each place that version 1 knows."""
     ids = {
-        name: uuid7() for name in ("leased", "later", "failed", "skipped", "parent", "blocked", "cancelled", "ready")
+        name: new_id() for name in ("leased", "later", "failed", "skipped", "parent", "blocked", "cancelled", "ready")
     }
 
     async def spawn(name: str, *parents: str, retries: int = 1) -> None:

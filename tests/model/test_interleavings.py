@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
 
+from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import Bench, open_bench
 from model.planting import Bug, planted
 
@@ -63,7 +63,7 @@ async def while_open(queue: Bench, first: Any, second: Awaitable[Any]) -> AsyncI
 
 async def spawn_a_child_while_its_parent_completes(queue: Bench) -> list[str]:
     """Return the states of parent and child."""
-    parent, child = uuid7(), uuid7()
+    parent, child = new_id(), new_id()
     await spawn(queue.connection, node(parent))
     claims = await claim_all(queue.connection)
     async with (
@@ -77,7 +77,7 @@ async def spawn_a_child_while_its_parent_completes(queue: Bench) -> list[str]:
 
 async def complete_two_last_parents_at_once(queue: Bench) -> list[str]:
     """Return the states of both parents and their child."""
-    one, two, child = uuid7(), uuid7(), uuid7()
+    one, two, child = new_id(), new_id(), new_id()
     await spawn(queue.connection, node(one), node(two), node(child, one, two))
     claims = await claim_all(queue.connection)
     async with (
@@ -106,7 +106,7 @@ async def test_two_last_parents_that_end_at_once_release_their_child(queue: Benc
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_key_that_is_being_spawned_is_waited_for(queue: Bench, kept: bool) -> None:
     """The second caller gets the first one's task when it is committed, and its own when it is rolled back."""
-    mine, theirs = uuid7(), uuid7()
+    mine, theirs = new_id(), new_id()
     async with queue.session() as first, queue.session() as second:
         transaction = first.transaction()
         await transaction.start()
@@ -118,7 +118,7 @@ async def test_a_key_that_is_being_spawned_is_waited_for(queue: Bench, kept: boo
 
 
 async def test_a_permit_that_is_given_back_reaches_a_task_that_is_spawned_meanwhile(queue: Bench) -> None:
-    holder, waiter = uuid7(), uuid7()
+    holder, waiter = new_id(), new_id()
     await spawn(queue.connection, node(holder, concurrency_key="k"))
     claims = await claim_all(queue.connection)
     async with (

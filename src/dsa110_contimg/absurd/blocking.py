@@ -139,11 +139,11 @@ class BlockingClient:
             yield self.run(_next(updates))
 
     def spawn_on(
-        self, connection: Any, name: str, params: Mapping[str, Any] | None = None, *, workflow_id: UUID | None = None,
+        self, connection: Any, name: str, params: Any = None, *, workflow_id: UUID | None = None,
         **options: Any,
     ) -> UUID:  # fmt: skip
         """Spawn one task in the transaction of a blocking connection; this client need not be connected."""
-        node = self.client.node_of(TaskSpec(name, params or {}, **options), workflow_id)
+        node = self.client.node_of(TaskSpec(name, {} if params is None else params, **options), workflow_id)
         [spawned] = transactional.spawn_on_blocking(connection, encode([node]))
         return spawned.task_id
 

@@ -7,14 +7,14 @@ from typing import Self
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
 from dsa110_contimg.absurd.events import EventLog
-from dsa110_contimg.absurd.specs import ParamsCheck
+from dsa110_contimg.absurd.specs import Registry
 
 
 class Caller:
     """Opens and closes what the calls of the client need."""
 
     def __init__(
-        self, config: AbsurdConfig, database: Database | None = None, registry: ParamsCheck | None = None
+        self, config: AbsurdConfig, database: Database | None = None, registry: Registry | None = None
     ) -> None:
         self.config = config
         self._database = database or Database(config.database_url, "absurd client")

@@ -10,7 +10,7 @@ from dsa110_contimg.absurd.queue_calls import QueueCalls
 from dsa110_contimg.absurd.rows import Row
 from dsa110_contimg.absurd.schedules import Schedules
 from dsa110_contimg.absurd.spawning import Spawning
-from dsa110_contimg.absurd.specs import Dependency, ParamsCheck, Policy, Spawned, SpecError, TaskSpec, UnknownTaskError
+from dsa110_contimg.absurd.specs import Dependency, Policy, Registry, Spawned, SpecError, TaskSpec, UnknownTaskError
 from dsa110_contimg.absurd.templates import Templates
 from dsa110_contimg.absurd.workflow_calls import WorkflowCalls
 
@@ -26,8 +26,8 @@ class AbsurdClient(Spawning, WorkflowCalls, QueueCalls):
         Where the queue is, and the defaults of what is spawned.
     database : Database, optional
         Connections of the caller, instead of its own.
-    registry : optional
-        Types of the parameters by task name; what is spawned is checked against them.
+    registry : Tasks, optional
+        The tasks that the program knows: what is spawned is checked against their parameters, and has their limits.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class AbsurdClient(Spawning, WorkflowCalls, QueueCalls):
     """
 
     def __init__(
-        self, config: AbsurdConfig, database: Database | None = None, registry: ParamsCheck | None = None
+        self, config: AbsurdConfig, database: Database | None = None, registry: Registry | None = None
     ) -> None:
         super().__init__(config, database, registry)
         self.dead_letters = DeadLetters(self._database)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
-from uuid6 import uuid7
-
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import AbsurdError, Database
 from dsa110_contimg.absurd.cron import Cron
+from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.monitoring import Row, as_row
 from dsa110_contimg.absurd.statements import schedules as statements
 from dsa110_contimg.absurd.statements import work
@@ -139,7 +138,7 @@ class Schedules:
 
     async def trigger(self, name: str) -> UUID | None:
         """Spawn the task of a schedule now, whatever its state, and return its id; None: there is no such schedule."""
-        task_id: UUID | None = await self._database.fetchval(statements.TRIGGER, name, uuid7())
+        task_id: UUID | None = await self._database.fetchval(statements.TRIGGER, name, new_id())
         return task_id
 
     async def _current(self, name: str) -> Mapping[str, Any] | None:

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
-from uuid6 import uuid7
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database, QueueUnavailableError, delays
 from dsa110_contimg.absurd.cron import ScheduleError, cron_of, moves
+from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.statements import schedules, work
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class TaskScheduler:
         fired = 0
         for move in moves(cron_of(row), row["policy"], row["catch_up_limit"], row["next_at"], now):
             task_id = await self._database.fetchval(
-                schedules.FIRE, row["name"], move.expected, move.following, uuid7(), move.fire_at
+                schedules.FIRE, row["name"], move.expected, move.following, new_id(), move.fire_at
             )
             if move.fire_at is not None:
                 logger.info("schedule %s at %s: %s", row["name"], move.fire_at, task_id or "not fired here")

@@ -1,7 +1,6 @@
 """Spawning tasks, workflows and chains."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +12,17 @@ from dsa110_contimg.absurd.caller import Caller
 from dsa110_contimg.absurd.chains import Chain, Step, as_chain, chain_specs
 from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.payloads import encode
-from dsa110_contimg.absurd.specs import Dependency, Node, Spawned, TaskSpec, UnknownTaskError, in_order, like, node
+from dsa110_contimg.absurd.specs import (
+    Dependency,
+    Node,
+    Spawned,
+    TaskSpec,
+    UnknownTaskError,
+    in_order,
+    known,
+    like,
+    node,
+)
 from dsa110_contimg.absurd.statements import tasks
 
 #: Tasks that ``spawn_many`` sends at once.
@@ -26,7 +35,7 @@ class Spawning(Caller):
     """The calls that put tasks into the queue. What they spawned is durable when they return."""
 
     async def spawn(
-        self, name: str, params: Mapping[str, Any] | None = None, *, queue: str | None = None,
+        self, name: str, params: Any = None, *, queue: str | None = None,
         task_id: UUID | None = None, priority: int = 0, timeout_sec: float | None = None,
         max_retries: int | None = None, depends_on: Sequence[UUID | Dependency] = (), workflow_id: UUID | None = None,
         run_at: datetime | None = None, idempotency_key: str | None = None, concurrency_key: str | None = None,
@@ -47,9 +56,8 @@ class Spawning(Caller):
             The database does not answer.
         """
         spec = TaskSpec(
-            name, params or {}, task_id or new_id(), depends_on, priority, timeout_sec, max_retries, queue,
-            run_at=run_at, idempotency_key=idempotency_key, concurrency_key=concurrency_key, fair_key=fair_key,
-            headers=headers,
+            name, {} if params is None else params, task_id or new_id(), depends_on, priority, timeout_sec,
+            max_retries, queue, run_at=run_at, idempotency_key=idempotency_key, concurrency_key=concurrency_key, fair_key=fair_key, headers=headers,
         )  # fmt: skip
         [spawned] = await self._send(tasks.SPAWN_TASKS, [self.node_of(spec, workflow_id)])
         return spawned.task_id
@@ -71,7 +79,7 @@ class Spawning(Caller):
         for start in range(0, len(specs), BATCH):
             batch = specs[start : start + BATCH]
             if len(batch) >= WORTH_IT and all(spec.is_plain for spec in batch) and len(set(map(like, batch))) == 1:
-                spawned += await self._send_alike([self._checked(spec) for spec in batch], workflow_id)
+                spawned += await self._send_alike([known(spec, self._registry) for spec in batch], workflow_id)
             else:
                 spawned += await self._send(tasks.SPAWN_TASKS, [self.node_of(spec, workflow_id) for spec in batch])
         return spawned
@@ -144,7 +152,7 @@ class Spawning(Caller):
 
     # ------------------------------------------------------------------------------ in a transaction of the caller
     async def spawn_on(
-        self, connection: Any, name: str, params: Mapping[str, Any] | None = None, *, workflow_id: UUID | None = None,
+        self, connection: Any, name: str, params: Any = None, *, workflow_id: UUID | None = None,
         **options: Any,
     ) -> UUID:  # fmt: skip
         """Spawn one task in the transaction of ``connection`` (asyncpg, psycopg or SQLAlchemy) and return its id.
@@ -159,7 +167,7 @@ class Spawning(Caller):
         **options
             Further fields of :class:`~dsa110_contimg.absurd.specs.TaskSpec`.
         """
-        spec = TaskSpec(name, params or {}, **options)
+        spec = TaskSpec(name, {} if params is None else params, **options)
         [spawned] = await transactional.spawn_on(connection, encode([self.node_of(spec, workflow_id)]))
         return spawned.task_id
 
@@ -176,10 +184,7 @@ class Spawning(Caller):
     # ----------------------------------------------------------------------------------------------------- the pieces
     def node_of(self, spec: TaskSpec, workflow_id: UUID | None) -> Node:
         """Return a task as the queue's functions take it; the registry, if there is one, checks its parameters."""
-        return node(self._checked(spec), self.config, workflow_id)
-
-    def _checked(self, spec: TaskSpec) -> TaskSpec:
-        return spec if self._registry is None else replace(spec, params=self._registry.check(spec.name, spec.params))
+        return node(known(spec, self._registry), self.config, workflow_id)
 
     async def _send(self, statement: str, *args: Any) -> list[Spawned]:
         try:

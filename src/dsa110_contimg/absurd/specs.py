@@ -1,7 +1,7 @@
 """What is spawned: a task, what it waits for, and the form in which the queue's functions take them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -23,11 +23,29 @@ class SpecError(AbsurdError, ValueError):
     """A task is described in a way that cannot be; the message names the field, its value and what would be right."""
 
 
-class ParamsCheck(Protocol):
-    """Knows the type of the parameters of each task name (``absurd.registry.Tasks``)."""
+class KnownTask(Protocol):
+    """What a program knows of a task name beside its parameters (``absurd.registry.TaskType``)."""
 
-    def check(self, name: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    @property
+    def timeout_sec(self) -> float | None:
+        """Limit of one attempt."""
+
+    @property
+    def max_retries(self) -> int | None:
+        """Further attempts after a failed one."""
+
+    def retry(self) -> Mapping[str, Sequence[str]]:
+        """Return ``retry_on`` and ``dead_on``, where there are any."""
+
+
+class Registry(Protocol):
+    """The tasks that a program knows (``absurd.registry.Tasks``)."""
+
+    def check(self, name: str, params: Any, /) -> Any:
         """Return the parameters as they are to be stored; raise when they do not fit; leave unknown names alone."""
+
+    def get(self, name: str, /) -> KnownTask | None:
+        """Return what is known of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +70,7 @@ class TaskSpec:
     Attributes
     ----------
     name, params
-        Which handler runs it, with what.
+        Which handler runs it, with what: a mapping, or an instance of the type of its parameters.
     task_id : UUID
         Version 7; an id that exists is left alone.
     depends_on
@@ -83,7 +101,7 @@ class TaskSpec:
     """
 
     name: str
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Any = field(default_factory=dict)
     task_id: UUID = field(default_factory=new_id)
     depends_on: Sequence[UUID | Dependency] = ()
     priority: int = 0
@@ -174,6 +192,23 @@ def node(spec: TaskSpec, config: AbsurdConfig, workflow_id: UUID | None = None) 
         "fair_key": spec.fair_key,
         "headers": spec.headers,
     }
+
+
+def known(spec: TaskSpec, registry: Registry | None) -> TaskSpec:
+    """Return a task with its parameters checked and with what its type says where it says nothing itself."""
+    if registry is None:
+        return spec
+    checked = replace(spec, params=registry.check(spec.name, spec.params))
+    task = registry.get(spec.name)
+    if task is None:
+        return checked
+    return replace(
+        checked,
+        timeout_sec=task.timeout_sec if spec.timeout_sec is None else spec.timeout_sec,
+        max_retries=task.max_retries if spec.max_retries is None else spec.max_retries,
+        retry_on=spec.retry_on or task.retry().get("retry_on", ()),
+        dead_on=spec.dead_on or task.retry().get("dead_on", ()),
+    )
 
 
 def in_order(specs: Sequence[TaskSpec]) -> list[TaskSpec]:

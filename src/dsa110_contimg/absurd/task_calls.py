@@ -4,17 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from uuid import UUID
 
+from dsa110_contimg.absurd import retention
 from dsa110_contimg.absurd.caller import Caller
 from dsa110_contimg.absurd.rows import Row, as_task
 from dsa110_contimg.absurd.specs import UnknownTaskError
-from dsa110_contimg.absurd.statements import retention, tasks
+from dsa110_contimg.absurd.statements import tasks
 
 #: States in which a task, or a workflow, has ended.
 ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
 #: Seconds between looks at what is waited for, when no event comes.
 POLL_S = 1.0
-#: Tasks that one pruning statement takes.
-PRUNE_BATCH = 10_000
 
 
 class TaskCalls(Caller):
@@ -88,16 +87,6 @@ class TaskCalls(Caller):
     async def prune_tasks(
         self, retention_days: float = 7, queue_name: str | None = None, statuses: Collection[str] | None = None
     ) -> int:
-        """Delete tasks that ended more than ``retention_days`` ago and return how many.
-
-        Workflows go as a whole, and a task that one still waits for stays. Dead letters are kept.
-        """
-        wanted = None if statuses is None else list(statuses)
-        pruned = 0
-        while True:
-            n: int = await self._database.fetchval(
-                retention.PRUNE_TASKS, retention_days * 86400.0, queue_name, wanted, PRUNE_BATCH
-            )
-            pruned += n
-            if n == 0:
-                return pruned
+        """Delete tasks that ended more than ``retention_days`` ago; see :mod:`dsa110_contimg.absurd.retention`."""
+        chosen = None if statuses is None else list(statuses)
+        return await retention.prune(self._database, retention_days, queue_name, chosen)
