@@ -57,7 +57,8 @@ class Spawning(Caller):
         """
         spec = TaskSpec(
             name, {} if params is None else params, task_id or new_id(), depends_on, priority, timeout_sec,
-            max_retries, queue, run_at=run_at, idempotency_key=idempotency_key, concurrency_key=concurrency_key, fair_key=fair_key, headers=headers,
+            max_retries, queue, run_at=run_at, idempotency_key=idempotency_key,
+            concurrency_key=concurrency_key, fair_key=fair_key, headers=headers,
         )  # fmt: skip
         [spawned] = await self._send(tasks.SPAWN_TASKS, [self.node_of(spec, workflow_id)])
         return spawned.task_id
