@@ -1,6 +1,7 @@
 """Pruning: what has ended long ago goes, and nothing that a live task or a workflow still needs."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -319,3 +320,59 @@ async def test_fires_and_gone_workers_are_forgotten_after_a_time(queue: Bench) -
     )
     assert await queue.sql("select absurd.prune_records(86400)") == 2
     assert (await count(queue, "fire"), await count(queue, "worker")) == (1, 1)
+
+
+async def spawn_onto(queue: Bench, flows: int, rng: random.Random) -> None:
+    """Spawn workflows, and tasks that depend on some that may have been pruned by then."""
+    before: list[UUID] = []
+    for _ in range(flows):
+        first = [TaskSpec("small", max_retries=0) for _ in range(3)]
+        last = TaskSpec("small", depends_on=[Dependency(spec.task_id, "done") for spec in first], max_retries=0)
+        await queue.client.spawn_graph("flow", [*first, last])
+        if before and rng.random() < 0.5:
+            with contextlib.suppress(UnknownTaskError):
+                await queue.client.spawn("small", depends_on=[rng.choice(before)], max_retries=0)
+        before = [*before[-5:], last.task_id]
+
+
+async def end_tasks(queue: Bench, luck: random.Random) -> None:
+    """Claim and end tasks for ever, some of them badly."""
+    async with queue.session() as session:
+        while True:
+            for task in await session.fetch("select * from absurd.claim_task($1, 'w', 3)", QUEUE):
+                call = "complete_task" if luck.random() < 0.8 else "fail_task"
+                await session.fetchval(
+                    f"select absurd.{call}($1, $2, $3)", task["task_id"], task["claim"], {"type": "E"}
+                )
+            await asyncio.sleep(0.005)
+
+
+async def repeat(queue: Bench, statement: str) -> None:
+    """Run a statement for ever."""
+    async with queue.session() as session:
+        while True:
+            await session.fetch(statement)
+            await asyncio.sleep(0.003)
+
+
+async def test_pruning_beside_workers_spawns_and_retries_breaks_nothing(queue: Bench) -> None:
+    """Whatever ended is pruned at once, while DAGs are spawned onto it, run, fail and are replayed."""
+    statements = [
+        "select absurd.prune_tasks(-1, null, null, 3)",
+        "select absurd.prune_tasks(-1)",
+        "select absurd.replay_dead_letters(p_limit => 2)",
+        "select absurd.repair()",
+    ]
+    busy = [asyncio.create_task(end_tasks(queue, random.Random(seed))) for seed in (1, 2)]
+    busy += [asyncio.create_task(repeat(queue, statement)) for statement in statements]
+
+    async def empty() -> bool:
+        assert not [task.exception() for task in busy if task.done()]
+        return await count(queue, "task") == 0 and await count(queue, "dead") == 0
+
+    await spawn_onto(queue, 40, random.Random(5))
+    await queue.until(empty, 60)
+    for task in busy:
+        task.cancel()
+    await asyncio.gather(*busy, return_exceptions=True)
+    assert [await count(queue, table) for table in ("edge", "workflow", "blocked", "attempt")] == [0, 0, 0, 0]
