@@ -135,6 +135,17 @@ async def test_a_paused_schedule_does_not_fire_and_what_passed_meanwhile_is_not_
     assert await scheduler.fire_due() == 1
 
 
+async def test_a_schedule_that_is_paused_at_the_last_moment_does_not_fire(queue: Bench, schedules: Schedules) -> None:
+    """The scheduler has read it as active, and calls after somebody has paused it."""
+    await sweep(schedules)
+    due = await queue.sql("select next_at from absurd.cron")
+    await schedules.update("sweep", state="paused")
+    await queue.connection.execute("update absurd.cron set next_at = $1", due)
+    fired = "select absurd.fire_cron('sweep', $1, $1::timestamptz + interval '5 min', absurd.new_id(), $1)"
+    assert await queue.sql(fired, due) is None
+    assert await queue.sql("select count(*) from absurd.task") == 0
+
+
 async def test_a_deleted_schedule_is_gone_and_its_name_free(schedules: Schedules) -> None:
     await sweep(schedules)
     with pytest.raises(ScheduleExistsError, match="sweep"):
