@@ -243,6 +243,13 @@ async def test_schedules_are_listed_by_queue_and_state(schedules: Schedules) -> 
     assert disabled is not None and disabled["next_run_at"] is None
 
 
+async def test_a_schedule_tells_whether_any_worker_polls_its_queue(queue: Bench, schedules: Schedules) -> None:
+    await sweep(schedules, "here")
+    await sweep(schedules, "nowhere", queue_name="maintenance")
+    await queue.claim()  # registers a worker of the usual queue
+    assert {row["name"]: row["has_worker"] for row in await schedules.list()} == {"here": True, "nowhere": False}
+
+
 async def test_a_disabled_schedule_does_not_fire(queue: Bench, schedules: Schedules, scheduler: TaskScheduler) -> None:
     await sweep(schedules, state="disabled")
     await make_due(queue)

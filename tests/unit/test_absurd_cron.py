@@ -222,6 +222,7 @@ def test_catch_up_with_a_limit_fires_the_last_ones_and_looks_back_no_further() -
     found = list(moves(Cron("* * * * *"), "catch_up", 3, year_ago, NOON))
     assert found[0] == Move(year_ago, at(11, 58), None)
     assert [move.fire_at for move in found[1:]] == [at(11, 58), at(11, 59), at(12)]
+    assert [move.fire_at for move in moves(HOURLY, "catch_up", 3, at(0), at(12))] == [None, at(10), at(11), at(12)]
     assert [move.fire_at for move in moves(HOURLY, "catch_up", 9, at(10), at(12))] == [at(10), at(11), at(12)]
 
 

@@ -97,7 +97,10 @@ class Schedules:
         return created
 
     async def get(self, name: str) -> Row | None:
-        """Return a schedule, or None."""
+        """Return a schedule, or None.
+
+        ``has_worker`` tells whether a worker polls its queue, ``last_error`` why it could not fire.
+        """
         rows = await self._database.fetch(statements.GET, name)
         return as_row(rows[0]) if rows else None
 

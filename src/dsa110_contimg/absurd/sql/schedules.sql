@@ -38,7 +38,8 @@ create or replace view absurd.schedules as
 select c.schedule_id, c.name, c.description, c.queue as queue_name, c.task_name, c.params, c.headers,
        -c.rank as priority, c.timeout_s as timeout_sec, c.max_attempts - 1 as max_retries, c.expr as cron_expression,
        c.timezone, c.state, c.policy, c.catch_up_limit, c.overlap, c.last_fire_at as last_run_at,
-       case when c.state = 'active' then c.next_at end as next_run_at, c.last_error, c.created_at, c.updated_at
+       case when c.state = 'active' then c.next_at end as next_run_at, c.last_error, c.created_at, c.updated_at,
+       exists (select from absurd.worker w where w.state = 'active' and c.queue = any(w.queues)) as has_worker
 from absurd.cron c;
 
 -- The task of a schedule, with the time that it stands for in its headers.
