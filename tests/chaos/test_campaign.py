@@ -47,4 +47,4 @@ def test_a_short_campaign_of_kills_and_cut_commits_loses_nothing(postgres_databa
 
 @pytest.mark.slow
 def test_a_campaign_of_all_faults_loses_nothing(tmp_path: Path) -> None:
-    assert_held(Plan(tmp_path, seed(), tasks=600, kills=8, duration_s=20.0, wakes=3), set(range(1, 16)))
+    assert_held(Plan(tmp_path, seed(), tasks=600, kills=8, duration_s=14.0, wakes=3), set(range(1, 16)))

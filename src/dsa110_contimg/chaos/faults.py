@@ -12,7 +12,7 @@ import asyncpg
 from dsa110_contimg.absurd.connection import PASSING
 from dsa110_contimg.chaos import statements
 from dsa110_contimg.chaos.history import History
-from dsa110_contimg.chaos.parties import Fleet
+from dsa110_contimg.chaos.parties import Fleet, Party
 from dsa110_contimg.chaos.proxy import ChaosProxy
 from dsa110_contimg.chaos.server import Ground
 
@@ -40,8 +40,7 @@ class Scene:
 async def kill(scene: Scene) -> None:
     """Kill a worker (kill -9), alone or with its whole machine, and start another in its place; in half the cases a
     scheduler dies, too."""
-    if running := scene.fleet.running():
-        victim = scene.chance.choice(running)
+    if victim := await _victim(scene):
         whole = scene.chance.random() < 0.5
         scene.history.write("fault", kind="kill", op="begin", worker=victim.who, whole=whole)
         victim.kill(whole)
@@ -52,18 +51,16 @@ async def kill(scene: Scene) -> None:
 
 async def term(scene: Scene) -> None:
     """Ask a worker to stop softly (SIGTERM), as a rolling restart does; another takes its place."""
-    if running := scene.fleet.running():
-        victim = scene.chance.choice(running)
+    if victim := await _victim(scene):
         scene.history.write("fault", kind="term", op="begin", worker=victim.who)
         victim.ask_to_stop()
 
 
 async def freeze(scene: Scene) -> None:
     """Stop a worker past its lease (SIGSTOP) and let it go on (SIGCONT), sure of itself and wrong."""
-    running = scene.fleet.running()
-    if len(running) < 2:
+    victim = await _victim(scene)
+    if victim is None:
         return
-    victim = scene.chance.choice(running)
     whole = scene.chance.random() < 0.5
     with scene.noted("freeze", worker=victim.who, whole=whole):
         victim.freeze(whole)
@@ -140,15 +137,24 @@ async def exhaust(scene: Scene) -> None:
                 connection.terminate()
 
 
-async def _ask(scene: Scene, statement: str, *args: Any) -> None:
+async def _victim(scene: Scene) -> Party | None:
+    """Choose a worker: one that runs a task, if there is one, because only such a loss is worth the trouble."""
+    holders = {row["worker_id"] for row in await _ask(scene, statements.HOLDERS)}
+    running = scene.fleet.running()
+    busy = [worker for worker in running if worker.who in holders]
+    return scene.chance.choice(busy or running) if running else None
+
+
+async def _ask(scene: Scene, statement: str, *args: Any) -> list[Any]:
+    """Run a statement past the proxy; nothing when the server is down, because another fault is at work."""
     try:
         connection = await asyncpg.connect(scene.ground.url, timeout=2.0)
     except PASSING:
-        return  # the server is down: another fault is at work
+        return []
     try:
-        await connection.fetch(statement, *args)
+        return list(await connection.fetch(statement, *args))
     except PASSING:
-        return
+        return []
     finally:
         connection.terminate()
 

@@ -16,6 +16,7 @@ STALE_BEAT = """
 select bool_and(verdict not in ('lost', 'unknown')) from absurd.heartbeat('ghost', array[$2::bigint], 10)
 where $1::uuid is not null
 """
+HOLDERS = "select distinct worker_id from absurd.lease"
 OLD_CLAIMS = "select task_id, claim from chaos.journal where what = 'unleased' order by random() limit $1"
 MISPLACED = "select count(*) from absurd.misplaced"
 LIVE = """
