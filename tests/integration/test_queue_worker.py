@@ -235,6 +235,34 @@ async def test_a_result_that_json_cannot_carry_fails_the_task_for_good(queue: Be
     assert row is not None and "object has no JSON form" in row["error"]
 
 
+async def test_a_result_that_the_database_refuses_fails_its_own_task_and_harms_no_other(queue: Bench) -> None:
+    await queue.connection.execute(
+        "alter table absurd.task add constraint no_bad check (not coalesce(result ? 'bad', false))"
+    )
+    try:
+        tasks = [await queue.client.spawn("echo", {"bad" if n == 2 else "good": n}) for n in range(5)]
+        async with queue.worker(worker_concurrency=5):
+            for n, task in enumerate(tasks):
+                await queue.until_state(task, "failed" if n == 2 else "completed")
+        row = await queue.client.get_task(tasks[2])
+        assert row is not None and row["error"].startswith("CheckViolationError: ")
+    finally:
+        await queue.connection.execute("alter table absurd.task drop constraint no_bad")
+
+
+async def test_results_wait_for_a_database_that_does_not_know_its_functions_for_a_moment(queue: Bench) -> None:
+    """As in the middle of a schema that somebody has set up wrongly: nothing of it is the result's fault."""
+    async with queue.worker(worker_poll_interval_sec=0.2, heartbeat_interval_sec=0.3):
+        task = await queue.client.spawn("small", {"sleep_s": 0.5})
+        await queue.until_state(task, "claimed")
+        await queue.connection.execute("alter schema absurd rename to hidden")
+        await asyncio.sleep(1.0)
+        await queue.connection.execute("alter schema hidden rename to absurd")
+        await queue.until_state(task, "completed")
+        seen = await queue.sql("select beat_at from absurd.worker")
+        await queue.until(lambda: queue.sql("select beat_at > $1 from absurd.worker", seen))
+
+
 async def test_a_handler_that_blocks_the_event_loop_does_not_cost_the_lease(queue: Bench) -> None:
     async def busy(task: object, context: object) -> dict[str, object]:
         ends = asyncio.get_running_loop().time() + 3.0

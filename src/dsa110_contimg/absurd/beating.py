@@ -162,7 +162,7 @@ class Beating:
                 connection = await open_connection(self._beat.database_url, title, self._beat.lease_sec / 2)
                 waits = delays(longest_s=_LONGEST_WAIT_S)
                 await work_on(connection)
-            except (*PASSING, *REFUSED) as error:
+            except (*PASSING, *REFUSED, asyncpg.PostgresError) as error:
                 logger.warning("%s: %s: %s; connecting again", name, type(error).__name__, error)
             finally:
                 if connection is not None:

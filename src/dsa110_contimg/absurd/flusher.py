@@ -26,6 +26,13 @@ from dsa110_contimg.absurd.statements import work
 
 logger = logging.getLogger(__name__)
 
+#: What a result can be the reason of; anything else says nothing about the results, and they are sent again.
+_REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.exceptions.ProgramLimitExceededError,
+)
+
 
 def _encode(text: str) -> bytes:
     return b"\x01" + text.encode()
@@ -100,7 +107,7 @@ class Flusher:
                     while True:
                         await self._round(flush)
                         waits = delays()
-            except (*PASSING, *REFUSED) as error:
+            except (*PASSING, *REFUSED, asyncpg.PostgresError) as error:
                 logger.warning("claiming: %s: %s; connecting again", type(error).__name__, error)
             await asyncio.sleep(next(waits))
 
@@ -124,9 +131,7 @@ class Flusher:
         limit = max(0, self._hooks.free())
         try:
             await self._flush(flush, len(self._ended), limit)
-        except PASSING:
-            raise
-        except asyncpg.PostgresError as error:
+        except _REFUSALS as error:
             if not self._ended:
                 raise
             logger.warning("a flush of %d results was refused (%s); sending them one by one", len(self._ended), error)
@@ -165,9 +170,7 @@ class Flusher:
             task, _ = self._ended[0]
             try:
                 await self._flush(flush, 1, 0)
-            except PASSING:
-                raise
-            except asyncpg.PostgresError as error:
+            except _REFUSALS as error:
                 del self._ended[:1]
                 self._hooks.refuse(task, error)
 

@@ -20,6 +20,7 @@ from dsa110_contimg.absurd.pulse import Pulse
 logger = logging.getLogger(__name__)
 
 _STOP_CLAIMING_AT = 0.6  # of the lease
+_GOODBYE_S = 5.0
 _BACKLOG_BYTES = 1 << 16
 
 
@@ -56,7 +57,11 @@ class Heartbeat:
         if process := self._process:
             if process.stdin:
                 process.stdin.close()
-            await process.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _GOODBYE_S)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         self._pulse.close()
 
     def fresh(self) -> bool:
