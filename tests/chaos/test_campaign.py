@@ -4,6 +4,7 @@ import os
 import random
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dsa110_contimg.chaos.campaign import Plan, run_campaign
@@ -48,3 +49,21 @@ def test_a_short_campaign_of_kills_and_cut_commits_loses_nothing(postgres_databa
 @pytest.mark.slow
 def test_a_campaign_of_all_faults_loses_nothing(tmp_path: Path) -> None:
     assert_held(Plan(tmp_path, seed(), tasks=600, kills=8, duration_s=14.0, wakes=3), set(range(1, 16)))
+
+
+@pytest.mark.slow
+def test_a_planted_bug_is_found_by_a_campaign(postgres_database: str, tmp_path: Path) -> None:
+    """Progress is taken from anybody: the history shows it, though every task ends well."""
+
+    def plant(_line: str) -> None:
+        with psycopg.connect(postgres_database) as connection:
+            found = connection.execute("select pg_get_functiondef('absurd.report_progress'::regproc)").fetchone()
+            assert found is not None and "and claim = p_claim" in found[0]
+            connection.execute(found[0].replace("return false", "return true"))
+
+    plan = Plan(
+        tmp_path, seed(), tasks=60, kills=1, kinds=("commit",), duration_s=3.0, workers=2, clients=1, lease_s=2.0,
+        wakes=0, schedulers=0, database_url=postgres_database,
+    )  # fmt: skip
+    violated = {verdict.number for verdict in check(run_campaign(plan, plant)) if verdict.violations}
+    assert violated == {4}
