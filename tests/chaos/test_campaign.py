@@ -1,5 +1,6 @@
 """Whole campaigns, small ones: real workers and clients, every kind of fault, and the judge at the end."""
 
+import asyncio
 import os
 import random
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dsa110_contimg.chaos.campaign import Plan, run_campaign
+from dsa110_contimg.absurd import setup
+from dsa110_contimg.chaos.campaign import NotEmptyError, Plan, run_campaign
 from dsa110_contimg.chaos.checker import check
 from dsa110_contimg.chaos.faults import FAULTS, KINDS, schedule
 from dsa110_contimg.chaos.figures import figures
@@ -25,7 +27,7 @@ def assert_held(plan: Plan, tested: set[int]) -> None:
     """Run a campaign: nothing may be violated, and these invariants must have been put to the test."""
     evidence = run_campaign(plan, print)
     verdicts = check(evidence)
-    print(as_text(figures(evidence), verdicts))
+    print(as_text(figures(evidence, verdicts), verdicts))
     assert [violation.what for verdict in verdicts for violation in verdict.violations] == []
     assert tested <= {verdict.number for verdict in verdicts if verdict.held}
 
@@ -44,6 +46,14 @@ def test_a_short_campaign_of_kills_and_cut_commits_loses_nothing(postgres_databa
         lease_s=2.0, wakes=0, schedulers=0, database_url=postgres_database,
     )  # fmt: skip
     assert_held(plan, {1, 3, 4, 5, 6})
+
+
+async def test_a_database_in_use_is_left_alone(postgres_database: str, tmp_path: Path) -> None:
+    await setup.init(postgres_database)
+    async with await psycopg.AsyncConnection.connect(postgres_database) as connection:
+        await connection.execute("select absurd.spawn_task('science', 'imaging')")
+    with pytest.raises(NotEmptyError, match="holds 1 tasks"):
+        await asyncio.to_thread(run_campaign, Plan(tmp_path, 1, database_url=postgres_database), print)
 
 
 @pytest.mark.slow

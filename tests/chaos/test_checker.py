@@ -282,7 +282,7 @@ def test_the_report_says_what_was_violated_and_what_was_not_put_to_the_test() ->
     evidence = replace(good(), ticks=[])
     lose_a_task(evidence)
     verdicts = check(evidence)
-    text = as_text(figures(evidence), verdicts)
+    text = as_text(figures(evidence, verdicts), verdicts)
     assert "no task is lost" in text and "VIOLATED" in text and "task c is gone" in text
     assert "not put to the test" in text
-    assert as_json(figures(evidence), verdicts)["violations"] == 1
+    assert as_json(figures(evidence, verdicts), verdicts)["violations"] == 1

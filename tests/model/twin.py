@@ -103,9 +103,9 @@ class Twin:
         await self.ask("select absurd.register_worker($1, 'here', 1, array['model'], 4)", worker)
         self.model.workers[worker] = Worker(self.model.now)
 
-    def same(self, what: str, theirs: Any, ours: Any) -> None:
+    def same(self, what: str, theirs: Any, ours: Any, about: Any = "") -> None:
         if theirs != ours:
-            raise DisagreementError(f"{what}: the queue says {theirs!r}, the model {ours!r}")
+            raise DisagreementError(f"{what} {about}: the queue says {theirs!r}, the model {ours!r}")
 
     def pick(self, n: int) -> Task | None:
         """Return one of the newer tasks."""
@@ -297,12 +297,12 @@ class Twin:
         for task in self.model.tasks.values():
             state, attempt = self.seen[str(task.id)]
             if task.state == "waiting":
-                self.same(f"state of {task}", state in (("pending", "parked") if task.key else ("pending",)), True)
+                self.same("state of", state in (("pending", "parked") if task.key else ("pending",)), True, task)
                 if task.key:
                     parked[task.key] += state == "parked"
             else:
-                self.same(f"state of {task}", state, task.state)
-            self.same(f"attempt of {task}", attempt, task.attempt)
+                self.same("state of", state, task.state, task)
+            self.same("attempt of", attempt, task.attempt, task)
         self.compare_permits(permits or [], parked)
         self.same("dead letters", set(dead or []), {str(task) for task in self.model.dead})
         self.same("counters", [int(n or 0) for n in ends], list(self.model.ends.values()))

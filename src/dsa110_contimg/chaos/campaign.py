@@ -22,6 +22,7 @@ from dsa110_contimg.chaos.proxy import ChaosProxy
 from dsa110_contimg.chaos.server import Ground, open_ground
 from dsa110_contimg.chaos.settings import KEYS, QUEUE, PartySettings
 from dsa110_contimg.chaos.soundings import sound_claim, sound_snapshot
+from dsa110_contimg.exit_codes import CommandError, ExitCode
 
 _JOURNAL = Path(__file__).with_name("journal.sql")
 _SKEW_S = 5.0
@@ -59,6 +60,12 @@ class Plan:
     schedulers: int = 3
     lease_s: float = 3.0
     database_url: str | None = None
+
+
+class NotEmptyError(CommandError):
+    """The database that was named is in use."""
+
+    exit_code = ExitCode.USAGE
 
 
 class Campaign:
@@ -110,6 +117,8 @@ class Campaign:
         """Set up queue and journal, and measure what a claim costs in the empty queue."""
         await setup.init(self._ground.url)
         async with self._session() as session:
+            if count := await session.fetchval(statements.TASKS_THERE):
+                raise NotEmptyError(f"the queue of the database holds {count} tasks; give an empty one")
             await session.execute(_JOURNAL.read_text(encoding="utf-8"))
             await sound_claim(session, self._history)
             if self._plan.schedulers:

@@ -44,7 +44,7 @@ def queue(
     began_s = time.monotonic()
     evidence = run_campaign(plan, _say)
     verdicts = check(evidence)
-    counted = {"seed": plan.seed, "duration_s": round(time.monotonic() - began_s, 1), **figures(evidence)}
+    counted = {"seed": plan.seed, "duration_s": round(time.monotonic() - began_s, 1), **figures(evidence, verdicts)}
     sys.stdout.write(
         json.dumps(as_json(counted, verdicts), indent=2) + "\n" if as_json_text else as_text(counted, verdicts)
     )

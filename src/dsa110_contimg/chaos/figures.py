@@ -1,8 +1,10 @@
 """The figures of a campaign, for its report."""
 
 from collections import Counter
+from collections.abc import Sequence
 from statistics import median
 
+from dsa110_contimg.chaos.checker import Verdict
 from dsa110_contimg.chaos.evidence import Evidence
 from dsa110_contimg.chaos.history import Row
 
@@ -27,8 +29,9 @@ def taken_from_the_living(evidence: Evidence) -> list[Row]:
     return [row for row in evidence.attempts if row["reason"] == "crashed" and row["worker_id"] not in hit]
 
 
-def figures(evidence: Evidence) -> Row:
-    """Count what happened."""
+def figures(evidence: Evidence, verdicts: Sequence[Verdict]) -> Row:
+    """Count what happened, and what must not have."""
+    wrong = {verdict.number: len(verdict.violations) for verdict in verdicts}
     spawns = Counter(event["op"] for event in evidence.of_kind("spawn"))
     faults = Counter(event["kind"] for event in evidence.of_kind("fault", op="begin"))
     outcomes = Counter(row["status"] for row in evidence.tasks)
@@ -37,6 +40,9 @@ def figures(evidence: Evidence) -> Row:
     words = Counter(event["level"] for event in evidence.of_kind("word"))
     return {
         "tasks": len(evidence.tasks),
+        "lost": wrong[1],
+        "double_completions": wrong[3],
+        "stale_writes_accepted": wrong[4],
         "outcomes": dict(outcomes),
         "attempts_started": len(evidence.of_kind("start")),
         "attempts_without_success": dict(reasons),

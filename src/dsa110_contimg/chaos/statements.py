@@ -18,6 +18,7 @@ where $1::uuid is not null
 """
 HOLDERS = "select distinct worker_id from absurd.lease"
 OLD_CLAIMS = "select task_id, claim from chaos.journal where what = 'unleased' order by random() limit $1"
+TASKS_THERE = "select count(*) from absurd.task"
 MISPLACED = "select count(*) from absurd.misplaced"
 LIVE = """
 select (select count(*) from absurd.blocked) + (select count(*) from absurd.ready)
