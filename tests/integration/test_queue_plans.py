@@ -1,11 +1,13 @@
-"""What the queue's statements cost: the plan of the claim, whatever else is in the queue."""
+"""What a flush costs, in pages looked at: the same, whatever else the queue holds and whoever holds an old snapshot."""
 
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -55,3 +57,105 @@ async def test_the_claim_is_one_index_scan_whatever_else_is_in_the_queue(queue: 
     assert nodes[-1]["Shared Hit Blocks"] + nodes[-1]["Shared Read Blocks"] < 60
     config = await queue.sql("select proconfig from pg_proc where oid = 'absurd.claim_ready'::regproc")
     assert {"enable_seqscan=off", "enable_bitmapscan=off"} <= set(config)
+
+
+async def fill(queue: Bench, finished: int, waiting: int) -> None:
+    """Put in finished tasks, and as many for next week and parked as ``waiting``."""
+    await queue.connection.execute(
+        """with made as (
+               insert into absurd.task (task_id, queue, name, params, rank, max_attempts, has_children, created_at,
+                                        outcome, finished_at, attempts, conc_key)
+               select absurd.new_id(), $1, 'small', '{"n": 1}', 0, 1, false, now(),
+                      case when n <= $2 then 'completed' end, case when n <= $2 then now() end, 1,
+                      case when n > $2 + $3 then 'dish' end
+               from generate_series(1, $2 + 2 * $3) n returning task_id, outcome, conc_key),
+           l as (insert into absurd.later
+                 select now() + interval '7 days', task_id, 0, 0, 'scheduled' from made
+                 where outcome is null and conc_key is null)
+           insert into absurd.parked
+           select $1, 'dish', -9, now(), task_id, 'small', 0, 0 from made where conc_key is not null""",
+        QUEUE, finished, waiting,
+    )  # fmt: skip
+    await queue.connection.execute("insert into absurd.conc values ($1, 'dish', 1, 1)", QUEUE)
+
+
+async def spawn(queue: Bench, count: int) -> None:
+    """Spawn plain tasks."""
+    for start in range(0, count, 1000):
+        nodes = [{"task_id": str(new_id()), "queue": QUEUE, "name": "small"} for _ in range(min(1000, count - start))]
+        await queue.sql("select count(*) from absurd.spawn_tasks($1)", nodes)
+
+
+class Flushes:
+    """A busy worker of ten slots in a session of its own."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._held: list[Any] = []
+
+    async def run(self, count: int) -> int:
+        """Complete and claim ten tasks so often; return how many were completed."""
+        completed = 0
+        for _ in range(count):
+            rows = await self._session.fetch(f"select * from {self._call()}", *self._arguments())
+            completed += sum(row["verdict"] == "completed" for row in rows)
+            self._held = [row for row in rows if row["verdict"] == "claimed"]
+        return completed
+
+    async def pages(self) -> float:
+        """Return how many pages a flush looks at, as the mean of ten."""
+        seen = 0
+        for _ in range(10):
+            explain = f"explain (analyze, buffers, format json) select * from {self._call()}"
+            [answer] = await self._session.fetch(explain, *self._arguments())
+            plan = json.loads(answer[0])[0]["Plan"]
+            seen += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            self._held = await self._session.fetch("select task_id, claim from absurd.lease where worker_id = 'w'")
+            assert len(self._held) == 10
+        return seen / 10
+
+    def _call(self) -> str:
+        return (
+            f"absurd.flush('w', $1, $2, array_fill('1'::jsonb, array[cardinality($1::uuid[])]), array['{QUEUE}'], 10)"
+        )
+
+    def _arguments(self) -> tuple[list[UUID], list[int]]:
+        return [row["task_id"] for row in self._held], [row["claim"] for row in self._held]
+
+
+@pytest.mark.parametrize(
+    ("finished", "waiting"), [(10_000, 2_000), pytest.param(1_000_000, 100_000, marks=pytest.mark.slow)]
+)
+async def test_finished_future_and_parked_tasks_make_a_flush_no_dearer(
+    queue: Bench, finished: int, waiting: int
+) -> None:
+    await spawn(queue, 500)
+    async with queue.session() as session:
+        flushes = Flushes(session)
+        await flushes.run(10)
+        alone = await flushes.pages()
+        await fill(queue, finished, waiting)
+        await flushes.run(3)
+        beside = await flushes.pages()
+    # An index of a million has one level more than one of hundreds: that is all that may come on top.
+    assert beside <= 1.2 * alone + 10 * 4
+    await queue.connection.execute("delete from absurd.parked; delete from absurd.later; delete from absurd.conc")
+    await queue.connection.execute("delete from absurd.task where outcome is null and conc_key is not null")
+    await queue.connection.execute(
+        "delete from absurd.task where outcome is null and finished_at is null and attempts = 1"
+    )
+
+
+@pytest.mark.parametrize("tasks", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
+async def test_an_old_snapshot_that_somebody_holds_makes_a_flush_no_dearer(queue: Bench, tasks: int) -> None:
+    """What has been claimed cannot be cleaned away then; the claim must not wade through it each time."""
+    await spawn(queue, tasks + 400)
+    async with queue.session() as holder, queue.session() as session:
+        await holder.execute("begin isolation level repeatable read")
+        await holder.fetchval("select count(*) from absurd.task")
+        flushes = Flushes(session)
+        await flushes.run(5)
+        before = await flushes.pages()
+        assert await flushes.run(tasks // 10) == tasks
+        after = await flushes.pages()
+    assert after <= 1.3 * before
