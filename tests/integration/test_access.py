@@ -2,20 +2,19 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.config import APIConfig
@@ -23,8 +22,11 @@ from dsa110_contimg.api.credentials import AuditRecord, Scope, create_key, split
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.migrations import migrator
+from dsa110_contimg.exit_codes import CommandError
+from dsa110_contimg.up import keys as commands
+from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
-from fixtures.api_world import settings
+from fixtures.api_world import QUEUE_OFF, World, settings
 
 FIXED = "dsa110_" + "k" * 43
 
@@ -63,21 +65,44 @@ def things() -> APIRouter:
     return router
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> APIConfig:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[APIConfig]:
+    """Settings with a migrated database of each kind, which the tests of this module share."""
     environ = {"DSA110_API_KEYS": FIXED}
     if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
-    return settings(tmp_path, **environ)
+        server: EmbeddedPostgres = request.getfixturevalue("postgres")
+        asyncio.run(execute(server.url, "create database access"))
+        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": server.database_url("access")}
+    made = settings(tmp_path_factory.mktemp("access"), **environ)
+    migrator.upgrade(made.database, made.timeouts)
+    yield made
+    if request.param == "postgresql":
+        asyncio.run(execute(server.url, "drop database access with (force)"))
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def app(config: APIConfig) -> FastAPI:
+    """The application over it, with one thing to change."""
+    made = create_app(config, QUEUE_OFF)
+    made.include_router(things())
+    return made
 
 
 @pytest.fixture
-async def door(config: APIConfig) -> AsyncIterator[Door]:
-    await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)
-    async with serving(config) as served, open_database(config.database, config.timeouts) as adapter:
-        served.app.include_router(things())
-        yield Door(served, AsyncCredentialRepository(adapter))
+async def door(app: FastAPI, config: APIConfig) -> AsyncIterator[Door]:
+    """The application at work, without keys and with an empty record."""
+    async with app.router.lifespan_context(app), open_database(config.database, config.timeouts) as adapter:
+        for table in ("audit_log", "api_keys"):
+            await adapter.execute(f"DELETE FROM {table}")
+        served = Served(app, World(config, "", "", ""), {})
+        async with served.client:
+            yield Door(served, AsyncCredentialRepository(adapter))
 
 
 async def test_without_a_key_nothing_is_changed(door: Door) -> None:
@@ -139,7 +164,7 @@ async def test_every_change_leaves_an_entry_with_its_outcome(door: Door) -> None
     assert [entry.status for entry in entries] == [200, 404, 500, 422, 422]
     first = entries[0]
     assert (first.actor, first.key_id, first.scope) == ("observer", key[7:19], "ops")
-    assert (first.action, first.path, first.request_id) == ("POST /things/{number}", "/things/1", "r1")
+    assert (first.action, first.path, first.request_id) == ("POST change", "/things/1", "r1")
     assert first.client_ip == "127.0.0.1"
     assert abs(first.at - time.time()) < 60
 
@@ -183,29 +208,33 @@ async def test_without_the_database_of_keys_nothing_is_changed(tmp_path: Path) -
         assert reply.status_code == 503  # a change without its entry in the record is none
 
 
-def test_the_command_makes_shows_and_takes_back_keys(tmp_path: Path) -> None:
-    def dsa110(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DSA110_", "ABSURD_"))}
-        done = subprocess.run(
-            [Path(sys.executable).with_name("dsa110"), *words], capture_output=True, text=True, timeout=60,
-            env={**kept, "DSA110_STATE_DIR": str(tmp_path), "COLUMNS": "300"},
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        return done
-
-    assert "`dsa110 db upgrade`" in dsa110("keys", "list", code=3).stderr
+def test_the_command_makes_shows_and_takes_back_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DSA110_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(CommandError, match="`dsa110 db upgrade`"):
+        commands.show(as_json=False)
     config = settings(tmp_path)
     migrator.upgrade(config.database, config.timeouts)
-    made = dsa110("keys", "create", "night shift", "--scope", "ops", "--scope", "write:jobs", "--days", "2")
-    key_id, secret = split_key(made.stdout.strip()) or ("", "")
-    assert key_id in made.stderr and secret not in made.stderr
-    (row,) = json.loads(dsa110("keys", "list", "--json").stdout)
+    capsys.readouterr()
+    commands.create("night shift", ["ops", "write:jobs"], 2)
+    made = capsys.readouterr()
+    key_id, secret = split_key(made.out.strip()) or ("", "")
+    assert key_id in made.err and secret not in made.err
+    commands.show(as_json=True)
+    (row,) = json.loads(capsys.readouterr().out)
     assert (row["id"], row["name"], row["scopes"], row["state"]) == (
         key_id, "night shift", ["write:jobs", "ops"], "valid",
     )  # fmt: skip
     assert abs(row["expires_at"] - time.time() - 2 * 86400) < 60
-    assert secret not in dsa110("keys", "list").stdout
-    dsa110("keys", "revoke", key_id)
-    assert "is revoked" in dsa110("keys", "list").stdout
-    assert "no valid key" in dsa110("keys", "revoke", key_id, code=2).stderr
-    assert "no scope 'everything'" in dsa110("keys", "create", "x", "--scope", "everything", code=2).stderr
+    commands.show(as_json=False)
+    shown = capsys.readouterr().out
+    assert key_id in shown and secret not in shown
+    commands.revoke(key_id)
+    commands.show(as_json=False)
+    assert "is revoked" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="no valid key"):
+        commands.revoke(key_id)
+    with pytest.raises(CommandError, match="no scope 'everything'"):
+        commands.create("x", ["everything"], 1)  # type: ignore[list-item]

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +11,8 @@ from pydantic import TypeAdapter
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api import schemas
-from fixtures.api_server import Served, fill_queue, serving
+from fixtures.api_server import Served, serving
 from fixtures.api_world import (
-    GROUP_ID,
     RUN_ID,
     build,
     settings,
@@ -41,19 +39,7 @@ CONTRACT: list[tuple[str, str, Any]] = [
     ("/health", "/health?detailed=true", schemas.HealthReply),
     ("/health/live", "/health/live", schemas.Liveness),
     ("/health/ready", "/health/ready", schemas.Readiness),
-    ("/absurd/tasks", "/absurd/tasks?limit=10", schemas.TaskList),
-    ("/absurd/tasks/{task_id}", "/absurd/tasks/{task}", schemas.TaskView),
-    ("/absurd/queues", "/absurd/queues", list[str]),
-    ("/absurd/queues/stats", "/absurd/queues/stats", list[schemas.QueueStatsView]),
-    ("/absurd/queues/{name}/stats", "/absurd/queues/dsa110-pipeline/stats", schemas.QueueStatsView),
-    ("/absurd/health", "/absurd/health", schemas.QueueHealth),
-    ("/absurd/workers", "/absurd/workers", schemas.WorkerList),
-    ("/absurd/workflows/{workflow_id}", "/absurd/workflows/{workflow}", schemas.WorkflowView),
 ]
-
-
-def of_queue(template: str) -> bool:
-    return "/absurd/" in template and "health" not in template
 
 
 # --- the contract ---------------------------------------------------------------------------------------------------
@@ -62,8 +48,6 @@ def of_queue(template: str) -> bool:
 async def test_every_documented_route_is_reached_and_answers_by_its_schema(api: Served) -> None:
     for base in ("/api/v1", "/api"):
         for path, address, schema in CONTRACT:
-            if of_queue(address) and "task" not in api.names:
-                continue
             reply = await api.get(base + address)
             assert reply.status_code == 200, (address, reply.text)
             assert api.route.replace(":path}", "}").endswith(path), f"{address} was answered by {api.route}"
@@ -72,12 +56,8 @@ async def test_every_documented_route_is_reached_and_answers_by_its_schema(api: 
 
 
 async def test_the_contract_table_holds_every_declared_route(small: Served) -> None:
-    assert set(small.app.openapi()["paths"]) == {f"/api/v1{path}" for path, _, _ in CONTRACT}
-
-
-async def test_the_queue_answers_at_its_three_addresses(api: Served) -> None:
-    bodies = [(await api.get(f"{base}/absurd/health")).json() for base in ("", "/api", "/api/v1")]
-    assert bodies[0] == bodies[1] == bodies[2]
+    declared = {path for path in small.app.openapi()["paths"] if "/absurd/" not in path}  # those: test_queue_api
+    assert declared == {f"/api/v1{path}" for path, _, _ in CONTRACT}
 
 
 async def test_images_carry_the_numbers_that_people_read(api: Served) -> None:
@@ -212,7 +192,7 @@ async def test_a_misspelt_parameter_is_refused_with_the_nearest_name(small: Serv
 
 async def test_head_gives_the_headers_of_get_alone(small: Served) -> None:
     for address in (f"/api/v1{address}" for _, address, _ in CONTRACT):
-        if of_queue(address) or address.endswith(("/stats", "detailed=true", "/health")):
+        if address.endswith(("/stats", "detailed=true", "/health")):
             continue  # their bodies hold the time
         head, get = await small.client.head(small.address(address)), await small.get(address)
         assert (head.status_code, head.content) == (200, b"")
@@ -343,28 +323,6 @@ async def test_detailed_health_tells_the_state_of_each_part(api: Served) -> None
 async def test_plain_health_asks_nobody(small: Served) -> None:
     told = await small.json("/api/health")
     assert set(told) == {"status", "service", "version", "api_version", "timestamp"}
-
-
-async def test_the_queue_shows_its_tasks_and_workflows(postgres_database: str, tmp_path: Path) -> None:
-    queue = await fill_queue(postgres_database)
-    async with serving(settings(tmp_path / "state"), queue.config) as served:
-        tasks = await served.json("/absurd/tasks")
-        assert [task["task_name"] for task in tasks["tasks"]] == ["imaging", "convert-uvh5-to-ms"]
-        assert [task["status"] for task in tasks["tasks"]] == ["blocked", "pending"]
-        assert (await served.json("/absurd/tasks?status=pending"))["total"] == 1
-        assert (await served.get("/absurd/tasks?status=odd")).status_code == 422
-        task = await served.json(f"/absurd/tasks/{queue.task}")
-        assert (task["params"], task["retry_count"], task["created_at"][-1]) == ({"a": 1}, 0, "Z")
-        (stats,) = await served.json("/absurd/queues/stats")
-        assert (stats["queue_name"], stats["pending"], stats["total"]) == ("dsa110-pipeline", 1, 2)
-        assert await served.json("/absurd/queues") == ["dsa110-pipeline"]
-        assert (await served.json("/absurd/queues/none/stats"))["total"] == 0
-        workflow = await served.json(f"/absurd/workflows/{queue.workflow}")
-        assert (workflow["name"], workflow["status"], workflow["progress"]) == (GROUP_ID, "pending", 0.0)
-        assert workflow["dag_edges"][0][0] == queue.task
-        unknown = await served.get(f"/absurd/tasks/{uuid.uuid4()}")
-        assert (unknown.status_code, unknown.json()["error"]) == (404, "NOT_FOUND")
-        assert (await served.get(f"/absurd/workflows/{uuid.uuid4()}")).status_code == 404
 
 
 async def test_the_page_asks_nothing_of_the_outside(small: Served) -> None:

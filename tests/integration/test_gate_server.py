@@ -156,10 +156,10 @@ def test_an_endless_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:
 async def test_a_websocket_is_refused_before_it_is_accepted(
     port: int, source: str, origin: str | None, status: int
 ) -> None:
-    """The last case passes the gate; there is no WebSocket route yet, which the server answers with 403 too."""
+    """The last case passes the gate; there is no such WebSocket, which the server answers with 403 too."""
     with pytest.raises(InvalidStatus) as refused:
         async with connect(
-            f"ws://127.0.0.1:{port}/api/v1/ws",
+            f"ws://127.0.0.1:{port}/api/v1/ws/nothing",
             origin=origin,
             local_addr=(source, 0),
             proxy=None,  # type: ignore[arg-type]

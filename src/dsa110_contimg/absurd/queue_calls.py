@@ -53,6 +53,10 @@ class QueueCalls(Caller):
         """Have a worker finish what it runs and stop, as SIGTERM does; False when there is no such worker."""
         return bool(await self._database.fetchval(queues.DRAIN_WORKER, worker_id))
 
+    async def beat(self, worker_id: str) -> bool:
+        """Keep the beat of a worker that another program speaks for; False when there is no such worker."""
+        return bool(await self._database.fetchval(queues.BEAT, worker_id))
+
 
 def _counted(row: Mapping[str, Any]) -> Row:
     counts = {key: value if key == "queue_name" else int(value) for key, value in row.items()}

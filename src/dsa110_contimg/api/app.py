@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -17,7 +18,7 @@ from dsa110_contimg import __version__
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
-from dsa110_contimg.api import schemas
+from dsa110_contimg.api import schemas, websocket
 from dsa110_contimg.api.authorization import require_scopes
 from dsa110_contimg.api.config import APIConfig, get_config
 from dsa110_contimg.api.db_adapters import create_adapter
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 BASES = ("/api/v1", "/api")
 _ROUTERS = (images.router, sources.router, jobs.router, ms.router, stats.router, health.router, absurd.router)
 _WEB = Path(__file__).parent.parent / "web"
-_ERRORS = {status: {"model": schemas.ErrorBody} for status in (400, 403, 404, 422, 500, 503)}
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": schemas.ErrorBody} for status in (400, 401, 403, 404, 409, 422, 500, 503)}
 _QUEUE_PATIENCE_S = 0.5  # a person waits for the reply
 _START_PATIENCE_S = 2.0  # what is not there by then is waited for in the background
 _AGAIN_AFTER_S = 1.0
@@ -62,12 +63,14 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
         docs_url=None,  # the usual pages load scripts of other servers, which our content policy forbids
         redoc_url=None,
         lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env()),
-        responses=_ERRORS,  # type: ignore[arg-type]
     )
     for base in BASES:
+        shown = base == BASES[0]
         for router in _ROUTERS:
-            app.include_router(router, prefix=base, include_in_schema=base == BASES[0])
+            app.include_router(router, prefix=base, include_in_schema=shown, responses=_ERRORS if shown else None)
     app.include_router(absurd.router, include_in_schema=False)
+    for base in ("", *BASES):
+        app.include_router(websocket.router, prefix=base)
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
     require_scopes(app)
@@ -115,7 +118,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
         finally:
             opening.cancel()
             await asyncio.wait({opening})
-            await services.absurd.close()
+            await services.absurd.gateway.close()
             await adapter.disconnect()
 
     return lifespan
@@ -135,10 +138,10 @@ async def _open(adapter: DatabaseAdapter, tried: asyncio.Event) -> None:
         await asyncio.sleep(_AGAIN_AFTER_S)
 
 
-def server_settings(config: APIConfig) -> uvicorn.Config:
+def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None) -> uvicorn.Config:
     """Return how uvicorn serves: it rewrites no address (the gate does), names no software, bounds what it buffers."""
     return uvicorn.Config(
-        create_app(config),
+        create_app(config, queue_config),
         host=config.server.host,
         port=config.server.port,
         proxy_headers=False,
@@ -147,6 +150,9 @@ def server_settings(config: APIConfig) -> uvicorn.Config:
         log_config=None,
         h11_max_incomplete_event_size=2 * config.access.max_header_bytes,
         ws_max_size=64 << 10,
+        ws_per_message_deflate=False,  # its buffers cost more memory than small messages save time on a line
+        ws_ping_interval=config.timeouts.websocket_ping,
+        ws_ping_timeout=config.timeouts.websocket_pong,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=10,
     )

@@ -111,9 +111,7 @@ def _credential(request: Request, header: str) -> str | None:
 
 def _change(request: Request) -> Change:
     state, route = request.scope["state"], request.scope["route"]
-    return Change(
-        f"{request.method} {route.path_format}", request.scope["path"], state.get("client_ip"), state["request_id"]
-    )
+    return Change(f"{request.method} {route.name}", request.scope["path"], state.get("client_ip"), state["request_id"])
 
 
 def writing_routes(app: FastAPI) -> Iterator[tuple[str, RouteContext]]:

@@ -80,8 +80,13 @@ class TimeoutConfig:
         "wait for a row (PostgreSQL) or for the writer (SQLite), s",
     )
     websocket_ping: float = _setting(
-        "DSA110_TIMEOUT_WEBSOCKET_PING", 30.0, readings.number(1, 3600), "time between pings of a WebSocket, s"
-    )
+        "DSA110_TIMEOUT_WEBSOCKET_PING DSA110_TIMEOUT_WS_PING", 30.0, readings.number(0.1, 3600),
+        "time between pings of a WebSocket, s",
+    )  # fmt: skip
+    websocket_pong: float = _setting(
+        "DSA110_TIMEOUT_WEBSOCKET_PONG DSA110_TIMEOUT_WS_PONG", 10.0, readings.number(0.1, 3600),
+        "wait for the answer to a ping of a WebSocket, s",
+    )  # fmt: skip
     health_check: float = _setting(
         "DSA110_TIMEOUT_HEALTH_CHECK", 2.0, readings.number(0.1, 60), "longest check of one service, s"
     )
@@ -223,6 +228,9 @@ class AccessConfig:
         "DSA110_MAX_HEADER_BYTES", 16384, readings.whole(256, 1 << 24), "all request headers together, bytes"
     )
     max_headers: int = _setting("DSA110_MAX_HEADERS", 100, readings.whole(1, 10000), "most request headers")
+    max_websockets: int = _setting(
+        "DSA110_MAX_WEBSOCKETS", 10000, readings.whole(1, 100000), "most WebSockets that one process keeps open"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

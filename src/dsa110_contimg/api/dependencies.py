@@ -5,7 +5,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from dsa110_contimg.api.interfaces import ImageRepositoryProtocol
-from dsa110_contimg.api.services.absurd_service import AbsurdService
+from dsa110_contimg.api.services.absurd.dead_letters import DeadLetterService
+from dsa110_contimg.api.services.absurd.monitoring import MonitoringService
+from dsa110_contimg.api.services.absurd.queues import QueueService
+from dsa110_contimg.api.services.absurd.schedules import ScheduleService
+from dsa110_contimg.api.services.absurd.tasks import TaskService
+from dsa110_contimg.api.services.absurd.templates import TemplateService
+from dsa110_contimg.api.services.absurd.workflows import WorkflowService
 from dsa110_contimg.api.services.async_services import (
     AsyncImageService,
     AsyncJobService,
@@ -70,9 +76,45 @@ async def get_health_monitor(request: Request) -> HealthMonitor:
     return (await get_services(request)).health
 
 
-async def get_absurd_service(request: Request) -> AbsurdService:
-    """Return the service of the durable queue."""
-    return (await get_services(request)).absurd
+async def get_queue_tasks(request: Request) -> TaskService:
+    """Return the service of tasks of the durable queue."""
+    return (await get_services(request)).absurd.tasks
+
+
+async def get_queue_workflows(request: Request) -> WorkflowService:
+    """Return the service of workflows of the durable queue."""
+    return (await get_services(request)).absurd.workflows
+
+
+async def get_queue_queues(request: Request) -> QueueService:
+    """Return the service of queues of the durable queue."""
+    return (await get_services(request)).absurd.queues
+
+
+async def get_queue_schedules(request: Request) -> ScheduleService:
+    """Return the service of schedules of the durable queue."""
+    return (await get_services(request)).absurd.schedules
+
+
+async def get_queue_templates(request: Request) -> TemplateService:
+    """Return the service of templates of the durable queue."""
+    return (await get_services(request)).absurd.templates
+
+
+async def get_queue_dead_letters(request: Request) -> DeadLetterService:
+    """Return the service of dead letters of the durable queue."""
+    return (await get_services(request)).absurd.dead_letters
+
+
+async def get_queue_monitoring(request: Request) -> MonitoringService:
+    """Return the service of the figures of the durable queue."""
+    return (await get_services(request)).absurd.monitoring
+
+
+async def asks_as_earlier_client(request: Request) -> bool:
+    """Tell whether the base is the one that the earlier web client asks at, and nobody else has to."""
+    path: str = request.scope["path"]
+    return path.startswith("/api/absurd/")
 
 
 ImageService = Annotated[AsyncImageService, Depends(get_async_image_service)]
@@ -83,4 +125,11 @@ JobService = Annotated[AsyncJobService, Depends(get_async_job_service)]
 ProvenanceService = Annotated[AsyncProvenanceService, Depends(get_async_provenance_service)]
 StatsService = Annotated[AsyncStatsService, Depends(get_async_stats_service)]
 Monitor = Annotated[HealthMonitor, Depends(get_health_monitor)]
-TaskQueue = Annotated[AbsurdService, Depends(get_absurd_service)]
+Tasks = Annotated[TaskService, Depends(get_queue_tasks)]
+Workflows = Annotated[WorkflowService, Depends(get_queue_workflows)]
+Queues = Annotated[QueueService, Depends(get_queue_queues)]
+Schedules = Annotated[ScheduleService, Depends(get_queue_schedules)]
+Templates = Annotated[TemplateService, Depends(get_queue_templates)]
+DeadLetters = Annotated[DeadLetterService, Depends(get_queue_dead_letters)]
+QueueMonitor = Annotated[MonitoringService, Depends(get_queue_monitoring)]
+EarlierClient = Annotated[bool, Depends(asks_as_earlier_client)]

@@ -443,7 +443,7 @@ audit_log = Table(
     _column("actor", Text, "Who asked for it", "meta.id", nullable=False),
     _column("key_id", Identifier, "Key that was shown", "meta.id"),
     _column("client_ip", Text, "Address it came from", "meta.id"),
-    _column("action", Text, "Method and route", "meta.code.class", nullable=False),
+    _column("action", Text, "Method and name of the call", "meta.code.class", nullable=False),
     _column("path", Text, "Path that was asked: the thing that was changed", "meta.ref.url", nullable=False),
     _column("scope", Text, "Scope that it needs", "meta.code", nullable=False),
     _column("request_id", Text, "Id of the request, as in the log", "meta.id", nullable=False),

@@ -77,11 +77,26 @@ function showSources(sources, total) {
   ]), "No source yet.");
 }
 
+const askTasks = () =>
+  ask("/absurd/tasks?limit=10").then(({ body }) => showTasks(body), (error) => fill("tasks", [], error.message));
+
+// The queue says when something happens; without it the page asks every few seconds all the same.
+function listen() {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const socket = new WebSocket(`${scheme}://${location.host}${BASE}/ws/absurd`);
+  let asked;
+  socket.onmessage = ({ data }) => {
+    if (!["task_update", "resync"].includes(JSON.parse(data).type)) return;
+    asked ??= setTimeout(() => { asked = undefined; askTasks(); }, 300);
+  };
+  socket.onclose = () => setTimeout(listen, EVERY_MS * (1 + Math.random()));
+}
+
 async function refresh() {
   const parts = [
     ask("/images?limit=1").then(({ body }) => showImage(body[0])),
     ask("/jobs?limit=10").then(({ body }) => showJobs(body)),
-    ask("/absurd/tasks?limit=10").then(({ body }) => showTasks(body), (error) => fill("tasks", [], error.message)),
+    askTasks(),
     ask("/sources?limit=100").then(({ body, total }) => showSources(body, total)),
   ];
   const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
@@ -91,3 +106,4 @@ async function refresh() {
 }
 
 refresh();
+listen();

@@ -126,3 +126,12 @@ as $$
     select retry_tasks(array(select task_id from task where workflow_id = p_workflow and outcome in ('failed', 'cancelled')
                              order by task_id))
 $$;
+
+-- Keep the beat of a worker that another program speaks for; nothing else changes. False: there is none that works.
+create or replace function absurd.beat(p_worker text) returns boolean language plpgsql
+security definer set search_path = pg_catalog, absurd, pg_temp
+as $$
+begin
+    update worker set beat_at = clock() where worker_id = p_worker and state in ('active', 'stopping');
+    return found;
+end $$;

@@ -18,7 +18,7 @@ as $$
         ('api', array['spawn_tasks', 'spawn_batch', 'spawn_task', 'spawn_workflow', 'cancel_task', 'cancel_workflow',
                       'retry_task', 'retry_workflow', 'pause_queue', 'set_queue_limits', 'set_concurrency', 'drain_worker',
                       'edit_dead', 'replay_dead', 'replay_dead_letters', 'purge_dead', 'purge_dead_letter', 'prune_tasks',
-                      'drop_old_partition', 'prune_records', 'trigger_cron']),
+                      'drop_old_partition', 'prune_records', 'trigger_cron', 'beat']),
         ('worker', array['spawn_tasks', 'spawn_batch', 'spawn_task', 'spawn_workflow', 'flush', 'claim_task',
                          'complete_task', 'fail_task', 'snooze_task', 'release_task', 'report_progress', 'register_worker',
                          'hold_lock', 'heartbeat', 'leave', 'reap',

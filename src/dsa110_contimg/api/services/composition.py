@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.api.async_repositories import (
     AsyncCredentialRepository,
     AsyncImageRepository,
@@ -15,7 +16,7 @@ from dsa110_contimg.api.async_repositories import (
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
-from dsa110_contimg.api.services.absurd_service import AbsurdService, TaskQueueProtocol
+from dsa110_contimg.api.services.absurd import AbsurdServices
 from dsa110_contimg.api.services.access_service import AccessService
 from dsa110_contimg.api.services.async_services import (
     AsyncImageService,
@@ -25,6 +26,7 @@ from dsa110_contimg.api.services.async_services import (
     AsyncSourceService,
 )
 from dsa110_contimg.api.services.fits_service import ImageFileService
+from dsa110_contimg.api.services.socket_limit import SocketLimit
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 from dsa110_contimg.api.services_monitor import HealthMonitor
@@ -42,17 +44,18 @@ class Services:
     provenance: AsyncProvenanceService
     stats: AsyncStatsService
     health: HealthMonitor
-    absurd: AbsurdService
+    absurd: AbsurdServices
     access: AccessService
+    sockets: SocketLimit
 
 
-def compose(config: APIConfig, adapter: DatabaseAdapter, queue: TaskQueueProtocol | None, queue_name: str) -> Services:
+def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | None, queue_name: str) -> Services:
     """Return the services over a products database and a queue (None: switched off); nothing is opened here."""
     image_rows, ms_rows = AsyncImageRepository(adapter), AsyncMSRepository(adapter)
     images = AsyncImageService(image_rows, ms_rows)
     measurement_sets = AsyncMSService(ms_rows, image_rows)
     jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
-    absurd = AbsurdService(queue, queue_name)
+    absurd = AbsurdServices.over(queue, queue_name)
     files = FileStore(config.paths.served_roots)
     thumbnails = ThumbnailService(files, config.paths.state_dir / "thumbnails")
     return Services(
@@ -63,7 +66,8 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: TaskQueueProtoco
         jobs=jobs,
         provenance=AsyncProvenanceService(images, measurement_sets, jobs, AsyncProvenanceRepository(adapter)),
         stats=AsyncStatsService(AsyncStatsRepository(adapter)),
-        health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.health),
+        health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.monitoring.presence),
         absurd=absurd,
         access=AccessService(AsyncCredentialRepository(adapter), config.auth),
+        sockets=SocketLimit(config.timeouts, config.access.max_websockets),
     )

@@ -1,0 +1,1 @@
+"""Request and reply models of the durable queue's calls, by noun; the rules of ``api/schemas.py`` hold."""

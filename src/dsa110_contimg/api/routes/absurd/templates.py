@@ -1,0 +1,54 @@
+"""Templates: workflows that are kept by name."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Response
+
+from dsa110_contimg.api.authorization import ScopedRoute, require_scope
+from dsa110_contimg.api.dependencies import Templates
+from dsa110_contimg.api.queue_schemas import tasks as schemas
+from dsa110_contimg.api.queue_schemas.requests import Name, TemplateCreate, TemplateReplacement
+from dsa110_contimg.api.replies import json_reply
+
+router = APIRouter(route_class=ScopedRoute)
+
+_WRITES = [require_scope("write:jobs")]
+TemplateName = Annotated[Name, Path()]
+
+
+@router.get("/templates", response_model=schemas.TemplateList)
+async def list_templates(service: Templates) -> Response:
+    """List all templates."""
+    return json_reply(await service.list_templates())
+
+
+@router.post("/templates", response_model=schemas.TemplateView, dependencies=_WRITES)
+async def create_template(service: Templates, template: TemplateCreate) -> Response:
+    """Keep a template."""
+    return json_reply(await service.create(template))
+
+
+@router.get("/templates/{name}", response_model=schemas.TemplateView)
+async def get_template(service: Templates, name: TemplateName) -> Response:
+    """Return one template."""
+    return json_reply(await service.get(name))
+
+
+@router.put("/templates/{name}", response_model=schemas.TemplateView, dependencies=_WRITES)
+async def replace_template(service: Templates, name: TemplateName, template: TemplateReplacement) -> Response:
+    """Put a template in the place of one; tasks that were spawned stay as they are."""
+    return json_reply(await service.replace(name, template))
+
+
+@router.delete("/templates/{name}", response_model=schemas.Message, dependencies=_WRITES)
+async def delete_template(service: Templates, name: TemplateName) -> Response:
+    """Delete a template; tasks that it spawned stay."""
+    return json_reply(await service.delete(name))
+
+
+@router.post("/templates/{name}/run", response_model=schemas.TemplateRun, dependencies=_WRITES)
+async def run_template(
+    service: Templates, name: TemplateName, params: Annotated[dict[str, Any] | None, Body()] = None
+) -> Response:
+    """Spawn the steps of a template, each after the one before it; the body is laid over the parameters of each."""
+    return json_reply(await service.run(name, params or {}))
