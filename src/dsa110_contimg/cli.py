@@ -6,10 +6,13 @@ What a command needs is imported when the command runs (:func:`_run`, the one pl
 
 import importlib
 import sys
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from dsa110_contimg.absurd.config import ConfigError as QueueConfigError
 from dsa110_contimg.api.config import ConfigError
@@ -26,12 +29,41 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-absurd = typer.Typer(name="absurd", help="The durable task queue in PostgreSQL.", no_args_is_help=True)
+
+
+class QueueCommands(TyperGroup):
+    """The commands of the queue, which are imported when one of them is wanted."""
+
+    _loaded: MutableMapping[str, Any] | None = None
+
+    @property
+    def commands(self) -> MutableMapping[str, Any]:
+        """Return the commands by name."""
+        if self._loaded is None:
+            room = importlib.import_module("dsa110_contimg.absurd.console.app")
+            self._loaded = get_group(room.app).commands
+        return self._loaded
+
+    @commands.setter
+    def commands(self, _: MutableMapping[str, Any]) -> None:
+        """Leave what is set when the group is made; there is nothing in it yet."""
+
+
+absurd = typer.Typer(
+    name="absurd", help="The durable task queue in PostgreSQL.", no_args_is_help=True, cls=QueueCommands
+)
 app.add_typer(absurd)
 keys = typer.Typer(name="keys", help="Keys of those who may change something over the API.", no_args_is_help=True)
 app.add_typer(keys)
 chaos = typer.Typer(name="chaos", help="Prove the queue by disturbing it.", no_args_is_help=True)
 app.add_typer(chaos)
+
+
+class WrongSettingError(CommandError):
+    """A setting cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
 
 Data = Annotated[
     Path | None,
@@ -40,6 +72,23 @@ Data = Annotated[
     ),
 ]
 Port = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port of the API; 0 takes a free one.")]
+
+
+@absurd.callback()
+def _queue_room(context: typer.Context) -> None:
+    """The durable task queue in PostgreSQL."""
+    context.obj = _queue_environment
+
+
+def _queue_environment() -> Mapping[str, str]:
+    """Return the environment of a command of the queue: that of the running `dsa110 up`, or this process's own."""
+    try:
+        found: Mapping[str, str] = importlib.import_module("dsa110_contimg.up.plan").command_environment(
+            needs_servers=True
+        )
+    except ConfigError as error:
+        raise WrongSettingError(str(error)) from None
+    return found
 
 
 def _run(target: str, *arguments: Any) -> None:
@@ -142,18 +191,6 @@ def db(
 ) -> None:
     """Migrate the products database; the same as `python scripts/ops/migrate.py`."""
     _run("up.plan:migrate", words)
-
-
-@absurd.command("init", epilog="Example:\n\n`dsa110 absurd init`")
-def absurd_init() -> None:
-    """Create the queue's tables and functions; does nothing to those that exist."""
-    _run("up.plan:become", "absurd-init")
-
-
-@absurd.command("status", epilog="Example:\n\n`dsa110 absurd status`")
-def absurd_status() -> None:
-    """Show the queue's schema, its workers and how many tasks are in which state."""
-    _run("up.plan:become", "absurd-status")
 
 
 @keys.command("create", epilog="Example:\n\n`dsa110 keys create observer --scope write:jobs --days 30`")

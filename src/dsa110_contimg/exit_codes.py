@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     PROCESS = 4
     STATE_IN_USE = 5
     NOTHING_RUNS = 6
+    NOT_FOUND = 7
     INTERRUPTED = 130
 
     @property
@@ -23,12 +24,13 @@ class ExitCode(IntEnum):
 
 _MEANING = {
     ExitCode.OK: "done; for `up`: every stage of every observation completed",
-    ExitCode.WORK_FAILED: "the work failed: an observation, a simulation or a migration did not complete",
+    ExitCode.WORK_FAILED: "the work failed or was refused: an observation, a migration, a task, … did not complete",
     ExitCode.USAGE: "wrong option, argument or setting",
     ExitCode.SERVER: "a server, a port or disk space could not be had",
     ExitCode.PROCESS: "one of the supervised processes could not be kept running",
     ExitCode.STATE_IN_USE: "another `dsa110 up` holds the state directory",
     ExitCode.NOTHING_RUNS: "the command needs the servers of a running `dsa110 up`, and none runs",
+    ExitCode.NOT_FOUND: "there is no task, workflow, schedule, … of that id or name",
     ExitCode.INTERRUPTED: "interrupted before the work was done",
 }
 

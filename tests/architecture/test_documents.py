@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -65,23 +66,56 @@ def test_every_dsa110_command_of_the_documents_exists() -> None:
     assert used <= set(known)
 
 
+def command_at(words: list[str]) -> tuple[str, Any]:
+    """Return the command that the first words name, and these words."""
+    command, path = get_command(app), []
+    for word in words:
+        commands = getattr(command, "commands", {})
+        if word not in commands:
+            break
+        command, path = commands[word], [*path, word]
+    return " ".join(path), command
+
+
+def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Give every command that does something, with its words."""
+    commands = getattr(command, "commands", None)
+    if commands is None:
+        yield path, command
+    for name, below in (commands or {}).items():
+        yield from leaves(below, f"{path} {name}".strip())
+
+
 def test_every_option_that_a_document_gives_a_command_exists() -> None:
-    known = get_command(app).commands  # type: ignore[attr-defined]
     for document, line in command_lines():
         words = line.split()
-        if words[0] == "dsa110" and words[1] in known and words[1] != "db":
-            command = known[words[1]]
-            command = getattr(command, "commands", {}).get(" ".join(words[2:3]), command)
+        if words[0] == "dsa110" and words[1] != "db" and not words[1].startswith("-"):
+            path, command = command_at(words[1:])
+            assert path, (document, line)
             options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, (document, line)
 
 
 def test_the_command_line_page_lists_every_command_and_exit_code() -> None:
     page = (ROOT / "docs" / "cli.md").read_text()
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert set(re.findall(r"^\| `dsa110 ([a-z-]+)", page, re.MULTILINE)) == set(commands)
-    told = dict(re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE))
-    assert told == {str(code.value): code.meaning for code in ExitCode}
+    told = [command_at(words.split()[1:])[0] for words in re.findall(r"^\| `(dsa110 [^`]+)`", page, re.MULTILINE)]
+    assert sorted(told) == sorted(path for path, _ in leaves(get_command(app)))
+    told_codes = dict(re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE))
+    assert told_codes == {str(code.value): code.meaning for code in ExitCode}
+
+
+def test_every_option_that_the_command_line_page_names_beside_a_command_exists() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    for words, text in re.findall(r"^\| `(dsa110 [^`]+)` \| (.+) \|$", page, re.MULTILINE):
+        _, command = command_at(words.split()[1:])
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"`(--[a-z-]+)`", text)) <= options, words
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*leaf, id=leaf[0]) for leaf in leaves(get_command(app))])
+def test_every_command_has_a_help_with_an_example(path: str, command: Any) -> None:
+    assert command.help
+    assert f"dsa110 {path}" in (command.epilog or "") or path == "version"
 
 
 def test_every_variable_that_a_document_names_is_read() -> None:

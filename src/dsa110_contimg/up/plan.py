@@ -24,7 +24,6 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "rq-worker": ("-m", "dsa110_contimg.api", "jobs"),
     "migrate": ("-m", "dsa110_contimg.api.migrations"),
     "absurd-init": ("-m", "dsa110_contimg.absurd.setup", "init"),
-    "absurd-status": ("-m", "dsa110_contimg.absurd.setup", "status"),
 }
 
 
