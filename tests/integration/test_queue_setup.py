@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -31,39 +31,54 @@ async def queue(queue_database: str) -> AsyncIterator[Bench]:
 
 
 def run_setup(url: str, *words: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run the command."""
+    """Run the command as a process."""
     command = [sys.executable, "-m", "dsa110_contimg.absurd.setup", *words]
     environment = {**os.environ, "ABSURD_DATABASE_URL": url}
     return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=30)
 
 
-def test_the_setup_command_creates_shows_and_empties_the_queue(postgres_database: str) -> None:
-    assert "exists: False" in run_setup(postgres_database, "status").stdout
-    assert run_setup(postgres_database, "init").returncode == 0
+Told = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def tell(postgres_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """Run the command here and return what it printed as ``name: value``."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", postgres_database)
+
+    def run(*words: str) -> dict[str, str]:
+        assert setup.main(list(words)) == 0
+        return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+
+    return run
+
+
+def test_the_setup_command_creates_shows_and_empties_the_queue(postgres_database: str, tell: Told) -> None:
+    assert tell("status") == {"exists": "False"}
+    tell("init")
 
     async def spawn_one() -> None:
         async with AbsurdClient(AbsurdConfig(database_url=postgres_database)) as client:
             await client.spawn("small")
 
     asyncio.run(spawn_one())
-    assert run_setup(postgres_database, "init").returncode == 0
-    assert "tasks: 1\n" in run_setup(postgres_database, "status").stdout
+    tell("init")
     refused = run_setup(postgres_database, "reset", answer="no\n")
     assert refused.returncode == 1
-    assert "tasks: 1\n" in run_setup(postgres_database, "status").stdout
-    assert run_setup(postgres_database, "reset", "-y").returncode == 0
-    assert "tasks: 0\n" in run_setup(postgres_database, "status").stdout
+    assert tell("status")["tasks"] == "1"
+    tell("reset", "-y")
+    assert tell("status")["tasks"] == "0"
 
 
-def test_the_setup_command_makes_roles_and_status_tells_what_there_is(postgres_database: str) -> None:
-    assert run_setup(postgres_database, "init", "--roles").returncode == 0
-    told = dict(line.split(": ", 1) for line in run_setup(postgres_database, "status").stdout.splitlines())
+def test_the_setup_command_makes_roles_and_status_tells_what_there_is(tell: Told) -> None:
+    tell("init", "--roles")
+    told = tell("status")
     assert told["schema_version"] == str(SCHEMA_VERSION)
     assert told["roles"] == "absurd_owner, absurd_api, absurd_worker, absurd_reader"
     assert told["tasks"] == told["misplaced"] == "0"
     assert int(told["tables"]) > 15
     assert int(told["functions"]) > 40
-    assert run_setup(postgres_database, "destroy").returncode == 2
+    with pytest.raises(SystemExit, match="2"):
+        setup.main(["destroy"])
 
 
 def test_the_setup_command_says_in_one_line_what_is_wrong_and_shows_no_password() -> None:
