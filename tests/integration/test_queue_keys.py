@@ -203,6 +203,54 @@ async def test_a_cancelled_task_keeps_no_permit(queue: Bench, which: str) -> Non
     assert (await queue.states(victim), await permits(queue)) == (["parked"], {"k": (1, 1)})
 
 
+async def waits_for_lock(queue: Bench, call: str) -> None:
+    """Wait until a session waits for a lock in this call."""
+    question = "select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock' and query like $1"
+    await queue.until(lambda: queue.sql(question, f"%{call}%"))
+
+
+async def test_the_last_permit_goes_to_one_of_two_tasks_that_are_spawned_at_the_same_moment(queue: Bench) -> None:
+    await queue.sql("select absurd.set_concurrency($1, 'k', 1)", QUEUE)
+    async with queue.session() as left, queue.session() as right:
+        await left.execute("begin")
+        [(first, _)] = await spawn(queue, node(concurrency_key="k"), session=left)
+        other = asyncio.create_task(spawn(queue, node(concurrency_key="k"), session=right))
+        await waits_for_lock(queue, "spawn_tasks")
+        await left.execute("commit")
+        [(second, _)] = await other
+    assert await queue.states(first, second) == ["pending", "parked"]
+    assert await permits(queue) == {"k": (1, 1)}
+
+
+async def test_a_permit_that_comes_back_while_a_task_is_spawned_is_not_overlooked(queue: Bench) -> None:
+    await spawn(queue, node(concurrency_key="k"))
+    [claimed] = await queue.claim()
+    async with queue.session() as completing, queue.session() as spawning:
+        await completing.execute("begin")
+        await completing.fetchval(
+            "select absurd.complete_task($1, $2, null)", claimed["task_id"], claimed["claim"]
+        )  # fmt: skip
+        other = asyncio.create_task(spawn(queue, node(concurrency_key="k"), session=spawning))
+        await waits_for_lock(queue, "spawn_tasks")
+        await completing.execute("commit")
+        [(second, _)] = await other
+    assert await queue.states(second) == ["pending"]
+
+
+async def test_a_task_that_is_spawned_while_a_permit_comes_back_is_not_overlooked(queue: Bench) -> None:
+    await spawn(queue, node(concurrency_key="k"))
+    [claimed] = await queue.claim()
+    async with queue.session() as completing, queue.session() as spawning:
+        await spawning.execute("begin")
+        [(second, _)] = await spawn(queue, node(concurrency_key="k"), session=spawning)
+        call = completing.fetchval("select absurd.complete_task($1, $2, null)", claimed["task_id"], claimed["claim"])
+        other = asyncio.create_task(call)
+        await waits_for_lock(queue, "complete_task")
+        await spawning.execute("commit")
+        assert await other
+    assert await queue.states(second) == ["pending"]
+
+
 async def test_a_skipped_task_takes_and_gives_no_permit(queue: Bench) -> None:
     parent = node(max_attempts=1, concurrency_key="k")
     child = node(concurrency_key="k", depends_on=[{"task_id": parent["task_id"]}])
