@@ -535,6 +535,14 @@ def test_the_scopes_are_those_of_the_page_about_them(app: FastAPI) -> None:
     assert len(every) == 3 * len(routes)
 
 
+def test_the_description_says_which_calls_need_a_key(app: FastAPI) -> None:
+    paths = app.openapi()["paths"]
+    for path, calls in paths.items():
+        for method, told in calls.items():
+            assert bool(told.get("security")) == (method != "get"), (method, path)
+    assert set(app.openapi()["components"]["securitySchemes"]) == {"APIKeyHeader", "HTTPBearer"}
+
+
 async def test_no_route_changes_anything_without_a_key_or_with_one_of_another_scope(
     calls: Caller, app: FastAPI
 ) -> None:

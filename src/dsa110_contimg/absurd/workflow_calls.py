@@ -25,6 +25,10 @@ class WorkflowCalls(TaskCalls):
         order = topological_sort({key: task["depends_on"] for key, task in tasks.items()})
         return {**as_row(rows[0]), "tasks": [tasks[key] for key in order if key in tasks]}
 
+    async def has_workflow(self, workflow_id: UUID) -> bool:
+        """Tell whether there is such a workflow."""
+        return bool(await self._database.fetch(workflows.HAS_WORKFLOW, workflow_id))
+
     async def list_workflows(self, status: str | None = None, limit: int = 100, after: UUID | None = None) -> list[Row]:
         """Return the newest workflows first, at most ``limit``, with their counts and without their tasks.
 

@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 BASES = ("/api/v1", "/api")
 _ROUTERS = (images.router, sources.router, jobs.router, ms.router, stats.router, health.router, absurd.router)
 _WEB = Path(__file__).parent.parent / "web"
-_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": schemas.ErrorBody} for status in (400, 401, 403, 404, 409, 422, 500, 503)}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.ErrorBody} for status in (400, 401, 403, 404, 409, 422, 500, 503)
+}
 _QUEUE_PATIENCE_S = 0.5  # a person waits for the reply
 _START_PATIENCE_S = 2.0  # what is not there by then is waited for in the background
 _AGAIN_AFTER_S = 1.0

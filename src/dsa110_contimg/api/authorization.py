@@ -8,12 +8,13 @@ body is read, and the record of the change is written before the change is made.
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
@@ -24,6 +25,9 @@ from dsa110_contimg.api.validation import StrictRoute
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
+Key = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -33,8 +37,8 @@ class ScopeRequirement:
 
     scope: Scope
 
-    async def __call__(self, request: Request) -> Principal:
-        """Return who asks."""
+    async def __call__(self, request: Request, key: Key = None, bearer: Bearer = None) -> Principal:
+        """Return who asks; ``key`` and ``bearer`` are there for the description of the route, which has read both."""
         principal = getattr(request.state, "principal", None)
         if principal is None:
             raise AuthenticationError("This route has let nobody in; it must be a ScopedRoute.")

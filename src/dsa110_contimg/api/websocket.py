@@ -112,6 +112,7 @@ class Watcher:
         self._patience_s = timeouts.websocket_pong
         self._sending = asyncio.Lock()
         self._changed: set[str] = set()
+        self._news = asyncio.Event()
         self._last_id: str | None = None
 
     async def run(self, topic: str, client_id: str | None, last_event_id: str | None) -> None:
@@ -140,12 +141,15 @@ class Watcher:
                 self._last_id = message["event_id"] or self._last_id
                 if message["type"] == "task_update":
                     self._changed.add(message["queue_name"])
+                    self._news.set()
                 await self._say(message)
 
     async def _tell_stats(self) -> None:
         """Tell the counts of the queues in which something changed, a little later: changes come in crowds."""
         while True:
+            await self._news.wait()
             await asyncio.sleep(STATS_EVERY_S)
+            self._news.clear()
             changed, self._changed = self._changed, set()
             for queue in sorted(changed):
                 event_id, stats = self._last_id, await self._events.stats(queue)

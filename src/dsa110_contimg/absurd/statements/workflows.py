@@ -24,6 +24,7 @@ cross join lateral (
            case when bool_and(t.completed_at is not null) then max(t.completed_at) end as completed_at
     from absurd.tasks t where t.workflow_id = w.workflow_id) n
 """
+HAS_WORKFLOW = "select 1 from absurd.workflow where workflow_id = $1"
 GET_WORKFLOW = f"select * from ({_WORKFLOW} where w.workflow_id = $1) x"  # noqa: S608 - fixed text
 LIST_WORKFLOWS = f"""
 select * from ({_WORKFLOW} where $2::uuid is null or w.workflow_id < $2 order by w.workflow_id desc) x

@@ -59,7 +59,7 @@ class TaskService:
         key = task.idempotency_key or idempotency_key
         if task.workflow_id is not None:
             workflow_id = task.workflow_id
-            await self._gateway.find("Workflow", workflow_id, lambda client: client.get_workflow(workflow_id))
+            await self._gateway.find("Workflow", workflow_id, lambda client: client.has_workflow(workflow_id))
         task_id = await self._gateway.ask(
             lambda client: client.spawn(
                 task.task_name, task.params, queue=task.queue_name, priority=task.priority,

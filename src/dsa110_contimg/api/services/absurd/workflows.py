@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.queue_schemas.requests import WorkflowCreate
 from dsa110_contimg.api.services.absurd.gateway import QueueGateway, Row, next_after, utc
 
@@ -73,8 +72,7 @@ class WorkflowService:
         return {"workflow_id": str(workflow_id), "message": f"{number} tasks run again", "tasks": number}
 
     async def _require(self, workflow_id: UUID) -> None:
-        if await self._gateway.ask(lambda client: client.get_workflow(workflow_id)) is None:
-            raise RecordNotFoundError("Workflow", str(workflow_id))
+        await self._gateway.find("Workflow", workflow_id, lambda client: client.has_workflow(workflow_id))
 
 
 def _about(row: Mapping[str, Any]) -> Row:
