@@ -193,7 +193,7 @@ async def test_a_handler_says_when_to_try_again(queue: Bench) -> None:
 
 async def test_a_handler_puts_its_task_off_without_using_up_an_attempt(queue: Bench) -> None:
     async with queue.worker():
-        task = await queue.client.spawn("put_off", {"after_s": 0.1, "not_before": time.time() + 1.0}, max_retries=0)
+        task = await queue.client.spawn("put_off", {"after_s": 0.1, "not_before": time.time() + 0.4}, max_retries=0)
         await queue.until_state(task, "completed")
     row = await queue.client.get_task(task)
     assert row is not None and row["result"] == {"attempt": 1}

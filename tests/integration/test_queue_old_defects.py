@@ -141,7 +141,7 @@ async def test_a_drained_worker_finishes_what_it_runs_however_long_and_ends(queu
     with queue.worker_process(
         ABSURD_HEARTBEAT_INTERVAL="0.2", ABSURD_STOP_GRACE="0.1", ABSURD_WORKER_CONCURRENCY="1"
     ) as worker:
-        running = await queue.client.spawn("small", {"sleep_s": 2.0})
+        running = await queue.client.spawn("small", {"sleep_s": 1.2})
         await queue.until_state(running, "claimed")
         waiting = await queue.client.spawn("small")
         name = await queue.sql("select worker_id from absurd.lease")

@@ -98,7 +98,12 @@ class Heartbeat:
     async def _keep(self) -> None:
         waits = delays()
         while True:
-            self._process = process = await self._begin()
+            try:
+                process = await self._begin()
+            except OSError as error:
+                logger.error("the beating process cannot be started: %s; trying again", error)
+                await asyncio.sleep(next(waits))
+                continue
             if process.stdout is None:
                 raise ValueError("the beating process has no standard output")
             while line := await process.stdout.readline():
