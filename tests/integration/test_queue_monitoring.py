@@ -1,5 +1,6 @@
 """What the queue says about itself, compared with what was done to it."""
 
+import json
 import math
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,7 @@ from dsa110_contimg.absurd.client import Dependency, TaskSpec
 from dsa110_contimg.absurd.connection import Database, QueueUnavailableError
 from dsa110_contimg.absurd.histograms import BUCKETS, ERROR_RATIO, bucket_of
 from dsa110_contimg.absurd.monitoring import HistoryError, Monitor
+from dsa110_contimg.absurd.statements import monitoring as statements
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -340,6 +342,46 @@ async def test_a_queue_whose_database_is_away_is_down_and_no_figure_is_exported(
     assert "absurd_health_status 3.0" in exported
     assert "absurd_database_available 0.0" in exported
     assert not [line for line in exported if line.startswith(("absurd_tasks", "absurd_queue_depth", "absurd_workers"))]
+
+
+# --------------------------------------------------------------------------------------------------------------- cost
+QUESTIONS: dict[str, tuple[Any, ...]] = {
+    "LIVE": (None,), "TOTALS": (None,), "TIMES": (None,), "RATES": (None,), "HISTORY": (None, 300.0, 0.0),
+    "HEALTH": (None,), "LIST_WORKERS": (), "DEAD": (), "COUNTERS": (), "QUEUES": (None,), "KEYS": (None,),
+}  # fmt: skip
+
+
+async def test_no_question_becomes_dearer_with_the_tasks_that_have_ended(queue: Bench) -> None:
+    async def blocks() -> dict[str, int]:
+        found = {}
+        for name, arguments in QUESTIONS.items():
+            explain = f"explain (analyze, buffers, format json) {getattr(statements, name)}"
+            plan = json.loads(await queue.sql(explain, *arguments))[0]["Plan"]
+            found[name] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        return found
+
+    await finish_some(queue)
+    before = await blocks()
+    await queue.connection.execute(
+        "insert into absurd.task (task_id, queue, name, params, rank, max_attempts, has_children, created_at, "
+        "started_at, finished_at, outcome, attempts) select absurd.new_id(), $1, 'good', '{}', 0, 4, false, now(), "
+        "now(), now(), 'completed', 1 from generate_series(1, 20000)",
+        QUEUE,
+    )
+    await queue.connection.execute("analyze absurd.task")
+    after = await blocks()
+    assert {name: after[name] for name in after if after[name] > before[name] + 20} == {}
+
+
+async def test_the_clock_is_not_asked_for_each_row_of_the_statistics(queue: Bench) -> None:
+    for minutes in range(200):
+        await put_stat(queue, timedelta(minutes=minutes))
+    await queue.connection.execute("set track_functions = 'all'")
+    for name in ("TOTALS", "TIMES", "RATES", "HISTORY"):
+        asked = "select coalesce(max(calls), 0) from pg_stat_xact_user_functions where funcname = 'clock'"
+        async with queue.connection.transaction():
+            await queue.connection.fetch(getattr(statements, name), *QUESTIONS[name])
+            assert await queue.sql(asked) <= 3, name
 
 
 # ---------------------------------------------------------------------------------------------------------- one task

@@ -23,6 +23,7 @@ class Counts:
     def __init__(self) -> None:
         self.live: dict[str, Row] = {}
         self.ended: Row = {}
+        self.day: Row = {}
         self.windows: dict[int, Row] = {}
 
 
@@ -55,8 +56,8 @@ def metrics_of(by_task: Mapping[tuple[str, str], Counts]) -> Row:
         **{f"total_{name}": ended[name] for name in _ENDED_COLUMNS},
         **{f"current_{state}": number for state, number in current.items()},
         "oldest_pending_sec": max(oldest, default=None),
-        **_times("wait", [c.ended for c in all_counts if c.ended]),
-        **_times("execution", [c.ended for c in all_counts if c.ended]),
+        **_times("wait", [c.day for c in all_counts if c.day]),
+        **_times("execution", [c.day for c in all_counts if c.day]),
         **_rates([c.windows for c in all_counts]),
     }
 
@@ -65,8 +66,8 @@ def _times(kind: str, rows: Sequence[Row]) -> Row:
     """Return mean and quantiles of ``wait`` or ``execution``."""
     stored = _STORED[kind]
     counts = summed([row[f"{stored}_hist"] for row in rows])
-    number = sum(row["day_completed"] for row in rows)
-    average = sum(row[f"day_{stored}_s"] for row in rows) / number if number > 0 else None
+    number = sum(row["completed"] for row in rows)
+    average = sum(row[f"{stored}_s"] for row in rows) / number if number > 0 else None
     quantiles = {f"{name}_{kind}_time_sec": quantile_s(counts, q) for name, q in _QUANTILES.items()}
     return {f"avg_{kind}_time_sec": average, **quantiles}
 

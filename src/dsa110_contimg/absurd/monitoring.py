@@ -223,13 +223,15 @@ class Monitor:
             return Snapshot(down(str(error)))
 
     async def _by_task(self, queue: str | None) -> dict[tuple[str, str], Counts]:
-        """Return what is known of each (queue, task name), in three statements."""
+        """Return what is known of each (queue, task name), in four statements."""
         found: dict[tuple[str, str], Counts] = {}
         for row in await self._fetch(statements.LIVE, queue):
             counts = found.setdefault((row["queue"], row["name"]), Counts())
             counts.live[row["state"]] = row
         for row in await self._fetch(statements.TOTALS, queue):
             found.setdefault((row["queue"], row["name"]), Counts()).ended = row
+        for row in await self._fetch(statements.TIMES, queue):
+            found.setdefault((row["queue"], row["name"]), Counts()).day = row
         for row in await self._fetch(statements.RATES, queue):
             found.setdefault((row["queue"], row["name"]), Counts()).windows[row["minutes"]] = row
         return found

@@ -22,20 +22,26 @@ $$;
 
 -- Every task that has not ended, with its state, and of those that wait for a worker or run, since when.
 -- The place of a task with a fair_key may be a time to come: of these the time counts at which they were spawned.
+-- The wide rows are looked up one by one (`limit` keeps the planner to that), so that the tasks that have ended cost nothing.
 create or replace view absurd.live as
 select r.queue, r.name, 'pending' as state, r.task_id,
        case when r.run_at <= (select absurd.clock()) then r.run_at
             else (select t.created_at from absurd.task t where t.task_id = r.task_id) end as since
 from absurd.ready r
 union all
-select t.queue, t.name, 'claimed', l.task_id, l.started_at from absurd.lease l join absurd.task t on t.task_id = l.task_id
+select t.queue, t.name, 'claimed', l.task_id, l.started_at
+from absurd.lease l cross join lateral (
+    select x.queue, x.name from absurd.task x where x.task_id = l.task_id limit 1) t
 union all
 select t.queue, t.name, case w.why when 'retry' then 'retrying' else 'scheduled' end, w.task_id, null
-from absurd.later w join absurd.task t on t.task_id = w.task_id
+from absurd.later w cross join lateral (
+    select x.queue, x.name from absurd.task x where x.task_id = w.task_id limit 1) t
 union all
 select p.queue, p.name, 'parked', p.task_id, null from absurd.parked p
 union all
-select t.queue, t.name, 'blocked', b.task_id, null from absurd.blocked b join absurd.task t on t.task_id = b.task_id;
+select t.queue, t.name, 'blocked', b.task_id, null
+from absurd.blocked b cross join lateral (
+    select x.queue, x.name from absurd.task x where x.task_id = b.task_id limit 1) t;
 
 -- The sum of histograms, which are the rows of p_all.
 create or replace function absurd.sum_histograms(p_all integer[]) returns integer[] language sql immutable
