@@ -176,6 +176,25 @@ async def test_a_client_that_knows_the_tasks_refuses_wrong_parameters_and_takes_
     assert (await task_of(queue, unknown))["params"] == {"ms_path": 7}
 
 
+async def test_what_goes_in_as_an_object_comes_out_as_an_object_whatever_the_call(queue: Bench) -> None:
+    """In the earlier queue schedules, workflows and tasks with parents raised, and what was read was a text."""
+    client, thing = queue.client, {"a": {"b": [1, None, "ü"]}}
+    parent = await client.spawn("small", thing, headers=thing)
+    child = await client.spawn("small", thing, depends_on=[parent])
+    workflow = await client.create_workflow("w", thing)
+    await client.schedules.create("nightly", task_name="small", cron_expression="0 3 * * *", params=thing)
+    [claimed] = await queue.claim()
+    await queue.complete(claimed, thing)
+    found, later = await task_of(queue, parent), await task_of(queue, child)
+    flow, schedule = await client.get_workflow(workflow), await client.schedules.get("nightly")
+    assert flow is not None and schedule is not None
+    came_out = [
+        claimed["params"], found["params"], found["headers"], found["result"], later["params"], flow["metadata"],
+        schedule["params"],
+    ]  # fmt: skip
+    assert came_out == [thing] * len(came_out)
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 async def test_each_state_lists_its_tasks_and_no_others(queue: Bench) -> None:
     client = queue.client
