@@ -17,7 +17,7 @@ from dsa110_contimg.exit_codes import ExitCode
 from dsa110_contimg.up.settings import markdown
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").rglob("*.md")
+    [*(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.md")]
 )
 CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -94,6 +94,37 @@ def test_every_option_that_a_document_gives_a_command_exists() -> None:
             assert path, (document, line)
             options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, (document, line)
+
+
+def inline_commands() -> Iterator[tuple[str, str]]:
+    """Give (document, command) for every command that stands in backticks within a text."""
+    for document in DOCUMENTS:
+        for command in re.findall(r"`(dsa110 [a-z][^`\n]*)`", CODE.sub("", document.read_text())):
+            yield name_of(document), command
+
+
+def test_every_command_within_a_text_exists_with_its_options() -> None:
+    seen = list(inline_commands())
+    assert len(seen) > 50
+    for document, line in seen:
+        words = line.split()
+        if words[1] != "db" and words[1:2] != ["COMMAND"]:
+            path, command = command_at(words[1:])
+            assert path, (document, line)
+            options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, (document, line)
+
+
+def test_a_command_of_the_pages_for_operators_does_something() -> None:
+    """Every line that an operator is told to type names a whole command, with the arguments that it asks for."""
+    for document, line in command_lines():
+        words = line.split()
+        if document.startswith("docs/ops/") and words[0] == "dsa110":
+            path, command = command_at(words[1:])
+            assert not hasattr(command, "commands"), (document, line)
+            required = [p for p in command.params if p.param_type_name == "argument" and p.required]
+            given = [word for word in words[1 + len(path.split()) :] if not word.startswith("-")]
+            assert len(given) >= len(required), (document, line)
 
 
 def test_the_command_line_page_lists_every_command_and_exit_code() -> None:
