@@ -174,6 +174,21 @@ async def test_a_schedule_that_can_never_fire_is_refused(schedules: Schedules) -
     assert await schedules.list() == []
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("policy", "never"), ("state", "asleep"), ("catch_up_limit", 0), ("timeout_sec", -1.0), ("max_retries", -1),
+     ("task_name", "")],
+)  # fmt: skip
+async def test_a_schedule_with_a_value_that_cannot_be_is_refused_by_name(
+    schedules: Schedules, field: str, value: object
+) -> None:
+    with pytest.raises(ScheduleError, match=f"{field} of a schedule is {value!r}"):
+        await sweep(schedules, **{field: value})
+    await sweep(schedules)
+    with pytest.raises(ScheduleError, match=field):
+        await schedules.update("sweep", **{field: value})
+
+
 async def test_the_running_scheduler_fires_sweeps_and_stops_when_asked(queue: Bench, schedules: Schedules) -> None:
     scheduler = TaskScheduler(queue.client.config)
     await sweep(schedules, "soon")
@@ -361,12 +376,14 @@ async def fire_through(url: str, start: datetime, count: int, speed: float, seed
                 process.kill()
                 process.wait()
         rows = await connection.fetch(
-            "select f.fire_at as at from absurd.task t left join absurd.fire f using (task_id) order by at"
+            """select (t.headers->>'fire_at')::timestamptz as at, f.fire_at as noted
+               from absurd.task t left join absurd.fire f using (task_id) order by at"""
         )
     expected = [first]
     while len(expected) < len(rows):
         expected.append(cron.next(expected[-1]))
     assert [row["at"] for row in rows] == expected, "a time was missed, or fired twice"
+    assert [row["noted"] for row in rows] == expected
 
 
 async def test_three_schedulers_under_kills_fire_every_time_once(postgres_database: str) -> None:

@@ -1,6 +1,7 @@
 """Templates: kept by name, run as a workflow whose steps follow each other."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,12 @@ async def test_a_template_without_name_or_steps_is_refused(templates: Templates)
     for name, steps in (("", STEPS), ("empty", [])):
         with pytest.raises(TemplateError, match="at least one step"):
             await templates.create(name, steps)
+
+
+@pytest.mark.parametrize("values", [{"task_name": ""}, {"timeout_sec": 0.0}, {"max_retries": -1}])
+def test_a_step_that_cannot_be_is_refused_by_name(values: dict[str, Any]) -> None:
+    with pytest.raises(TemplateError, match=next(iter(values))):
+        Step(**{"task_name": "convert", **values})
 
 
 async def test_the_steps_of_a_template_run_one_after_the_other_with_merged_params(

@@ -14,7 +14,7 @@ import pytest
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import SCHEMA_VERSION, SchemaError, open_connection
+from dsa110_contimg.absurd.connection import SCHEMA_VERSION, QueueUnavailableError, SchemaError, open_connection
 from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.up.servers import EmbeddedPostgres, wheel_directory
 from fixtures.queue_bench import QUEUE, Bench, open_bench
@@ -232,6 +232,22 @@ async def test_an_upgrade_waits_for_a_long_transaction_without_making_others_wai
             await transaction.commit()
             await upgrading
         assert await bench.sql("select schema_version from absurd.meta") == SCHEMA_VERSION + 1
+
+
+async def test_an_upgrade_that_finds_no_gap_gives_up_and_says_who_is_in_the_way(postgres_database: str) -> None:
+    await setup.init(postgres_database)
+    async with open_bench(postgres_database) as bench, bench.session() as other, other.transaction():
+        await other.execute("lock table absurd.task in row exclusive mode")
+        with pytest.raises(QueueUnavailableError, match=r"held the queue.*pg_stat_activity"):
+            await setup.init(postgres_database, release=next_release(), patience_s=0.6)
+
+
+async def test_init_on_a_queue_that_is_up_to_date_needs_no_lock_of_a_table(postgres_database: str) -> None:
+    await setup.init(postgres_database)
+    async with open_bench(postgres_database) as bench, bench.session() as other, other.transaction():
+        for table in ("task", "edge", "ready", "later", "lease", "worker", "stat"):
+            await other.execute(f"lock table absurd.{table} in row exclusive mode")
+        await setup.init(postgres_database, patience_s=0.6)
 
 
 async def work_beside(bench: Bench, changes: list[Any]) -> None:

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import AbsurdError, Database
-from dsa110_contimg.absurd.cron import Cron
+from dsa110_contimg.absurd.cron import Cron, ScheduleError
 from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.monitoring import Row, as_row
 from dsa110_contimg.absurd.statements import schedules as statements
@@ -45,6 +45,24 @@ class ScheduleSpec:
     catch_up_limit: int | None = None
     overlap: bool = False
     state: State = "active"
+
+    def __post_init__(self) -> None:
+        checks = (
+            (bool(self.task_name), "task_name", self.task_name, "give a name that is not empty"),
+            (self.policy in get_args(Policy), "policy", self.policy, f"give one of {', '.join(get_args(Policy))}"),
+            (self.state in get_args(State), "state", self.state, f"give one of {', '.join(get_args(State))}"),
+            (
+                self.catch_up_limit is None or self.catch_up_limit > 0,
+                "catch_up_limit",
+                self.catch_up_limit,
+                "give at least 1",
+            ),
+            (self.timeout_sec is None or self.timeout_sec > 0, "timeout_sec", self.timeout_sec, "give more than 0"),
+            (self.max_retries is None or self.max_retries >= 0, "max_retries", self.max_retries, "give at least 0"),
+        )
+        for right, name, value, remedy in checks:
+            if not right:
+                raise ScheduleError(f"{name} of a schedule is {value!r}; {remedy}")
 
     @property
     def cron(self) -> Cron:
@@ -85,8 +103,10 @@ class Schedules:
         ScheduleExistsError
             The name is taken.
         ScheduleError
-            The expression or the time zone is not valid.
+            The name, the expression, the time zone or another value cannot be.
         """
+        if not name:
+            raise ScheduleError("name of a schedule is ''; give one that is not empty")
         spec = ScheduleSpec(**fields)
         first = spec.cron.next(await self._database.fetchval(work.NOW))
         if not await self._database.fetch(statements.CREATE, *self._values(name, spec), first, spec.state):
@@ -116,7 +136,7 @@ class Schedules:
         Raises
         ------
         ScheduleError
-            The expression or the time zone is not valid.
+            The expression, the time zone or another value cannot be.
         TypeError
             A change names something that a schedule does not have.
         """

@@ -83,7 +83,9 @@ def current_release() -> Release:
     )
 
 
-async def init(database_url: str, *, roles: bool = False, release: Release | None = None) -> None:
+async def init(
+    database_url: str, *, roles: bool = False, release: Release | None = None, patience_s: float = PATIENCE_S
+) -> None:
     """Create the queue's schema, or bring it up to date; harmless to repeat and beside running workers.
 
     Parameters
@@ -95,16 +97,18 @@ async def init(database_url: str, *, roles: bool = False, release: Release | Non
         date by every later call.
     release : Release, optional
         Default: the one of this code.
+    patience_s : float
+        How long to go on trying while others hold the tables.
 
     Raises
     ------
     SchemaError
         The database holds the schema of a newer version, or the roles may not be made.
     QueueUnavailableError
-        The server does not answer, or others held the tables for a minute.
+        The server does not answer, or others held the tables for too long.
     """
     wanted = release or current_release()
-    await _run(database_url, lambda connection: _init(connection, wanted, roles))
+    await _run(database_url, lambda connection: _init(connection, wanted, roles), patience_s)
 
 
 async def reset(database_url: str) -> None:
@@ -122,7 +126,7 @@ async def status(database_url: str) -> dict[str, Any]:
     return result
 
 
-async def _run(database_url: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
+async def _run(database_url: str, work: Callable[[Any], Awaitable[Any]], patience_s: float = PATIENCE_S) -> Any:
     """Do ``work`` in one transaction, again and again while others hold what it needs."""
     try:
         connection = await open_connection(database_url, "absurd setup", command_timeout_s=120.0)
@@ -138,10 +142,10 @@ async def _run(database_url: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
 
     busy = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
     try:
-        return await persist(attempt, PATIENCE_S, busy)
+        return await persist(attempt, patience_s, busy)
     except busy as error:
         raise QueueUnavailableError(
-            f"others held the queue of {masked(database_url)} for {PATIENCE_S:g} s ({error}); try again, or look into "
+            f"others held the queue of {masked(database_url)} for {patience_s:g} s ({error}); try again, or look into "
             "pg_stat_activity for transactions that do not end"
         ) from error
     except asyncpg.InsufficientPrivilegeError as error:

@@ -34,6 +34,14 @@ class Step:
     timeout_sec: float | None = None
     max_retries: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.task_name:
+            raise TemplateError("task_name of a step is ''; give the name of a task")
+        if self.timeout_sec is not None and self.timeout_sec <= 0:
+            raise TemplateError(f"timeout_sec of step {self.task_name} is {self.timeout_sec:g}; give more than 0")
+        if self.max_retries is not None and self.max_retries < 0:
+            raise TemplateError(f"max_retries of step {self.task_name} is {self.max_retries}; give at least 0")
+
 
 @dataclass(frozen=True, slots=True)
 class TemplateRun:
