@@ -15,6 +15,11 @@ from model.planting import Bug, planted
 pytest_plugins = ["fixtures.queue_database"]
 
 QUEUE = "interleaved"
+
+#: Indices only, as the planner chooses by itself when there are many tasks.
+PLAN_OF_A_LARGE_QUEUE = """
+set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off; set enable_mergejoin = off
+"""
 LOST_WAKE_UP = Bug(
     "the completion looks for children before it has waited", "complete_claims", "t.has_children,",
     "(select p.has_children from task p where p.task_id = t.task_id) as has_children,",
@@ -128,3 +133,20 @@ async def test_a_permit_that_is_given_back_reaches_a_task_that_is_spawned_meanwh
     ):
         await complete(first, holder, claims)
     assert await queue.states(holder, waiter) == ["completed", "pending"]
+
+
+async def test_parents_of_different_months_that_change_meanwhile_are_all_seen(queue: Bench) -> None:
+    """PostgreSQL 18 would leave the others out after the wait for the first (sql/pruning.sql)."""
+    month = "select absurd.first_id(date_trunc('month', now()) + make_interval(months => $1))"
+    parents = [UUID(int=(await queue.sql(month, n)).int + 1) for n in range(2)]
+    one, other = new_id(), new_id()
+    await spawn(queue.connection, *(node(parent) for parent in parents))
+    async with queue.session() as first, queue.session() as second:
+        await second.execute(PLAN_OF_A_LARGE_QUEUE)
+        async with while_open(queue, first, spawn(second, node(other, *parents))):
+            await spawn(first, node(one, *parents))
+    assert await queue.states(one, other) == ["blocked", "blocked"]
+    claims = await claim_all(queue.connection)
+    for parent in parents:
+        assert await complete(queue.connection, parent, claims)
+    assert await queue.states(one, other) == ["pending", "pending"]

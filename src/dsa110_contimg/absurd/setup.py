@@ -49,6 +49,7 @@ SCHEMA_FILES = (
     "sql/schedules.sql",
     "sql/templates.sql",
     "sql/monitoring.sql",
+    "sql/pruning.sql",
     "sql/roles.sql",
 )
 

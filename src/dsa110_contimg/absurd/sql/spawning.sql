@@ -123,6 +123,7 @@ begin
         from (select (x->>'task_id')::uuid as id, x->'depends_on' as deps from jsonb_array_elements(p_nodes) x) n
              join new on new.id = n.id
              cross join jsonb_to_recordset(n.deps) d(task_id uuid, policy text)
+        on conflict do nothing  -- two of its parents are one task, by an idempotency key
         returning child),
     waiting as (
         insert into blocked (task_id, remaining) select m.child, count(*) from made m group by m.child order by m.child

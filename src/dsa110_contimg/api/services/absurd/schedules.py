@@ -34,8 +34,7 @@ class ScheduleService:
 
     async def update(self, name: str, wanted: ScheduleUpdate) -> Row:
         """Change what the client named."""
-        said = wanted.model_dump(exclude_unset=True)
-        changes = {key: value for key, value in said.items() if value is not None or key == "description"}
+        changes = wanted.model_dump(exclude_unset=True)
         row = await self._gateway.find("Schedule", name, lambda client: client.schedules.update(name, **changes))
         return _view(row)
 
