@@ -109,6 +109,7 @@ begin
         noted as materialized (
             select set_config(v_name, array[c.rank::text, c.run_at::text, c.task_id::text, v_begun]::text, false)
             from c order by c.rank desc, c.run_at desc, c.task_id desc limit 1),
+        -- Not by ctid: a row that was aged since the snapshot is found by the version that the snapshot sees.
         gone as (delete from ready r using c where r.task_id = c.task_id),
         picked as materialized (
             select c.*, nextval('absurd.claim_number') as claim, t.name, t.params, t.headers, t.workflow_id, t.timeout_s,
@@ -159,8 +160,8 @@ begin
         from gone g where t.task_id = g.task_id
         returning t.task_id, t.queue, t.name, t.has_children, g.conc_key, g.ready_at, g.started_at),
     counted as materialized (
-        select count_completed(d.queue, d.name, p_now, array_agg(extract(epoch from d.started_at - d.ready_at)::float8),
-                               array_agg(extract(epoch from p_now - d.started_at)::float8)) as n
+        select count_completed(d.queue, d.name, p_now, array_agg(date_part('epoch', d.started_at - d.ready_at)),
+                               array_agg(date_part('epoch', p_now - d.started_at))) as n
         from done d group by d.queue, d.name)
     select (select sum(c.n) from counted c), array_agg(d.task_id), array_agg(d.task_id) filter (where d.has_children),
            array_agg(d.task_id) filter (where d.conc_key is not null)
