@@ -212,6 +212,15 @@ def keys_list(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] 
     _run("up.keys:show", as_json)
 
 
+@keys.command("log", epilog="Example:\n\n`dsa110 keys log --limit 20`")
+def keys_log(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the newest.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show who changed what over the API, the newest first."""
+    _run("up.keys:log", limit, as_json)
+
+
 @keys.command("revoke", epilog="Example:\n\n`dsa110 keys revoke 0a1b2c3d4e5f`")
 def keys_revoke(key_id: Annotated[str, typer.Argument(help="Id of the key, as `keys list` shows it.")]) -> None:
     """Take a key back; it is refused from the next request on."""

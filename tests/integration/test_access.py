@@ -19,9 +19,10 @@ from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.credentials import AuditRecord, Scope, create_key, split_key
-from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.database import BlockingDatabase, open_database
 from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.migrations import migrator
+from dsa110_contimg.api.repositories import CredentialRepository
 from dsa110_contimg.exit_codes import CommandError
 from dsa110_contimg.up import keys as commands
 from dsa110_contimg.up.servers import EmbeddedPostgres
@@ -238,3 +239,25 @@ def test_the_command_makes_shows_and_takes_back_keys(
         commands.revoke(key_id)
     with pytest.raises(CommandError, match="no scope 'everything'"):
         commands.create("x", ["everything"], 1)  # type: ignore[list-item]
+
+
+def test_the_command_shows_who_changed_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DSA110_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "300")
+    config = settings(tmp_path)
+    migrator.upgrade(config.database, config.timeouts)
+    with BlockingDatabase(config.database, config.timeouts) as database:
+        keys = CredentialRepository(database)
+        for number in range(3):
+            entry = AuditRecord(1e9, "[red]\x1b[31m", "k", "10.0.0.7", "POST change", f"/things/{number}", "ops", "r")
+            row = keys.begin_change(entry, mark_key_used=False)
+        keys.conclude_change(row, 409)
+    capsys.readouterr()
+    commands.log(2, as_json=False)
+    newest, older = capsys.readouterr().out.splitlines()[1:]
+    assert " ".join(newest.split()) == "2001-09-09 01:46 [red]\\x1b[31m k 10.0.0.7 POST change /things/2 409"
+    assert older.endswith("/things/1  not known")
+    commands.log(10, as_json=True)
+    assert [row["status"] for row in json.loads(capsys.readouterr().out)] == [409, None, None]

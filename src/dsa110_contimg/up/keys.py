@@ -1,14 +1,15 @@
-"""`dsa110 keys`: make, show and take back the keys of those who may change something."""
+"""`dsa110 keys`: make, show and take back the keys of those who may change something; show what they changed."""
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dsa110_contimg.api.config import APIConfig
@@ -16,7 +17,7 @@ from dsa110_contimg.api.credentials import SCOPES, ApiKeyRecord, Scope, create_k
 from dsa110_contimg.api.database import BlockingDatabase
 from dsa110_contimg.api.repositories import CredentialRepository
 from dsa110_contimg.exit_codes import CommandError, ExitCode
-from dsa110_contimg.up.console import open_console
+from dsa110_contimg.up.console import open_console, printable
 from dsa110_contimg.up.observation import plain_errors
 from dsa110_contimg.up.plan import command_environment
 
@@ -44,7 +45,7 @@ def create(name: str, scopes: Sequence[Scope], days: float) -> ExitCode:
     with _keys() as keys:
         keys.add_key(record)
     open_console().file.write(f"{text}\n")
-    end = f"until {_day(record.expires_at)}" if record.expires_at else "without end"
+    end = f"until {_minute(record.expires_at)}" if record.expires_at else "without end"
     Console(stderr=True).print(
         f"key {record.id} of {name!r} may {', '.join(record.scopes)}, {end}. It is shown this once only."
     )
@@ -55,16 +56,48 @@ def show(as_json: bool) -> ExitCode:
     """Show all keys, without their secrets."""
     with _keys() as keys:
         rows = [_row(record) for record in keys.list_keys()]
+    titles = ("key", "name", "scopes", "made", "until", "last used", "state")
+    times = ("created_at", "expires_at", "last_used_at")
+    return _shown(
+        rows,
+        titles,
+        lambda row: (
+            row["id"], row["name"], " ".join(row["scopes"]), *(_minute(row[name]) for name in times), row["state"],
+        ),
+        as_json,
+    )  # fmt: skip
+
+
+def log(limit: int, as_json: bool) -> ExitCode:
+    """Show who changed what, the newest first."""
+    with _keys() as keys:
+        rows = [asdict(entry) for entry in keys.newest_changes(limit)]
+    return _shown(
+        rows,
+        ("when (UTC)", "who", "key", "from", "call", "path", "status"),
+        lambda row: (
+            _minute(row["at"]), row["actor"], row["key_id"] or "", row["client_ip"] or "", row["action"], row["path"],
+            "not known" if row["status"] is None else str(row["status"]),
+        ),
+        as_json,
+    )  # fmt: skip
+
+
+def _shown(
+    rows: Sequence[dict[str, Any]],
+    titles: Sequence[str],
+    cells: Callable[[dict[str, Any]], Sequence[str]],
+    as_json: bool,
+) -> ExitCode:
     console = open_console()
     if as_json:
         console.file.write(json.dumps(rows, indent=2) + "\n")
         return ExitCode.OK
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("key", "name", "scopes", "made", "until", "last used", "state"):
+    for title in titles:
         table.add_column(title, overflow="fold")
     for row in rows:
-        times = (_day(row[name]) for name in ("created_at", "expires_at", "last_used_at"))
-        table.add_row(row["id"], row["name"], " ".join(row["scopes"]), *times, row["state"])
+        table.add_row(*(escape(printable(cell)) for cell in cells(row)))
     console.print(table)
     return ExitCode.OK
 
@@ -75,7 +108,7 @@ def _row(record: ApiKeyRecord) -> dict[str, Any]:
     return row | {"state": record.fault(time.time()) or "valid"}
 
 
-def _day(unix_s: float | None) -> str:
+def _minute(unix_s: float | None) -> str:
     return "" if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")
 
 
@@ -84,5 +117,5 @@ def revoke(key_id: str) -> ExitCode:
     with _keys() as keys:
         if not keys.revoke_key(key_id.removeprefix("dsa110_"), time.time()):
             raise KeyCommandError(f"there is no valid key {key_id!r}; `dsa110 keys list` shows all")
-    open_console().print(f"key {key_id} is revoked")
+    open_console().print(f"key {key_id} is revoked", markup=False)
     return ExitCode.OK
