@@ -261,6 +261,7 @@ async def test_waiting_gives_up_after_its_time_and_at_once_for_what_does_not_exi
 
 async def test_waiting_works_while_no_event_reaches_the_client(queue: Bench) -> None:
     task = await queue.client.spawn("small")
+    await queue.connection.execute("delete from absurd.audience")  # of listeners of other tests
     waiting = asyncio.create_task(queue.client.wait(task, 10))
     await queue.until(lambda: queue.sql("select count(*) = 1 from absurd.audience"))
     await queue.connection.execute("delete from absurd.audience")  # nothing is told any more
