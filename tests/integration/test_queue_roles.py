@@ -1,6 +1,9 @@
 """Roles: each may do what it is there for, and nothing else; PUBLIC may do nothing."""
 
 import asyncio
+import importlib
+import pkgutil
+import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from dsa110_contimg.absurd import setup
+from dsa110_contimg.absurd import setup, statements
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database, open_connection
@@ -153,6 +156,25 @@ async def test_everything_belongs_to_the_owner_who_cannot_log_in(admin: Any) -> 
     assert not await admin.fetchval(
         "select bool_or(rolcanlogin or rolsuper) from pg_roles where rolname = any($1)", ROLES
     )
+
+
+#: Statements of the worker and the scheduler; those of `installation` are the owner's, all others the API's.
+OF_THE_WORKER = {("schedules", "FIRE"), ("schedules", "NOTE_ERROR")}
+
+
+async def test_every_statement_of_python_calls_only_what_its_role_may_call(admin: Any) -> None:
+    everything = await allowed(admin, "absurd_owner")
+    may = {role: await allowed(admin, role) for role in (API, WORKER)}
+    checked = 0
+    for found in pkgutil.iter_modules(statements.__path__):
+        module = importlib.import_module(f"{statements.__name__}.{found.name}")
+        for name, text in vars(module).items():
+            if name.isupper() and isinstance(text, str) and found.name != "installation":
+                role = WORKER if found.name == "work" or (found.name, name) in OF_THE_WORKER else API
+                called = set(re.findall(r"absurd\.(\w+)\s*\(", text)) & everything
+                assert called <= may[role], f"{role} runs {found.name}.{name}"
+                checked += len(called)
+    assert checked > 30
 
 
 async def refused(connection: Any, *statements: str) -> None:
