@@ -113,6 +113,36 @@ async def test_the_repair_sweep_finds_a_wake_up_that_was_lost(queue: Bench) -> N
     assert await queue.states(child) == ["pending"]
 
 
+async def test_the_repair_sweep_finds_a_task_that_waits_for_nothing(queue: Bench) -> None:
+    parent = await queue.client.spawn("small")
+    child = await spawn_child(queue.connection, parent)
+    await queue.connection.execute("update absurd.edge set consumed = true")
+    assert await queue.sql("select absurd.repair()") == 1
+    assert await queue.states(child) == ["pending"]
+    await queue.connection.execute("update absurd.edge set consumed = false")
+    await queue.complete((await queue.claim())[0])
+
+
+@pytest.mark.parametrize("first", ["retry", "completion"])
+async def test_a_task_that_is_retried_while_its_parent_completes_starts(queue: Bench, first: str) -> None:
+    """The cancelled child has left `blocked`, so the completion finds nothing there to wait for."""
+    parent = await queue.client.spawn("small")
+    child = await spawn_child(queue.connection, parent)
+    await queue.client.cancel_task(child)
+    [claimed] = await queue.claim()
+    async with queue.session() as one, queue.session() as two:
+        retry = ("select absurd.retry_task($1)", child)
+        completion = ("select absurd.complete_task($1, $2, null)", parent, claimed["claim"])
+        early, late = (retry, completion) if first == "retry" else (completion, retry)
+        await one.execute("begin")
+        assert await one.fetchval(*early)
+        other = asyncio.create_task(two.fetchval(*late))
+        await wait_for_lock(queue, "complete_task" if first == "retry" else "retry_task")
+        await one.execute("commit")
+        assert await other
+    assert await queue.states(parent, child) == ["completed", "pending"]
+
+
 async def test_two_last_parents_that_end_at_the_same_moment_release_the_child_once(queue: Bench) -> None:
     a, b = TaskSpec("small"), TaskSpec("small")
     c = TaskSpec("small", depends_on=(a.task_id, b.task_id))

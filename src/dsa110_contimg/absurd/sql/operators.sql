@@ -78,7 +78,10 @@ begin
         select c.task_id from again a join edge e on e.parent = a.task_id join task c on c.task_id = e.child
         where c.outcome = 'skipped' or e.policy = 'done')
     select coalesce(array_agg(task_id), '{}') into v_all from again;
-    perform 1 from task where task_id = any(v_all) order by task_id for update;
+    -- With their parents: one that is completing now waits for this transaction or has ended before it (as for a spawn).
+    perform 1 from task
+    where task_id in (select unnest(v_all) union select e.parent from edge e where e.child = any(v_all))
+    order by task_id for update;
     select coalesce(array_agg(task_id), '{}') into v_roots
     from task where task_id = any(p_tasks) and task_id = any(v_all) and outcome in ('failed', 'cancelled');
     if cardinality(v_roots) = 0 then

@@ -175,7 +175,7 @@ begin
 end $$;
 
 -- Repair what no transition should ever leave behind, and count it: an edge of an ended parent that its waiting child was
--- not told of, a permit that nobody holds. Anything but 0 is a defect to look into. Throws away what nobody needs.
+-- not told of, a task that waits for nothing, a permit that nobody holds. Anything but 0 is a defect to look into. Throws away what nobody needs.
 create or replace function absurd.repair() returns integer
 language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '2s'
 as $$
@@ -193,6 +193,14 @@ begin
          join task p on p.task_id = e.parent and p.outcome is not null;
     if v_edges > 0 then
         perform admit(settle(v_missed));
+    end if;
+    with gone as (
+        delete from blocked b where not exists (select from edge e where e.child = b.task_id and not e.consumed)
+        returning b.task_id)
+    select coalesce(array_agg(g.task_id), '{}') into v_missed from gone g;
+    if cardinality(v_missed) > 0 then
+        perform admit(v_missed);
+        v_edges := v_edges + cardinality(v_missed);
     end if;
     v_permits := recount_permits();
     perform count_repairs('edges', v_edges);
