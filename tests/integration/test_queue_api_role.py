@@ -8,7 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import httpx
+import orjson
 import pytest
+from websockets.asyncio.client import connect
 
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.config import AbsurdConfig
@@ -50,7 +52,9 @@ async def test_the_role_of_the_api_suffices_for_every_call(member: tuple[str, st
             open_bench(owner, max_retries=0) as bench,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
         ):
-            await do_everything(Caller(QueueServer(config, port, keys), bench, http))
+            calls = Caller(QueueServer(config, port, keys), bench, http)
+            await do_everything(calls)
+            await watch(calls)
 
 
 async def do_everything(calls: Caller) -> None:
@@ -93,3 +97,13 @@ async def do_everything(calls: Caller) -> None:
         await calls.json(path)
     assert (await calls.json("/health"))["status"] == "healthy"
     assert "absurd_database_available 1" in (await calls.ask("GET", "/metrics/prometheus")).text
+
+
+async def watch(calls: Caller) -> None:
+    async with connect(f"ws://127.0.0.1:{calls.server.port}/ws/absurd", proxy=None) as connection:
+        async with asyncio.timeout(15):
+            while orjson.loads(await connection.recv())["type"] != "listening":
+                pass
+            task_id = (await calls.write("POST", "/tasks", TASK))["task_id"]
+            told = orjson.loads(await connection.recv())
+    assert (told["task_id"], told["update"]["status"]) == (task_id, "pending")
