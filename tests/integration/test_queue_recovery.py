@@ -109,9 +109,11 @@ async def test_a_worker_whose_beating_process_hangs_gives_its_tasks_up_when_the_
         child = await claimed_by_process(queue, tmp_path / "pid")
         beating = beating_of(first)
         beating.suspend()
-        await queue.until(lambda: gone(child), 4)
-        assert alive(first.pid)
-        beating.resume()
+        try:
+            await queue.until(lambda: gone(child), 4)
+            assert alive(first.pid)
+        finally:
+            beating.resume()
 
 
 async def test_a_beating_process_that_dies_is_replaced_before_anybody_misses_it(queue: Bench, tmp_path: Path) -> None:
