@@ -247,28 +247,6 @@ async def test_a_task_that_is_cancelled_while_it_is_claimed_is_asked_to_stop(que
     assert await queue.fail(claimed) == "cancelled"
 
 
-async def test_a_cancel_that_meets_a_flush_half_way_waits_without_crossing_it(queue: Bench) -> None:
-    """The flush has both leases and waits for the first task; a cancel that locked the second task would cross it."""
-    tasks = sorted([await queue.client.spawn("small"), await queue.client.spawn("small")])
-    claims = {row["task_id"]: row["claim"] for row in await queue.claim(limit=2)}
-    async with queue.session() as spawning, queue.session() as flushing, queue.session() as cancelling:
-        await spawning.execute("begin")
-        child = await spawn_child(spawning, tasks[0])
-        flush = asyncio.create_task(
-            flushing.fetch(
-                "select * from absurd.flush('w', $1, $2, array['1', '2']::jsonb[], '{}', 0)",
-                tasks, [claims[task] for task in tasks],
-            )
-        )  # fmt: skip
-        await wait_for_lock(queue, "absurd.flush")
-        cancel = asyncio.create_task(cancelling.fetchval("select absurd.cancel_task($1)", tasks[1]))
-        await wait_for_lock(queue, "cancel_task")
-        await spawning.execute("commit")
-        assert [row["verdict"] for row in await flush] == ["completed", "completed"]
-        assert not await cancel
-    assert await queue.states(*tasks, child) == ["completed", "completed", "pending"]
-
-
 async def test_the_failure_of_a_task_skips_all_that_needed_it(queue: Bench) -> None:
     a = TaskSpec("small")
     b = TaskSpec("small", depends_on=(a.task_id,))
