@@ -17,6 +17,7 @@ pytest_plugins = ["fixtures.queue_database"]
 @pytest.fixture
 async def queue(queue_database: str) -> AsyncIterator[Bench]:
     async with open_bench(queue_database, max_retries=0) as bench:
+        await bench.connection.execute("delete from absurd.audience")
         yield bench
 
 
