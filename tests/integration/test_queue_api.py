@@ -161,7 +161,7 @@ async def test_tasks_are_listed_page_by_page_newest_first_without_gap_or_repetit
     made = [await spawn(calls) for _ in range(5)]
     seen: list[str] = []
     after = ""
-    while after is not None:
+    while after is not None and len(seen) < 20:
         page = await calls.json(f"/tasks?limit=2{after and f'&after={after}'}")
         seen += [task["task_id"] for task in page["tasks"]]
         await spawn(calls, "later")  # what comes meanwhile belongs to the beginning of the list
