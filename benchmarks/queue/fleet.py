@@ -95,9 +95,12 @@ class Fleet:
             await asyncio.sleep(0.005)
         return self.count() >= n_tasks
 
-    def kill(self, number: int) -> None:
-        """Kill one process as a crash would."""
-        self._processes[number].kill()
+    def kill(self, number: int, with_children: bool = False) -> None:
+        """Kill one process as a crash would; with its children as the loss of its host would."""
+        process = psutil.Process(self._processes[number].pid)
+        doomed = [process, *(process.children(recursive=True) if with_children else [])]
+        for one in doomed:
+            one.kill()
         self._processes[number].join()
 
     @contextlib.contextmanager

@@ -39,7 +39,7 @@ def test_spawning_is_measured_and_a_graph_goes_in_two_statements(tmp_path: Path)
 
 @pytest.mark.slow
 def test_every_other_benchmark_runs_and_the_limits_that_do_not_depend_on_speed_hold(tmp_path: Path) -> None:
-    names = ("drain", "costs", "latency", "recovery", "horizon", "backlog", "chains", "keys")
+    names = ("drain", "costs", "latency", "recovery", "horizon", "backlog", "chains", "keys", "listeners")
     figures = run(tmp_path / "figures.json", *names)
     assert {row[1] for row in rows_of(figures, "drain")} == {"ours", "raw"}
     for queue, _, wal_spawn, wal_run, *_ in rows_of(figures, "costs"):

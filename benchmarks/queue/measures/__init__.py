@@ -3,7 +3,18 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 from benchmarks.queue.arena import Arena
-from benchmarks.queue.measures import backlog, chains, costs, drain, horizon, keys, latency, recovery, spawning
+from benchmarks.queue.measures import (
+    backlog,
+    chains,
+    costs,
+    drain,
+    horizon,
+    keys,
+    latency,
+    listeners,
+    recovery,
+    spawning,
+)
 from benchmarks.queue.report import Table
 
 Measure = Callable[[Arena], Awaitable[Table]]
@@ -18,4 +29,5 @@ MEASURES: Mapping[str, Measure] = {
     "backlog": backlog.measure,
     "chains": chains.measure,
     "keys": keys.measure,
+    "listeners": listeners.measure,
 }
