@@ -202,6 +202,15 @@ async def test_switched_off_everybody_may_change_things_and_the_record_says_so(t
         assert "disabled" in entry.actor
 
 
+async def test_the_header_of_the_key_has_the_name_that_the_settings_give_it(tmp_path: Path) -> None:
+    config = settings(tmp_path, DSA110_API_KEYS=FIXED, DSA110_API_KEY_HEADER="X-Telescope-Key")
+    await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)
+    async with serving(config) as served:
+        served.app.include_router(things())
+        assert (await served.client.post("/things/1", headers={"X-Telescope-Key": FIXED})).status_code == 200
+        assert (await served.client.post("/things/1", headers={"X-API-Key": FIXED})).status_code == 401
+
+
 async def test_without_the_database_of_keys_nothing_is_changed(tmp_path: Path) -> None:
     async with serving(settings(tmp_path, DSA110_API_KEYS=FIXED)) as served:
         served.app.include_router(things())
