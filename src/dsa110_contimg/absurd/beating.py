@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 
 import asyncpg
 
+from dsa110_contimg import logs
 from dsa110_contimg.absurd.connection import PASSING, REFUSED, delays, open_connection
 from dsa110_contimg.absurd.processes import kill_group
 from dsa110_contimg.absurd.pulse import Pulse
@@ -296,7 +297,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.SIG_IGN)  # it goes when the worker goes, and must see the worker's stop through
-    logging.basicConfig(level=logging.WARNING, format="absurd beating: %(message)s")
+    logs.setup("heartbeat", "WARNING")
     words = os.fdopen(sys.stdin.fileno(), "rb", buffering=0)
     beat = Beat(**json.loads(words.readline()))
     asyncio.run(_main(beat, Pulse(arguments.pulse), words))
