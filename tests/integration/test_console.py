@@ -228,8 +228,8 @@ async def test_dead_letters_are_listed_shown_edited_and_replayed(terminal: Termi
     assert any("no sources" in line for line in await terminal.lines("dlq", "list", width=80))
     assert "  line 7" in await terminal.lines("dlq", "show", task)
     assert (await terminal.json("dlq", "show", task))["reason"] == "error"
-    edited = await terminal.json("dlq", "edit", task, "ms_path=/b.ms", "n=3")
-    assert edited["params"] == {"ms_path": "/b.ms", "n": 3}
+    edited = await terminal.json("dlq", "edit", task, "n=3")
+    assert edited["params"] == {"ms_path": "/a.ms", "n": 3}
     assert (await terminal.json("dlq", "edit", task, "n=4", "--whole"))["params"] == {"n": 4}
     assert await terminal.json("dlq", "replay", task) == [{"task_id": task, "replayed": True}]
     row = await terminal.json("show", task)

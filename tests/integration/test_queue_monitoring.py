@@ -375,7 +375,7 @@ async def test_no_question_becomes_dearer_with_the_tasks_that_have_ended(queue: 
 
 async def test_the_clock_is_not_asked_for_each_row_of_the_statistics(queue: Bench) -> None:
     for minutes in range(200):
-        await put_stat(queue, timedelta(minutes=minutes))
+        await put_stat(queue, timedelta(minutes=minutes), [1.0])
     await queue.connection.execute("set track_functions = 'all'")
     for name in ("TOTALS", "TIMES", "RATES", "HISTORY"):
         asked = "select coalesce(max(calls), 0) from pg_stat_xact_user_functions where funcname = 'clock'"
