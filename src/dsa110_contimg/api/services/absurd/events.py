@@ -17,7 +17,7 @@ class QueueEvents:
 
     def __init__(self, gateway: QueueGateway) -> None:
         self._gateway = gateway
-        self._counted: dict[str, tuple[float, Row]] = {}
+        self._counted: dict[str, tuple[float, Row | None]] = {}
         self._counting = asyncio.Lock()
 
     def require_enabled(self) -> None:
@@ -45,13 +45,13 @@ class QueueEvents:
     async def stats(self, queue: str) -> Row | None:
         """Return how many tasks of a queue are in which state, at most half a second old; None: it cannot be asked."""
         async with self._counting:
-            at, found = self._counted.get(queue, (float("-inf"), {}))
+            at, found = self._counted.get(queue, (float("-inf"), None))
             if time.monotonic() - at < _FRESH_S:
                 return found
             try:
                 found = await self._gateway.ask(lambda client: client.get_queue_stats(queue))
             except ServiceUnavailableError:
-                return None
+                found = None
             self._counted[queue] = (time.monotonic(), found)
             return found
 
