@@ -164,7 +164,7 @@ declare
 begin
     with due as (
         delete from later where task_id in (
-            select x.task_id from later x where x.run_at <= p_now order by x.run_at, x.task_id limit 1000
+            select x.task_id from later x where x.run_at <= p_now order by x.run_at, x.task_id limit 5000
             for update skip locked)
         returning *)
     select coalesce(array_agg(d.task_id), '{}'), array_agg(d.attempt), array_agg(d.crashes)
