@@ -163,7 +163,7 @@ class _Link:
         while data := await self._client[0].read(65536):
             await self._proxy.hold_back()
             cut = self._proxy.take_cut(data)
-            if cut == "before":
+            if cut == "before" or self._server[1].is_closing():
                 return
             self._doomed = self._doomed or cut == "after"
             self._server[1].write(data)
@@ -181,4 +181,5 @@ class _Link:
                         return
                 elif self._proxy.pass_on(message):
                     self._client[1].write(message)
-            await self._client[1].drain()
+            if not self._client[1].is_closing():
+                await self._client[1].drain()
