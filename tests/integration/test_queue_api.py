@@ -142,6 +142,7 @@ async def test_the_earlier_clients_spawn_does_the_same(calls: Caller) -> None:
 
 
 async def test_a_task_may_wait_for_its_time(calls: Caller) -> None:
+    await spawn(calls, run_at="2026-01-01T00:00:00+23:59")
     task_id = await spawn(calls, run_at="2126-01-01T00:00:00")
     assert (await calls.json(f"/tasks/{task_id}"))["status"] == "scheduled"
     assert (await calls.json("/tasks?status=scheduled"))["total"] == 1
@@ -238,10 +239,12 @@ async def test_what_cannot_be_is_refused_and_nothing_is_spawned(calls: Caller) -
         ("/tasks", {"task_name": "a", "timeout_sec": 0}, 422),
         ("/tasks", {"task_name": "a", "prio": 3}, 422),
         ("/tasks", {"task_name": "a", "run_at": "tomorrow"}, 422),
+        ("/tasks", {"task_name": "a", "run_at": "0001-01-01T00:00:00+14:00"}, 422),
         ("/tasks", {"task_name": "a", "depends_on": ["x"]}, 422),
         ("/tasks", {"task_name": "a", "depends_on": [str(uuid.uuid4())]}, 400),
         ("/tasks", {"task_name": "a", "workflow_id": str(uuid.uuid4())}, 404),
         ("/templates", {"name": "t", "steps": []}, 422),
+        ("/templates", {"name": "a/b", "steps": [{"task_name": "x"}]}, 422),
         ("/workflows", {"name": "x" * 201}, 422),
     ]
     for path, body, status in wrong:
@@ -250,8 +253,8 @@ async def test_what_cannot_be_is_refused_and_nothing_is_spawned(calls: Caller) -
 
 
 async def test_characters_that_postgresql_cannot_keep_in_parameters_do_no_harm(calls: Caller) -> None:
-    task_id = await spawn(calls, params={"text": "a\u0000b"})
-    assert (await calls.json(f"/tasks/{task_id}"))["params"] == {"text": "ab"}
+    task_id = await spawn(calls, params={"text": "a\u0000b", "\u0000": 1}, headers={"\u0000": "\u0000"})
+    assert (await calls.json(f"/tasks/{task_id}"))["params"] == {"text": "ab", "": 1}
 
 
 # --- queues -----------------------------------------------------------------------------------------------------------
@@ -370,6 +373,10 @@ async def test_a_schedule_is_made_changed_fired_and_deleted(calls: Caller) -> No
     assert (told["state"], told["timezone"], told["max_retries"]) == ("active", "UTC", 3)
     changed = await calls.operate("PATCH", "/schedules/hourly", {"state": "paused", "cron_expression": "0 3 * * *"})
     assert (changed["state"], changed["next_run_at"], changed["params"]) == ("paused", None, {"deep": True})
+    nothing = dict.fromkeys(("params", "state", "priority", "timezone", "cron_expression", "description"))
+    assert await calls.operate("PATCH", "/schedules/hourly", nothing) == changed | {
+        "updated_at": (await calls.json("/schedules/hourly"))["updated_at"]
+    }
     assert (await calls.json("/schedules?state=active"))["schedules"] == []
     fired = await calls.operate("POST", "/schedules/hourly/trigger")
     assert (await calls.json(f"/tasks/{fired['task_id']}"))["params"] == {"deep": True}

@@ -61,6 +61,7 @@ def program(server: EmbeddedPostgres, name: str, *words: str) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 async def test_a_restored_queue_has_every_task_where_it_was_and_goes_on(
     queue: Bench, postgres: EmbeddedPostgres, other_server: EmbeddedPostgres, tmp_path: Path
 ) -> None:

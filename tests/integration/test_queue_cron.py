@@ -320,7 +320,7 @@ async def test_a_schedule_that_cannot_fire_does_not_make_the_scheduler_spin(
     scheduler.request_stop()
     await running
     assert sum("bad cannot fire" in record.message for record in caplog.records) == 1
-    assert database.asked.count(statements.DUE) in (2, 3)
+    assert 1 <= database.asked.count(statements.DUE) <= 3
 
 
 #: A clock that runs as fast as the test likes, for every session of the database.

@@ -58,6 +58,9 @@ def broken(params: Nap) -> None:
     raise FileNotFoundError(f"no file {params.path}")
 
 
+#: Starts a process that does not hear SIGTERM, and waits for it.
+DEAF_SLEEPER = 'trap "" TERM; sleep 600 & echo $! > "$TASK_PARAM_PATH"; trap - TERM; wait'
+
 TASKS = Tasks(
     TaskType("loop", loop_nap),
     TaskType("thread", thread_nap, "thread"),
@@ -67,7 +70,7 @@ TASKS = Tasks(
     TaskType("child", "queue_worker:write_then_sleep", "process", params=Options),
     TaskType("tell", ["sh", "-c", 'cat; echo; echo "$TASK_PARAM_MS_PATH $TASK_ATTEMPT"'], "command"),
     TaskType("refuse", ["sh", "-c", "echo disk full >&2; exit 3"], "command"),
-    TaskType("linger", ["sh", "-c", 'sleep 600 & echo $! > "$TASK_PARAM_PATH"; wait'], "command"),
+    TaskType("linger", ["sh", "-c", DEAF_SLEEPER], "command"),
     TaskType("nothing", ["/no/such/program"], "command"),
     TaskType("greedy", ["sh", "-c", "head -c 900m /dev/zero | tail"], "command"),
 )
@@ -191,12 +194,14 @@ async def test_a_handler_says_when_to_try_again(queue: Bench) -> None:
         await queue.until_state(task, "completed")
 
 
-async def test_a_handler_puts_its_task_off_without_using_up_an_attempt(queue: Bench) -> None:
+async def test_a_handler_puts_its_task_off_without_using_up_an_attempt(queue: Bench, tmp_path: Path) -> None:
     async with queue.worker():
-        task = await queue.client.spawn("put_off", {"after_s": 0.1, "not_before": time.time() + 0.4}, max_retries=0)
+        calls = tmp_path / "calls"
+        task = await queue.client.spawn("put_off", {"after_s": 0.1, "path": str(calls)}, max_retries=0)
         await queue.until_state(task, "completed")
     row = await queue.client.get_task(task)
     assert row is not None and row["result"] == {"attempt": 1}
+    assert calls.read_text() == "..."
     assert await queue.sql("select count(*) from absurd.attempt") == 0
 
 

@@ -161,6 +161,7 @@ async def test_events_are_asked_for_again_in_time(queue: Bench) -> None:
     await log.stop()
 
 
+@pytest.mark.slow
 async def test_every_listener_is_sent_to_the_tables_after_the_server_was_restarted(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "own", settings={"fsync": "off"}) as server:
         await setup.init(server.url)

@@ -1,13 +1,17 @@
 """Cron expressions: which times they mean, by the clock on the wall, through its changes and leap days."""
 
+import ast
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsa110_contimg.absurd import cron, schedules, scheduling
 from dsa110_contimg.absurd.cron import Cron, Move, ScheduleError, moves
 
 BERLIN, LORD_HOWE = "Europe/Berlin", "Australia/Lord_Howe"
@@ -241,3 +245,12 @@ def test_a_range_of_weekdays_holds_the_days_from_its_first_to_its_last(first: in
         moment = cron.next(moment)
         found.add(moment.isoweekday() % 7)
     assert found == days
+
+
+@pytest.mark.parametrize("module", [cron, schedules, scheduling])
+def test_the_clock_of_a_schedulers_host_is_never_read(module: ModuleType) -> None:
+    tree = ast.parse(Path(module.__file__ or "").read_text())
+    called = {
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert not called & {"now", "utcnow", "today", "time", "localtime", "gmtime"}

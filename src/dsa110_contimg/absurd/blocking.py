@@ -115,6 +115,7 @@ class BlockingClient:
     retry_task = _blocking(AbsurdClient.retry_task)
     prune_tasks = _blocking(AbsurdClient.prune_tasks)
     get_workflow = _blocking(AbsurdClient.get_workflow)
+    has_workflow = _blocking(AbsurdClient.has_workflow)
     list_workflows = _blocking(AbsurdClient.list_workflows)
     workflow_dag = _blocking(AbsurdClient.workflow_dag)
     ready_tasks = _blocking(AbsurdClient.ready_tasks)
@@ -130,6 +131,7 @@ class BlockingClient:
     list_workers = _blocking(AbsurdClient.list_workers)
     get_worker = _blocking(AbsurdClient.get_worker)
     drain_worker = _blocking(AbsurdClient.drain_worker)
+    beat = _blocking(AbsurdClient.beat)
     health = _blocking(AbsurdClient.health)
 
     def listen(self, after: str | None = None) -> Iterator[Update]:

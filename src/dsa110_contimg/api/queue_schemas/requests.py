@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 #: A name that fits a column, a table and a log line.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+#: A name that is a part of an address.
+PathName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$")]
 Text = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000, description="larger runs first")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, description="s")]
@@ -25,7 +27,15 @@ def _with_zone(value: Any) -> Any:
     return value
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_with_zone)]
+def _in_utc(moment: datetime) -> datetime:
+    """Return the same moment in UTC: the database knows fewer zones."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time between the years 1 and 9999") from error
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_with_zone), AfterValidator(_in_utc)]
 
 
 class Request(BaseModel):
@@ -81,7 +91,7 @@ class Step(Request):
 class TemplateReplacement(Request):
     """What a template becomes; a name in it must be the one it has."""
 
-    name: Name | None = None
+    name: PathName | None = None
     description: Text | None = None
     queue_name: Name = DEFAULT_QUEUE
     steps: list[Step] = Field(min_length=1, max_length=1000)
@@ -92,13 +102,13 @@ class TemplateReplacement(Request):
 class TemplateCreate(TemplateReplacement):
     """A template."""
 
-    name: Name
+    name: PathName
 
 
 class ScheduleCreate(Request):
     """A task to be spawned again and again."""
 
-    name: Name
+    name: PathName
     queue_name: Name = DEFAULT_QUEUE
     task_name: Name
     cron_expression: Name = Field(description="minute, hour, day of month, month, weekday")
@@ -116,7 +126,7 @@ class ScheduleCreate(Request):
 
 
 class ScheduleUpdate(Request):
-    """What is to change about a schedule."""
+    """What is to change about a schedule; null is not said, but for the description."""
 
     cron_expression: Name | None = None
     params: Params | None = None

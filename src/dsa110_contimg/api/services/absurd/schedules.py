@@ -34,7 +34,8 @@ class ScheduleService:
 
     async def update(self, name: str, wanted: ScheduleUpdate) -> Row:
         """Change what the client named."""
-        changes = wanted.model_dump(exclude_unset=True)
+        said = wanted.model_dump(exclude_unset=True)
+        changes = {key: value for key, value in said.items() if value is not None or key == "description"}
         row = await self._gateway.find("Schedule", name, lambda client: client.schedules.update(name, **changes))
         return _view(row)
 
