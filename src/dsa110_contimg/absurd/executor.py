@@ -29,6 +29,7 @@ from dsa110_contimg.absurd.processes import (
 __all__ = ["ChildFailed", "ChildResult", "CommandResult", "Executor", "Warden", "kill_group"]
 
 _LINE_LIMIT = 64 << 20  # a result is one line
+_GOODBYE_S = 5.0  # a child that has reported may take this long to end by itself
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SIGNS_OF_NO_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "out of memory", "memory exhausted")
 
@@ -137,7 +138,7 @@ class Executor:
             try:
                 await send(process, encode(options))
                 ending = await _read_report(report, progress)
-                await end(process, self._kill_grace_s, patience_s=self._kill_grace_s)
+                await end(process, self._kill_grace_s, patience_s=_GOODBYE_S)
                 await chatter
             finally:
                 chatter.cancel()
