@@ -68,6 +68,7 @@ $$;
 -- The keys' rows are locked by the first statement, so that the second one sees who has parked and who has left.
 create or replace function absurd.hand_out(p_queues text[], p_keys text[], p_back integer[]) returns void
 language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -203,6 +204,7 @@ $$;
 create or replace function absurd.admit(
     p_tasks uuid[], p_attempts integer[] default null, p_crashes integer[] default null, p_back uuid[] default '{}')
 returns void language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
@@ -252,6 +254,7 @@ end $$;
 create or replace function absurd.admit_keyed(
     p_tasks uuid[], p_attempts integer[], p_crashes integer[], p_places timestamptz[], p_back uuid[])
 returns void language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
