@@ -225,12 +225,15 @@ class Beating:
             await asyncio.sleep(_GRACE_S)
         self._was_cut = True
         while True:
-            if count := await connection.fetchval(work.REAP, self._beat.lease_sec, self._beat.max_crashes):
-                logger.warning("took over %d tasks of lost workers", count)
-            if time.monotonic() - repaired_s >= _REPAIR_INTERVAL_S:
-                repaired_s = time.monotonic()
-                if count := await connection.fetchval(work.REPAIR):
-                    logger.error("repaired %d missed wake-ups; this should never happen, please report it", count)
+            try:
+                if count := await connection.fetchval(work.REAP, self._beat.lease_sec, self._beat.max_crashes):
+                    logger.warning("took over %d tasks of lost workers", count)
+                if time.monotonic() - repaired_s >= _REPAIR_INTERVAL_S:
+                    repaired_s = time.monotonic()
+                    if count := await connection.fetchval(work.REPAIR):
+                        logger.error("repaired %d missed wake-ups; this should never happen, please report it", count)
+            except asyncpg.LockNotAvailableError as error:
+                logger.info("housekeeping gave way: %s", error)
             await asyncio.sleep(_REAP_INTERVAL_S)
 
     async def _report_the_crash(self) -> None:

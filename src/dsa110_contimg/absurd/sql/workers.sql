@@ -105,10 +105,11 @@ end $$;
 --
 -- A worker is lost when its beat is older than the lease, or when its advisory lock has been free for 0.7 s (a worker
 -- whose connection was cut has taken the lock again by then). A lock of before the last restart of the server says nothing.
+-- It waits for no lock as long as the server takes to call that a deadlock: housekeeping gives way, and comes again.
 -- What a worker claims after it was given up proves that it lives: that it keeps, until it is silent for a whole lease.
 -- Tasks that somebody is changing at this moment are left to the next round.
 create or replace function absurd.reap(p_lease_s double precision, p_max_crashes integer) returns integer
-language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '2s'
+language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '500ms'
 as $$
 declare
     v_now   timestamptz := clock();
@@ -177,7 +178,7 @@ end $$;
 -- Repair what no transition should ever leave behind, and count it: an edge of an ended parent that its waiting child was
 -- not told of, a task that waits for nothing, a permit that nobody holds. Anything but 0 is a defect to look into. Throws away what nobody needs.
 create or replace function absurd.repair() returns integer
-language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '2s'
+language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '500ms'
 as $$
 declare
     v_now     timestamptz := clock();
