@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from dsa110_contimg.absurd.connection import persist
 from dsa110_contimg.absurd.ids import new_id
 from fixtures.queue_bench import Bench, open_bench
 
@@ -45,9 +46,10 @@ class Actor:
     """One session, with a part of the common memory of tasks and claims."""
 
     def __init__(self, session: Any, number: int, seed: int, tasks: list[UUID], claims: list[tuple[UUID, int]]) -> None:
-        self.ask = session.fetch
+        self.session = session
         self.name = f"w{number}"
         self.chance = random.Random(seed * 100 + number)
+        self.crossed: list[str] = []
         self.tasks = tasks
         self.claims = claims
 
@@ -63,6 +65,18 @@ class Actor:
             await self.chance.choices(list(deeds), list(deeds.values()))[0]()
             count += 1
         return count
+
+    async def ask(self, statement: str, *args: Any) -> list[Any]:
+        """Ask as every caller does: again, when two transactions have crossed (and each such time is counted)."""
+
+        async def call() -> list[Any]:
+            try:
+                return list(await self.session.fetch(statement, *args))
+            except asyncpg.DeadlockDetectedError:
+                self.crossed.append(statement)
+                raise
+
+        return await persist(call, 5.0, (asyncpg.DeadlockDetectedError,))
 
     def some_task(self) -> UUID:
         return self.chance.choice(self.tasks[-30:]) if self.tasks else new_id()
