@@ -38,9 +38,7 @@ class Ours:
         """Spawn with ``spawn_many``, 5,000 a call."""
         async with AbsurdClient(config(url)) as client:
             for start in range(0, len(all_params), _CHUNK):
-                await client.spawn_graph(
-                    "x", [TaskSpec("noop", params) for params in all_params[start : start + _CHUNK]]
-                )
+                await client.spawn_many([TaskSpec("noop", params) for params in all_params[start : start + _CHUNK]])
 
     @asynccontextmanager
     async def spawner(self, url: str) -> AsyncIterator[Spawn]:
