@@ -423,3 +423,30 @@ async def test_random_graphs_with_random_ends_come_to_the_end_that_the_rules_giv
     await asyncio.gather(*(work() for _ in range(4)))
     found = {spec.task_id: state for spec in specs for state in await queue.states(spec.task_id)}
     assert found == expected
+
+
+async def test_two_ends_whose_skipped_levels_cross_do_not_wait_for_each_other(queue: Bench) -> None:
+    a, b, skipped, gate, low, high = sorted(new_id() for _ in range(6))
+    await spawn(
+        queue,
+        TaskSpec("small", task_id=a),
+        TaskSpec("small", task_id=b),
+        TaskSpec("small", task_id=skipped, depends_on=(Dependency(a, "failure"),)),
+        TaskSpec("small", task_id=gate, depends_on=(Dependency(skipped, "done"),)),
+        TaskSpec("small", task_id=low, depends_on=(Dependency(skipped, "done"), Dependency(b, "failure"))),
+        TaskSpec("small", task_id=high, depends_on=(a, low)),
+    )
+    claimed = {row["task_id"]: row for row in await queue.claim(2)}
+    async with queue.session() as holder, queue.session() as first, queue.session() as second:
+        async with holder.transaction():
+            await holder.execute("select from absurd.blocked where task_id = $1 for update", gate)
+            ends = [asyncio.create_task(complete_on(first, claimed[a]))]  # stops at the gate
+            await wait_for_lock(queue, "complete_task")
+            ends.append(asyncio.create_task(complete_on(second, claimed[b])))
+
+            async def second_is_over_or_waits() -> bool:
+                return ends[1].done() or await queue.sql(WAITING_FOR_A_LOCK, "%complete_task%") == 2
+
+            await queue.until(second_is_over_or_waits)
+        assert await asyncio.gather(*ends) == [True, True]
+    assert await queue.states(skipped, gate, low, high) == ["skipped", "pending", "skipped", "skipped"]

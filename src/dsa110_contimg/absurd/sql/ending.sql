@@ -131,7 +131,9 @@ $$;
 --
 -- It must be a statement of its own after the one that ended the parents: a completion that had to wait for the row of
 -- its task, because somebody was spawning a child of it, sees the new edge only in a later snapshot.
--- Two last parents that end together meet at the child's row in `blocked`; each consumes its own edges only.
+-- Two last parents that end together meet at the child's row in `blocked`; each consumes its own edges only. All the
+-- rows of `blocked` that it will touch, level by level, are locked before, in the order of task_id: two sessions whose
+-- levels cross would else wait for each other.
 create or replace function absurd.settle(p_parents uuid[]) returns uuid[] language plpgsql
 set search_path = pg_catalog, absurd, pg_temp
 as $$
@@ -141,11 +143,16 @@ declare
     v_skipped  uuid[];
     v_released uuid[] := '{}';
 begin
-    while cardinality(v_front) > 0 loop
-        perform 1 from blocked where task_id in (
-            select e.child from edge e where e.parent = any(v_front) and not e.consumed)
-        order by task_id for update;
+    perform 1 from blocked where task_id in (
+        with recursive ended(task_id, outcome) as (
+            select p.task_id, p.outcome from task p where p.task_id = any(p_parents)
+            union
+            select e.child, 'skipped' from ended p join edge e on e.parent = p.task_id
+            where not e.consumed and breaks(e.policy, p.outcome))
+        select e.child from ended p join edge e on e.parent = p.task_id where not e.consumed)
+    order by task_id for update;
 
+    while cardinality(v_front) > 0 loop
         with used as (
             update edge e set consumed = true from task p
             where e.parent = any(v_front) and not e.consumed and p.task_id = e.parent and p.outcome is not null
