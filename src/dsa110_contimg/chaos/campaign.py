@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -76,6 +77,7 @@ class Campaign:
         self._ground = ground
         self._say = say
         self._chance = random.Random(plan.seed)  # noqa: S311 - to be repeatable, not to be secret
+        self._ghost_writes = itertools.cycle(_GHOST_WRITES.items())
         self._history = History(plan.directory / "history.jsonl", "campaign")
         self._proxy = ChaosProxy(*ground.address, random.Random(plan.seed + 1))  # noqa: S311
         self._clients: list[Party] = []
@@ -209,7 +211,7 @@ class Campaign:
 
     async def _haunt_once(self, session: Any) -> None:
         for row in await session.fetch(statements.OLD_CLAIMS, 5):
-            verb, (statement, more) = self._chance.choice(list(_GHOST_WRITES.items()))
+            verb, (statement, more) = next(self._ghost_writes)
             answer = await session.fetchval(statement, row["task_id"], row["claim"], *more)
             self._history.write(
                 "ghost", verb=verb, task=row["task_id"], claim=row["claim"], accepted=answer not in (None, False)
