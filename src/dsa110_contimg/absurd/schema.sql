@@ -199,7 +199,7 @@ create table if not exists absurd.worker (
     drain         boolean not null default false -- somebody asked it to stop softly
 ) with (fillfactor = 50);
 
--- What ended, by minute. `shard` is the session and second that wrote the row (60 * process id + second), so that nobody
+-- What ended, by minute. `shard` is the session and the 0.12 s that wrote the row (500 * process id + part of the minute): nobody
 -- waits for anybody's row, and none is rewritten very often; fold_stats() puts them together later (0). Histograms:
 -- bucket i (from 1) counts seconds up to 0.001 * 2^(i/2), the last one all above.
 create table if not exists absurd.stat (

@@ -1,6 +1,6 @@
 -- What the queue says about itself. Python reads it through `statements/monitoring.py`.
 
-create index if not exists stat_minute on absurd.stat (minute);
+create index if not exists stat_minute on absurd.stat (minute, shard);
 
 -- How often something happened that never should, and was put right.
 create table if not exists absurd.counter (
