@@ -1,1 +1,1 @@
-"""Request and reply models of the durable queue's calls, by noun; the rules of ``api/schemas.py`` hold."""
+"""Request and reply models of the durable queue's calls, by noun; the rules of ``api/schemas`` hold."""

@@ -1,6 +1,6 @@
 """What the routes of images, Measurement Sets, sources and runs ask for: fetch, decide, return a document.
 
-Services raise :class:`RecordNotFoundError` for what is not known and return what ``schemas.py`` describes.
+Services raise :class:`RecordNotFoundError` for what is not known and return what ``schemas`` describe.
 """
 
 from collections.abc import Sequence

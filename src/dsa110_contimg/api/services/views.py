@@ -1,4 +1,4 @@
-"""Records as the API shows them: one function per reply of ``schemas.py``, pure, without a decision of its own."""
+"""Records as the API shows them: one function per reply of ``schemas``, pure, without a decision of its own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,0 +1,56 @@
+"""Request and reply models: the documented contract.
+
+Replies are written as bytes without these models; a test validates every reply against them, and OpenAPI shows them.
+Times are ISO 8601 UTC with Z, angles ICRS degrees, fluxes Jy, peaks and noise Jy/beam, beam axes arcsec. A number that
+is not known, not a number or infinite is null.
+"""
+
+from dsa110_contimg.api.schemas.base import ErrorBody, Health, QAGrade, Reply
+from dsa110_contimg.api.schemas.health import HealthReply, Liveness, Readiness
+from dsa110_contimg.api.schemas.images import Beam, ImageDetail, ImageListItem, ImageQA, QualityMetrics, SourceStats
+from dsa110_contimg.api.schemas.jobs import JobDetail, JobListItem
+from dsa110_contimg.api.schemas.measurement_sets import CalibratorMatch, CalibratorMatches, MSDetail
+from dsa110_contimg.api.schemas.provenance import ProductFileView, Provenance, StageView
+from dsa110_contimg.api.schemas.sources import (
+    ContributingImage,
+    LightCurve,
+    LightCurvePointView,
+    SourceDetail,
+    SourceListItem,
+)
+from dsa110_contimg.api.schemas.statistics import JobCounts, MSCounts, RecentImage, Stats, StatsMeta, Total
+
+__all__ = [
+    "Beam",
+    "CalibratorMatch",
+    "CalibratorMatches",
+    "ContributingImage",
+    "ErrorBody",
+    "Health",
+    "HealthReply",
+    "ImageDetail",
+    "ImageListItem",
+    "ImageQA",
+    "JobCounts",
+    "JobDetail",
+    "JobListItem",
+    "LightCurve",
+    "LightCurvePointView",
+    "Liveness",
+    "MSCounts",
+    "MSDetail",
+    "ProductFileView",
+    "Provenance",
+    "QAGrade",
+    "QualityMetrics",
+    "Readiness",
+    "RecentImage",
+    "Reply",
+    "SourceDetail",
+    "SourceListItem",
+    "SourceStats",
+    "StageView",
+    "Stats",
+    "StatsMeta",
+    "Total",
+]

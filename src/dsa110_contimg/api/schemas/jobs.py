@@ -1,0 +1,29 @@
+"""Replies about runs of the pipeline."""
+
+from typing import Any, Literal
+
+from dsa110_contimg.api.schemas.base import Reply
+
+
+class JobListItem(Reply):
+    """One run of the list."""
+
+    run_id: str
+    status: Literal["pending", "running", "completed", "failed"]
+    started_at: str | None
+    finished_at: str | None
+    created_at: str | None
+    group_id: str
+    error: str | None
+
+
+class JobDetail(JobListItem):
+    """One run."""
+
+    logs_url: str | None
+    qa_url: str | None
+    config: dict[str, Any] | None
+    ms_path: str | None
+    workflow_id: str | None
+    image_ids: list[str]
+    provenance_url: str
