@@ -513,18 +513,27 @@ async def test_health_asks_the_database_and_tells_who_is_missing(calls: Caller) 
 
 
 def declared(app: FastAPI) -> dict[tuple[str, str], str]:
-    return {(method, str(route.path)): str(declared_scope(route)) for method, route in writing_routes(app)}
+    """Return the scope of each call of the queue that changes something."""
+    return {
+        (method, str(route.path)): str(declared_scope(route))
+        for method, route in writing_routes(app)
+        if "/absurd/" in str(route.path)
+    }
 
 
 def test_the_scopes_are_those_of_the_page_about_them(app: FastAPI) -> None:
-    page = (ROOT / "docs" / "security.md").read_text()
+    """A route of the queue stands at three bases, every other one at two."""
+    page = (ROOT / "docs" / "reference" / "security.md").read_text()
     found = re.findall(r"^\| (\w+) `(/\S+)` \| `(\S+)` \|$", page, re.MULTILINE)
-    every = declared(app)
-    routes = {key: scope for key, scope in every.items() if key[1].startswith("/absurd")}
-    assert {(method, path): scope for method, path, scope in found} == routes
-    for base in ("/api", "/api/v1"):
-        assert all(every[method, base + path] == scope for (method, path), scope in routes.items())
-    assert len(every) == 3 * len(routes)
+    every = {(method, str(route.path)): str(declared_scope(route)) for method, route in writing_routes(app)}
+    told = {
+        (method, base + path): scope
+        for method, path, scope in found
+        for base in ("", "/api", "/api/v1")
+        if base or path.startswith("/absurd/")
+    }
+    assert told == every
+    assert len(set(found)) == len(found)
 
 
 def test_the_description_says_which_calls_need_a_key(app: FastAPI) -> None:
