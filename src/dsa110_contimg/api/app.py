@@ -25,6 +25,7 @@ from dsa110_contimg.api.db_adapters import create_adapter
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.middleware import exception_handler
+from dsa110_contimg.api.middleware.bases import BASE, Bases
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.routes import absurd, health, images, jobs, ms, sources, stats
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
@@ -33,8 +34,6 @@ from dsa110_contimg.api.services.composition import compose
 
 log = logging.getLogger(__name__)
 
-#: The first is documented, the second is the same for clients that have no version in their addresses.
-BASES = ("/api/v1", "/api")
 _ROUTERS = (images.router, sources.router, jobs.router, ms.router, stats.router, health.router, absurd.router)
 _WEB = Path(__file__).parent.parent / "web"
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -66,17 +65,14 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
         redoc_url=None,
         lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env()),
     )
-    for base in BASES:
-        shown = base == BASES[0]
-        for router in _ROUTERS:
-            app.include_router(router, prefix=base, include_in_schema=shown, responses=_ERRORS if shown else None)
-    app.include_router(absurd.router, include_in_schema=False)
-    for base in ("", *BASES):
-        app.include_router(websocket.router, prefix=base)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=BASE, responses=_ERRORS)
+    app.include_router(websocket.router, prefix=BASE)
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
     require_scopes(app)
     exception_handler.install(app)
+    app.add_middleware(Bases)
     app.add_middleware(Gate, rules=gate_rules(config))
     return app
 

@@ -113,8 +113,8 @@ async def get_queue_monitoring(request: Request) -> MonitoringService:
 
 async def asks_as_earlier_client(request: Request) -> bool:
     """Tell whether the base is the one that the earlier web client asks at, and nobody else has to."""
-    path: str = request.scope["path"]
-    return path.startswith("/api/absurd/")
+    asked_path: str = request.state.asked_path
+    return asked_path.startswith("/api/absurd/")
 
 
 ImageService = Annotated[AsyncImageService, Depends(get_async_image_service)]
