@@ -162,6 +162,14 @@ class AsyncStatsRepository(_AsyncRepository):
         """Return how much there is of everything."""
         return await database.read(self._adapter, statistics.statistics())
 
+    async def get_counts(self) -> dict[str, dict[str, int]]:
+        """Return how many rows each table has by stage, status or type ('' for none); empty ones are left out."""
+        return await database.read(self._adapter, statistics.counts())
+
+    async def get_generations(self) -> dict[str, int]:
+        """Return the number of the last write of each table."""
+        return await database.read(self._adapter, statistics.generations())
+
 
 class AsyncProvenanceRepository(_AsyncRepository):
     """Reads how products were made."""

@@ -352,6 +352,12 @@ class StatsRepositoryProtocol(Protocol):
     async def get_statistics(self) -> Statistics:
         """Return how much there is of everything, as of one moment."""
 
+    async def get_counts(self) -> dict[str, dict[str, int]]:
+        """Return how many rows each table has by stage, status or type ('' for none); empty ones are left out."""
+
+    async def get_generations(self) -> dict[str, int]:
+        """Return the number of the last write of each table."""
+
 
 class ProvenanceRepositoryProtocol(Protocol):
     """Reads how products were made; kept by ``AsyncProvenanceRepository(adapter)``."""

@@ -161,6 +161,14 @@ class StatsRepository(_Repository):
         """Return how much there is of everything."""
         return self._database.read(statistics.statistics())
 
+    def get_counts(self) -> dict[str, dict[str, int]]:
+        """Return how many rows each table has by stage, status or type ('' for none); empty ones are left out."""
+        return self._database.read(statistics.counts())
+
+    def get_generations(self) -> dict[str, int]:
+        """Return the number of the last write of each table."""
+        return self._database.read(statistics.generations())
+
 
 class ProvenanceRepository(_Repository):
     """Reads how products were made."""

@@ -9,83 +9,25 @@ Both databases get the same tables: numbers with a point are double precision, t
 NaN and the infinities are no values; they are kept as NULL.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    Double,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Dialect
+
+from dsa110_contimg.api.column_kinds import Flag, Identifier, Json, Number, RowNumber
 
 SCHEMA_REVISION = "0007"
 """Revision of the migrations that makes these tables."""
-
-
-class Number(TypeDecorator[float]):
-    """Double precision; NaN and the infinities become NULL."""
-
-    impl = Double
-    cache_ok = True
-
-    def process_bind_param(self, value: float | None, dialect: Dialect | None) -> float | None:
-        """Return a finite number or None."""
-        return value if value is not None and math.isfinite(value) else None
-
-
-class Flag(TypeDecorator[bool]):
-    """Yes or no, kept as 1 or 0."""
-
-    impl = Integer
-    cache_ok = True
-
-    def process_bind_param(self, value: bool | None, dialect: Dialect | None) -> int | None:
-        """Return 0 or 1."""
-        return None if value is None else int(value)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect | None) -> bool | None:
-        """Return True or False."""
-        return None if value is None else bool(value)
-
-
-class Json(TypeDecorator[Any]):
-    """A JSON value, kept as text; NaN and the infinities in it become null."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any | None, dialect: Dialect | None) -> str | None:
-        """Return the text of a value; an SQL NULL for None."""
-        return None if value is None else orjson.dumps(value, default=_plain).decode()
-
-    def process_result_value(self, value: Any | None, dialect: Dialect | None) -> Any | None:
-        """Return the value of a text."""
-        return None if value is None else orjson.loads(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
-# PostgreSQL sorts text by the rules of its locale unless told otherwise; identifiers are in byte order on both.
-Identifier = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
-# SQLite numbers rows by itself only in a column that is exactly INTEGER.
-RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
 
 def _column(
@@ -451,3 +393,24 @@ audit_log = Table(
     Index(None, "at"),
     Index(None, "key_id"),
 )
+
+_COUNTED_TABLE = "Table that is counted"
+
+table_counts = Table(
+    "table_counts",
+    metadata,
+    _column("name", Identifier, _COUNTED_TABLE, "meta.id;meta.table", primary_key=True),
+    _column(
+        "bucket", Identifier, "Stage, status or type of the rows; empty for none", "meta.code.class", primary_key=True
+    ),
+    _column("n", BigInteger, "Rows of it", "meta.number", nullable=False),
+)
+"""How many rows a table has: kept by triggers inside each write, so that nobody has to count."""
+
+table_generations = Table(
+    "table_generations",
+    metadata,
+    _column("name", Identifier, _COUNTED_TABLE, "meta.id;meta.table", primary_key=True),
+    _column("value", BigInteger, "Number of the last write to the table", "meta.version", nullable=False),
+)
+"""Rises with every write to a table: what was read under another generation may be out of date."""

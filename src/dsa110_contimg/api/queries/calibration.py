@@ -2,6 +2,7 @@
 
 from sqlalchemy import bindparam, or_, select
 
+from dsa110_contimg.api.column_kinds import Number
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import CalibrationTableRecord
 from dsa110_contimg.api.queries.decoding import (
@@ -14,7 +15,7 @@ from dsa110_contimg.api.queries.decoding import (
     record_reader,
     value,
 )
-from dsa110_contimg.api.tables import Number, caltables, ms_index
+from dsa110_contimg.api.tables import caltables, ms_index
 
 _COLUMNS = record_columns(CalibrationTableRecord, caltables)
 _read = record_reader(CalibrationTableRecord, _COLUMNS)

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from sqlalchemy import BigInteger, BindParameter, Table, bindparam, func, select
 from sqlalchemy.sql import ColumnElement, Select
 
+from dsa110_contimg.api.column_kinds import Flag, Json
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import LARGEST_INTEGER, Query, Statement, Steps
-from dsa110_contimg.api.tables import Flag, Json
 
 T = TypeVar("T")
 

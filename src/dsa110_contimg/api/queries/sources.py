@@ -8,10 +8,11 @@ import math
 
 from sqlalchemy import BindParameter, and_, bindparam, or_, select
 
+from dsa110_contimg.api.column_kinds import Number
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import LightCurvePoint, SourceRecord, SourceSummary
 from dsa110_contimg.api.queries.decoding import ask, counting, every, first, paged, record_columns, record_reader, value
-from dsa110_contimg.api.tables import Number, images, photometry, sources
+from dsa110_contimg.api.tables import images, photometry, sources
 
 _LATEST_IMAGE = (
     select(images.c.id)

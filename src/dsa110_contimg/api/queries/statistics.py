@@ -1,45 +1,62 @@
-"""Statements that count."""
+"""Statements that read what is counted as it is written (``table_counts``)."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import bindparam, func, select
 
+from dsa110_contimg.api.column_kinds import Identifier
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import ImageRecord, Statistics
 from dsa110_contimg.api.queries import images as image_queries
-from dsa110_contimg.api.tables import caltables, images, jobs, ms_index, photometry, sources
+from dsa110_contimg.api.queries.decoding import ask, value
+from dsa110_contimg.api.tables import table_counts, table_generations
 
 _RECENT = 10
-_STAGE = func.coalesce(ms_index.c.stage, "")
-# One statement is one moment: the parts add up to the totals.
-_COUNTS = Statement(
-    union_all(
-        select(literal("ms").label("what"), _STAGE.label("part"), func.count().label("number")).group_by(_STAGE),
-        select(literal("jobs"), jobs.c.status, func.count()).group_by(jobs.c.status),
-        *(
-            select(literal(table.name), literal(""), func.count()).select_from(table)
-            for table in (images, photometry, sources, caltables)
-        ),
-    )
-)
+_NUMBERS = table_counts.c
+_COUNTS = Statement(select(_NUMBERS.name, _NUMBERS.bucket, _NUMBERS.n).where(_NUMBERS.n > 0))
+_NAME = bindparam("name", type_=Identifier)
+_TOTAL = Statement(select(func.coalesce(func.sum(_NUMBERS.n), 0)).where(_NUMBERS.name == _NAME))
+_BUCKET = Statement(select(_NUMBERS.n).where(_NUMBERS.name == _NAME, _NUMBERS.bucket == bindparam("bucket")))
+_GENERATIONS = Statement(select(table_generations.c.name, table_generations.c.value))
 
 Counts = dict[str, dict[str, int]]
 
 
 def _nested(rows: Sequence[Row]) -> Counts:
     counts: Counts = {}
-    for what, part, number in rows:
-        counts.setdefault(what, {})[part] = number
+    for name, bucket, number in rows:
+        counts.setdefault(name, {})[bucket] = number
     return counts
 
 
+def _pairs(rows: Sequence[Row]) -> dict[str, int]:
+    return {row[0]: row[1] for row in rows}
+
+
+def counts() -> Steps[Counts]:
+    """Read how many rows each table has in each bucket; a bucket without rows is left out."""
+    return ask(Query(_COUNTS, {}, _nested))
+
+
+def total(table: str, bucket: str | None = None) -> Steps[int]:
+    """Read how many rows a table has, in all buckets or in one."""
+    if bucket is None:
+        return int((yield Query(_TOTAL, {"name": table}, value)))
+    return (yield Query(_BUCKET, {"name": table, "bucket": bucket}, value)) or 0
+
+
+def generations() -> Steps[dict[str, int]]:
+    """Read the number of the last write of each table; a table that was never written may be absent."""
+    return ask(Query(_GENERATIONS, {}, _pairs))
+
+
 def statistics() -> Steps[Statistics]:
-    """Count everything."""
-    counts: Counts = yield Query(_COUNTS, {}, _nested)
+    """Read how much there is of everything; the counts are of one moment."""
+    found: Counts = yield from counts()
     recent: list[ImageRecord] = yield from image_queries.page(_RECENT, 0)
-    stages, states = counts.get("ms", {}), counts.get("jobs", {})
-    totals = {name: counts[name][""] for name in ("images", "photometry", "sources", "caltables")}
+    stages, states = found.get("ms_index", {}), found.get("jobs", {})
+    totals = {name: sum(found.get(name, {}).values()) for name in ("images", "photometry", "sources", "caltables")}
     return Statistics(
         ms_total=sum(stages.values()),
         ms_by_stage=stages,

@@ -1,0 +1,63 @@
+"""Kinds of columns that keep the same values in both databases."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Double, Integer, Text, TypeDecorator
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+
+
+class Number(TypeDecorator[float]):
+    """Double precision; NaN and the infinities become NULL."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect | None) -> float | None:
+        """Return a finite number or None."""
+        return value if value is not None and math.isfinite(value) else None
+
+
+class Flag(TypeDecorator[bool]):
+    """Yes or no, kept as 1 or 0."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: bool | None, dialect: Dialect | None) -> int | None:
+        """Return 0 or 1."""
+        return None if value is None else int(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect | None) -> bool | None:
+        """Return True or False."""
+        return None if value is None else bool(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value, kept as text; NaN and the infinities in it become null."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect | None) -> str | None:
+        """Return the text of a value; an SQL NULL for None."""
+        return None if value is None else orjson.dumps(value, default=_plain).decode()
+
+    def process_result_value(self, value: Any | None, dialect: Dialect | None) -> Any | None:
+        """Return the value of a text."""
+        return None if value is None else orjson.loads(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+# PostgreSQL sorts text by the rules of its locale unless told otherwise; identifiers are in byte order on both.
+Identifier = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+# SQLite numbers rows by itself only in a column that is exactly INTEGER.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")

@@ -1,0 +1,132 @@
+"""Triggers that count the rows of a table and number its changes, inside each write, on both databases.
+
+``table_counts`` says how many rows a table has in each bucket (one value of one column, '' for NULL), and
+``table_generations`` rises with every write. Migrations call :func:`keep` for each table that they make; a table that
+SQLite makes anew (``batch_alter_table``) loses its triggers and must be kept again.
+
+On PostgreSQL every write of a kept table first takes one lock of the whole transaction. Two writers would wait at the
+counters anyway, which all of them change, and could do so crosswise; this way they wait once and in order.
+"""
+
+from alembic import op
+
+_GENERATION = """INSERT INTO table_generations (name, value) VALUES ('{table}', 1)
+ON CONFLICT (name) DO UPDATE SET value = table_generations.value + 1"""
+_FILL = """INSERT INTO table_counts (name, bucket, n)
+SELECT '{table}', part, count(*) FROM (SELECT {part} AS part FROM {table}) AS parts GROUP BY part"""
+_FORGET = ("DELETE FROM table_counts WHERE name = '{table}'", "DELETE FROM table_generations WHERE name = '{table}'")
+_SQLITE_COUNT = """INSERT INTO table_counts (name, bucket, n) VALUES ('{table}', {bucket}, {step})
+ON CONFLICT (name, bucket) DO UPDATE SET n = n + {step}"""
+
+# An update moves rows between buckets; where there is one bucket it changes no count.
+_POSTGRESQL_FUNCTIONS = (
+    """
+CREATE FUNCTION dsa110_count(table_name text, found text, step bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO table_counts (name, bucket, n) VALUES (table_name, found, step)
+    ON CONFLICT (name, bucket) DO UPDATE SET n = table_counts.n + step
+$$""",
+    """
+CREATE FUNCTION dsa110_before_write() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(225, 272);
+    RETURN NULL;
+END $$""",
+    """
+CREATE FUNCTION dsa110_after_write() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    one_bucket boolean := TG_ARGV[0] = '';
+    tally text := 'SELECT dsa110_count(%L, bucket, %s number) FROM '
+        '(SELECT coalesce(%s, '''') AS bucket, count(*) AS number FROM %s GROUP BY 1 ORDER BY 1) AS counted';
+    part text := CASE WHEN one_bucket THEN 'NULL::text' ELSE TG_ARGV[0] END;
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM table_counts WHERE name = TG_TABLE_NAME;
+    ELSIF NOT (one_bucket AND TG_OP = 'UPDATE') THEN
+        IF TG_OP <> 'INSERT' THEN
+            EXECUTE format(tally, TG_TABLE_NAME, '-', part, 'gone');
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            EXECUTE format(tally, TG_TABLE_NAME, '', part, 'come');
+        END IF;
+    END IF;
+    INSERT INTO table_generations (name, value) VALUES (TG_TABLE_NAME, 1)
+    ON CONFLICT (name) DO UPDATE SET value = table_generations.value + 1;
+    RETURN NULL;
+END $$""",
+)
+_TRANSITIONS = {
+    "insert": "REFERENCING NEW TABLE AS come",
+    "update": "REFERENCING OLD TABLE AS gone NEW TABLE AS come",
+    "delete": "REFERENCING OLD TABLE AS gone",
+    "truncate": "",
+}
+
+
+def prepare() -> None:
+    """Make what the triggers call; the tables of the counts must be there."""
+    if not _is_sqlite():
+        for function in _POSTGRESQL_FUNCTIONS:
+            op.execute(function)
+
+
+def clear() -> None:
+    """Drop what the triggers call; no table may be kept any more."""
+    if not _is_sqlite():
+        op.execute("DROP FUNCTION dsa110_after_write()")
+        op.execute("DROP FUNCTION dsa110_before_write()")
+        op.execute("DROP FUNCTION dsa110_count(text, text, bigint)")
+
+
+def keep(table: str, bucket: str | None = None) -> None:
+    """Count the rows of a table from now on, by the values of the column ``bucket`` if one is named."""
+    op.execute(_FORGET[0].format(table=table))
+    op.execute(_FILL.format(table=table, part=f"coalesce({bucket}, '')" if bucket else "''"))
+    op.execute(_GENERATION.format(table=table))
+    if _is_sqlite():
+        _keep_in_sqlite(table, bucket)
+    else:
+        _keep_in_postgresql(table, bucket)
+
+
+def release(table: str) -> None:
+    """Count the rows of a table no longer."""
+    events = ("insert", "update", "delete", "move") if _is_sqlite() else ("before", *_TRANSITIONS)
+    for event in events:
+        op.execute(f"DROP TRIGGER IF EXISTS {table}_{event}_counted" + ("" if _is_sqlite() else f" ON {table}"))
+    for statement in _FORGET:
+        op.execute(statement.format(table=table))
+
+
+def _is_sqlite() -> bool:
+    return op.get_bind().dialect.name == "sqlite"
+
+
+def _sqlite_count(table: str, row: str, bucket: str | None, step: int) -> str:
+    found = f"coalesce({row}.{bucket}, '')" if bucket else "''"
+    return _SQLITE_COUNT.format(table=table, bucket=found, step=step)
+
+
+def _keep_in_sqlite(table: str, bucket: str | None) -> None:
+    come, gone = (_sqlite_count(table, *change) for change in (("NEW", bucket, 1), ("OLD", bucket, -1)))
+    generation = _GENERATION.format(table=table)
+    bodies = {
+        "insert": ("INSERT", f"{come}; {generation}"),
+        "update": ("UPDATE", generation),
+        "delete": ("DELETE", f"{gone}; {generation}"),
+    }
+    if bucket:
+        bodies["move"] = (f"UPDATE OF {bucket}", f"{gone}; {come}")
+    for event, (when, body) in bodies.items():
+        op.execute(f"CREATE TRIGGER {table}_{event}_counted AFTER {when} ON {table} BEGIN {body}; END")
+
+
+def _keep_in_postgresql(table: str, bucket: str | None) -> None:
+    op.execute(
+        f"CREATE TRIGGER {table}_before_counted BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION dsa110_before_write()"
+    )
+    for event, tables in _TRANSITIONS.items():
+        op.execute(
+            f"CREATE TRIGGER {table}_{event}_counted AFTER {event.upper()} ON {table} {tables} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION dsa110_after_write('{bucket or ''}')"
+        )
