@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from dsa110_contimg.api.config import PRIVATE_NETWORKS
+from dsa110_contimg.api.access_settings import PRIVATE_NETWORKS
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.headers import cache_control
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule

@@ -1,14 +1,72 @@
-"""Readings of settings: the text of a variable becomes a value, or a ValueError whose words say what would be right."""
+"""Settings as they are declared and read.
+
+A reading makes a value of the text of a variable, or raises a ValueError whose words say what would be right.
+"""
 
 import ipaddress
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_RATE = re.compile(r"(\d{1,9})(?:\s*(?:/|per)\s*(\d{1,3})?\s*(second|minute|hour|day)s?)?", re.ASCII | re.IGNORECASE)
+
+
+def setting(
+    variables: str,
+    default: Any,
+    read: Callable[[str], Any],
+    meaning: str,
+    *,
+    secret: bool = False,
+    below_state: str | None = None,
+) -> Any:
+    """Declare a setting: variable (older names after it), default, reading, meaning.
+
+    ``secret`` values are masked wherever settings are shown, and can stand in a file that the variable with ``_FILE``
+    after its name tells. With ``below_state`` the default is that path below the state directory.
+    """
+    metadata = {
+        "variables": tuple(variables.split()),
+        "read": read,
+        "meaning": meaning,
+        "secret": secret,
+        "below_state": below_state,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests in a time; 0 requests: there is no limit."""
+
+    amount: int
+    window_s: int = 60
+
+    def __str__(self) -> str:
+        if not self.amount:
+            return "0"
+        unit = next(name for name, length_s in reversed(_SECONDS.items()) if self.window_s % length_s == 0)
+        times = self.window_s // _SECONDS[unit]
+        return f"{self.amount} per {unit}" if times == 1 else f"{self.amount} per {times} {unit}s"
+
+
+def rate(unit: str) -> Callable[[str], Rate]:
+    """Read a rate: ``100``, which is per ``unit``, or ``100 per minute``, ``100/minute``, ``5 per 2 hours``."""
+
+    def read(text: str) -> Rate:
+        found = _RATE.fullmatch(text)
+        if found is None:
+            raise ValueError
+        return Rate(int(found[1]), max(1, int(found[2] or 1)) * _SECONDS[(found[3] or unit).lower()])
+
+    return _explained(read, f"a number of requests per {unit}, or a rate such as 100 per minute; 0 is no limit")
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -83,6 +141,14 @@ def path(text: str) -> Path:
 def paths(text: str) -> tuple[Path, ...]:
     """Read paths with a colon between."""
     return tuple(path(part) for part in text.split(os.pathsep) if part)
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Read origins of web pages, exactly as browsers send them, with commas between."""
+    found = words(text)
+    if any(not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", word) for word in found):
+        raise ValueError("origins with commas between, such as https://pages.example.org (no path, no pattern)")
+    return found
 
 
 def words(text: str) -> tuple[str, ...]:

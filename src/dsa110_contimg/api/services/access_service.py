@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from dsa110_contimg.api.access_settings import AuthConfig
 from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
-from dsa110_contimg.api.config import AuthConfig
 from dsa110_contimg.api.credentials import (
     SCOPES,
     ApiKeyRecord,

@@ -1,0 +1,158 @@
+"""Settings about who may ask, what, how often and how long; and what is unsafe about them together."""
+# ruff: noqa: RUF009 - setting is dataclasses.field, with our metadata
+
+import ipaddress
+from dataclasses import dataclass
+
+from dsa110_contimg.api import readings
+from dsa110_contimg.api.readings import Network, Rate, setting
+
+PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+SHORTEST_KEY = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessConfig:
+    """Who may ask, and how much at once."""
+
+    allowed_ips: tuple[Network, ...] = setting(
+        "DSA110_ALLOWED_IPS", tuple(ipaddress.ip_network(net) for net in PRIVATE_NETWORKS), readings.networks,
+        "networks whose clients may read",
+    )  # fmt: skip
+    allow_public: bool = setting(
+        "DSA110_ALLOW_PUBLIC", False, readings.yes_or_no, "needed beside an allowed network of the whole Internet"
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        "DSA110_TRUSTED_PROXIES", (), readings.networks, "proxies whose X-Forwarded-For header is believed"
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        "DSA110_ALLOWED_HOSTS", (), readings.words, "names of this server beside localhost and IP addresses"
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        "DSA110_CORS_ORIGINS", (), readings.origins, "origins of other web pages that may call the API"
+    )
+    max_body_bytes: int = setting(
+        "DSA110_MAX_BODY_BYTES", 1 << 20, readings.whole(1, 1 << 40), "largest request body, bytes"
+    )
+    max_header_bytes: int = setting(
+        "DSA110_MAX_HEADER_BYTES", 16384, readings.whole(256, 1 << 24), "all request headers together, bytes"
+    )
+    max_headers: int = setting("DSA110_MAX_HEADERS", 100, readings.whole(1, 10000), "most request headers")
+    max_in_flight: int = setting(
+        "DSA110_MAX_IN_FLIGHT", 100, readings.whole(1, 100000),
+        "most requests that one process works at; what comes on top gets 503, but for plain health and metrics",
+    )  # fmt: skip
+    max_websockets: int = setting(
+        "DSA110_MAX_WEBSOCKETS", 10000, readings.whole(1, 100000), "most WebSockets that one process keeps open"
+    )
+    max_websockets_per_address: int = setting(
+        "DSA110_MAX_WEBSOCKETS_PER_ADDRESS", 20, readings.whole(1, 100000), "most of them of one address"
+    )
+    header_timeout_s: float = setting(
+        "DSA110_TIMEOUT_HEADERS", 10.0, readings.number(0.1, 3600), "wait for all headers of a request, s"
+    )
+    idle_timeout_s: float = setting(
+        "DSA110_TIMEOUT_IDLE", 30.0, readings.number(0.1, 3600),
+        "wait for the next part of a body, and for a client to take the next part of a reply, s",
+    )  # fmt: skip
+    request_timeout_s: float = setting(
+        "DSA110_TIMEOUT_REQUEST", 30.0, readings.number(0.1, 3600), "longest time until a reply begins, s"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig:
+    """Who may change something."""
+
+    environment: str = setting(
+        "DSA110_ENV", "production", readings.one_of("development", "testing", "staging", "production"),
+        "what this installation is for; what is not said is production",
+    )  # fmt: skip
+    api_key_header: str = setting(
+        "DSA110_API_KEY_HEADER", "X-API-Key", readings.header_name, "header that carries an API key"
+    )
+    api_keys: tuple[str, ...] = setting(
+        "DSA110_API_KEYS", (), readings.words,
+        "further keys with every scope but admin, a comma between; `dsa110 keys create` makes better ones", secret=True,
+    )  # fmt: skip
+    disabled: bool = setting(
+        "DSA110_AUTH_DISABLED", False, readings.yes_or_no,
+        "let everybody change everything; only outside production and on a loopback address",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitConfig:
+    """How often one client may ask: a number, or a rate such as 100 per minute; 0 is no limit."""
+
+    disabled: bool = setting("DSA110_RATE_LIMIT_DISABLED", False, readings.yes_or_no, "limit nobody")
+    store: str = setting(
+        "DSA110_RATE_LIMIT_STORE", "redis", readings.one_of("redis", "memory"),
+        "where requests are counted: redis counts for all processes together (each for itself while Redis is away), "
+        "memory always for each process by itself",
+    )  # fmt: skip
+    minute: Rate = setting(
+        "DSA110_RATE_LIMIT_MINUTE", Rate(100), readings.rate("minute"), "requests of one client, unless named below"
+    )
+    hour: Rate = setting(
+        "DSA110_RATE_LIMIT_HOUR", Rate(0), readings.rate("hour"), "the same requests over a longer time"
+    )
+    high: Rate = setting(
+        "DSA110_RATE_LIMIT_HIGH", Rate(1000), readings.rate("minute"),
+        "what a page asks often: health, queue, jobs, services, statistics, logs, thumbnails; also heartbeats",
+    )  # fmt: skip
+    write: Rate = setting("DSA110_RATE_LIMIT_WRITE", Rate(30), readings.rate("minute"), "changes")
+    heavy: Rate = setting(
+        "DSA110_RATE_LIMIT_HEAVY", Rate(10), readings.rate("minute"), "exports, cutouts, animations, whole data sets"
+    )
+    batch: Rate = setting("DSA110_RATE_LIMIT_BATCH", Rate(5), readings.rate("minute"), "changes of many things at once")
+    failed_keys: Rate = setting(
+        "DSA110_RATE_LIMIT_AUTH", Rate(10), readings.rate("minute"), "requests of one address with a wrong key"
+    )
+
+
+def access_faults(access: AccessConfig, auth: AuthConfig, host: str) -> list[str]:
+    """Return what would let in more people than anybody means to."""
+    return [*_faults_of_networks(access), *_faults_of_keys(auth), *_faults_of_disabled(auth, host)]
+
+
+def _faults_of_networks(access: AccessConfig) -> list[str]:
+    everywhere = [str(net) for net in access.allowed_ips if net.prefixlen == 0]
+    if not everywhere or access.allow_public:
+        return []
+    return [
+        f"DSA110_ALLOWED_IPS={everywhere[0]!r} cannot be used: it lets the whole Internet in; "
+        "it must be a smaller network, or DSA110_ALLOW_PUBLIC=true must say that this is meant"
+    ]
+
+
+def _faults_of_keys(auth: AuthConfig) -> list[str]:
+    if all(len(key) >= SHORTEST_KEY for key in auth.api_keys):
+        return []
+    return [
+        f"DSA110_API_KEYS=(not shown) cannot be used: each key must have at least {SHORTEST_KEY} characters; "
+        "make one with `dsa110 keys create`"
+    ]
+
+
+def _faults_of_disabled(auth: AuthConfig, host: str) -> list[str]:
+    problems = []
+    if auth.disabled and auth.environment == "production":
+        problems.append(
+            "DSA110_AUTH_DISABLED='true' cannot be used in production: it must be false, or DSA110_ENV must say "
+            "development, testing or staging"
+        )
+    if auth.disabled and not is_loopback(host):
+        problems.append(
+            f"DSA110_AUTH_DISABLED='true' cannot be used with DSA110_HOST={host!r}: everybody who reaches this address "
+            "could change everything; it must be false, or the host 127.0.0.1"
+        )
+    return problems
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
