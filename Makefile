@@ -12,6 +12,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WORKERS := 2
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 
 .PHONY: help
@@ -48,8 +49,8 @@ run: $(STAMP) ## Start everything; DATA=dir ONCE=1 PORT=n
 	@exec $(BIN)/dsa110 up $(if $(DATA),--data '$(DATA)') $(if $(filter-out 0,$(ONCE)),--once) $(if $(PORT),--port '$(PORT)')
 
 .PHONY: test
-test: $(STAMP) ## Run the tests; ARGS='-k name' passes options to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## Run the tests on both cores; ARGS='-k name' passes options to pytest, WORKERS=0 is one process
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: check format lint types contracts
 check: format lint types contracts ## Format, lint, strict types, import contracts (`make -k check` does not stop at the first)

@@ -1,0 +1,200 @@
+"""Run the benchmarks of the API.
+
+python -m benchmarks.api --quick
+python -m benchmarks.api --full --json figures.json
+python -m benchmarks.api --only routes --databases sqlite
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import asyncpg
+from benchmarks.api import contestants, earlier, generator, growth, pressure, routes
+from benchmarks.api.servers import Child
+from benchmarks.api.world import World
+from benchmarks.queue.report import Table
+
+from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.up.servers import EmbeddedPostgres
+
+DATABASES = ("sqlite", "postgresql")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    world: World
+    growth: tuple[int, ...]
+    rounds: int
+    requests: int
+    window_s: float
+    clients: int
+
+
+#: A source has 200 measurements in each, but in the tiny one.
+SIZES = {
+    "tiny": Size(World(200, 50, 1_000, crowded=200), (500, 1_000), 1, 20, 0.5, 20),
+    "quick": Size(World(20_000, 5_000, 1_000_000), (10_000, 1_000_000), 3, 400, 5.0, 2_000),
+    "full": Size(World(20_000, 50_000, 1_000_000), (10_000, 1_000_000, 10_000_000), 5, 1_000, 20.0, 9_000),
+}
+
+
+@dataclass(slots=True)
+class Bench:
+    """The databases of one run, each made when first asked for."""
+
+    size: Size
+    databases: list[str]
+    home: Path
+    postgres: EmbeddedPostgres | None = None
+    made: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def database(self, kind: str, world: World) -> dict[str, str]:
+        """Return the settings of a database that holds ``world``."""
+        name = f"{kind}_{world.images}_{world.sources}_{world.measurements}"
+        if name not in self.made:
+            began = time.monotonic()
+            self.made[name] = self._settings(kind, name)
+            generator.write(APIConfig.from_env(self.made[name]).database, world)
+            print(f"({name} made in {time.monotonic() - began:.0f} s)", flush=True)
+        return self.made[name]
+
+    def _settings(self, kind: str, name: str) -> dict[str, str]:
+        state = self.home / name
+        state.mkdir()
+        common = {"DSA110_STATE_DIR": str(state), "DSA110_DB_BACKEND": kind}
+        if kind == "sqlite":
+            return common
+        if self.postgres is None:
+            self.postgres = EmbeddedPostgres(self.home / "postgres", {"shared_buffers": "512MB", "max_wal_size": "8GB"})
+            self.postgres.start()
+        return common | {"DSA110_DB_PG_URL": _new_database(self.postgres, name)}
+
+    @contextmanager
+    def ours(self, world: World) -> Iterator[dict[str, Child]]:
+        """Run our API over each database kind."""
+        with ExitStack() as stack:
+            yield {
+                f"ours, {kind}": stack.enter_context(contestants.ours(self.database(kind, world)))
+                for kind in self.databases
+            }
+
+
+def _new_database(postgres: EmbeddedPostgres, name: str) -> str:
+    asyncio.run(_create(postgres.url, name))
+    return postgres.database_url(name)
+
+
+async def _create(url: str, name: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"create database {name}")
+    await connection.close()
+
+
+def measure_routes(bench: Bench) -> Table:
+    """Measure every route, ours and plain, with the ceilings."""
+    world = bench.size.world
+    path = bench.home / "earlier.sqlite3"
+    earlier.write(path, world)
+    with bench.ours(world) as ours, contestants.plain(path) as plain:
+        return asyncio.run(routes.measure(world, {"plain": plain, **ours}, bench.size.rounds, bench.size.requests))
+
+
+def measure_growth(bench: Bench) -> Table:
+    """Measure the same routes at rising numbers of measurements; images and points of a source stay the same."""
+    points = 200 if bench.size.world.images >= 1000 else 20
+    worlds = [World(bench.size.world.images, n // points, n, crowded=0) for n in bench.size.growth]
+    with ExitStack() as stack:
+        found: dict[str, list[tuple[World, Child]]] = {}
+        for world in worlds:
+            for name, child in stack.enter_context(bench.ours(world)).items():
+                found.setdefault(name, []).append((world, child))
+        return asyncio.run(growth.measure(found, bench.size.rounds, bench.size.requests, points))
+
+
+def measure_mixed(bench: Bench) -> Table:
+    """Measure short replies beside long ones."""
+    with bench.ours(bench.size.world) as ours:
+        return asyncio.run(pressure.beside_long_replies(ours, bench.size.world, bench.size.requests))
+
+
+def measure_overload(bench: Bench) -> Table:
+    """Measure four times what can be served."""
+    with contestants.ours(bench.database("sqlite", bench.size.world)) as child:
+        return asyncio.run(pressure.overload(child, 4, bench.size.window_s))
+
+
+def measure_watchers(bench: Bench) -> Table:
+    """Measure many WebSockets."""
+    with contestants.ours(bench.database("sqlite", bench.size.world) | {"ABSURD_ENABLED": "true"}) as child:
+        return asyncio.run(pressure.watchers(child, bench.size.clients))
+
+
+def measure_start(bench: Bench) -> Table:
+    """Measure how long the API takes until it serves, and what it holds then."""
+    table = Table("Start", ["database", "s until it serves", "CPU s", "MiB"])
+    for kind in bench.databases:
+        settings = bench.database(kind, bench.size.world)
+        for _ in range(bench.size.rounds):
+            began = time.perf_counter()
+            with contestants.ours(settings) as child:
+                table.rows.append((kind, time.perf_counter() - began, child.cpu_s(), child.rss_mib()))
+    return table
+
+
+MEASURES: dict[str, Callable[[Bench], Table]] = {
+    "routes": measure_routes,
+    "growth": measure_growth,
+    "mixed": measure_mixed,
+    "overload": measure_overload,
+    "watchers": measure_watchers,
+    "start": measure_start,
+}
+
+
+def run(size: str, measures: list[str], databases: list[str]) -> dict[str, object]:
+    """Run benchmarks one after the other; print each table when it is there."""
+    figures: dict[str, object] = {"size": size, "cores": os.cpu_count(), "python": platform.python_version()}
+    print(f"{figures}\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="api-bench-") as home:
+        bench = Bench(SIZES[size], databases, Path(home))
+        try:
+            for name in measures:
+                began = time.monotonic()
+                table = MEASURES[name](bench)
+                figures[name] = asdict(table)
+                print(table.markdown())
+                print(f"({time.monotonic() - began:.0f} s)\n", flush=True)
+        finally:
+            if bench.postgres:
+                bench.postgres.stop()
+    return figures
+
+
+def main() -> None:
+    """Read the arguments, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for size, amount in SIZES.items():
+        parser.add_argument(f"--{size}", dest="size", action="store_const", const=size, help=f"{amount}")
+    parser.add_argument("--only", nargs="+", choices=list(MEASURES), default=list(MEASURES), help="these benchmarks")
+    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=list(DATABASES), help="these databases")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.set_defaults(size="quick")
+    arguments = parser.parse_args()
+    figures = run(arguments.size, arguments.only, arguments.databases)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What lies in the databases of this benchmark: the same observations, sources and measurements in each.
+
+Images come one every 309 s, each with its Measurement Set and run. Sources are measured in turn; one, ``CROWDED``, has
+a long light curve of its own. Everything follows from the numbers of rows and is the same each time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+FIRST_UNIX_S = 1_700_000_000.0
+EVERY_S = 309.0
+_MJD_OF_UNIX_ZERO = 40587.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """How much there is.
+
+    Attributes
+    ----------
+    images, sources, measurements : int
+        Rows; ``measurements`` are spread evenly over ``sources``.
+    crowded : int
+        Measurements of the one source with a long light curve, in addition.
+    """
+
+    images: int
+    sources: int
+    measurements: int
+    crowded: int = 10_000
+
+    def ms_path(self, image: int) -> str:
+        """Return the path of the Measurement Set of an image (counted from 0)."""
+        return f"/data/ms/{image:07d}.ms"
+
+    def image_path(self, image: int) -> str:
+        """Return the path of an image."""
+        return f"/data/images/{image:07d}.fits"
+
+    def run_id(self, image: int) -> str:
+        """Return the id of the run that made an image."""
+        return f"job-{image:07d}"
+
+    def unix_s(self, image: int) -> float:
+        """Return when an image was made."""
+        return FIRST_UNIX_S + EVERY_S * image
+
+    def mjd(self, image: int) -> float:
+        """Return when an image was observed."""
+        return self.unix_s(image) / 86400.0 + _MJD_OF_UNIX_ZERO
+
+    def source_id(self, source: int) -> str:
+        """Return the name of a source; number ``sources`` is the crowded one."""
+        return f"S{source:07d}"
+
+    @property
+    def crowded_id(self) -> str:
+        """Name of the source with the long light curve."""
+        return self.source_id(self.sources)
+
+    def positions(self) -> list[tuple[str, float, float]]:
+        """Return name, right ascension and declination (deg) of every source."""
+        rng = np.random.default_rng(110)
+        ra_deg = rng.uniform(0.0, 360.0, self.sources + 1).round(6)
+        dec_deg = rng.uniform(-10.0, 70.0, self.sources + 1).round(6)
+        return [
+            (self.source_id(i), float(ra), float(dec)) for i, (ra, dec) in enumerate(zip(ra_deg, dec_deg, strict=True))
+        ]
+
+    def fluxes(self) -> Iterator[list[tuple[int, int, float, float]]]:
+        """Give measurements in blocks: number of the source, number of the image, flux density and its error (Jy).
+
+        A source is in an image at most once.
+        """
+        rng = np.random.default_rng(7)
+        each = self.measurements // self.sources
+        for source in range(self.sources + 1):
+            n = min(self.crowded if source == self.sources else each, self.images)
+            first = source % max(1, self.images - n + 1)
+            flux_jy = (0.01 + 0.001 * rng.standard_normal(n)).tolist()
+            yield [(source, first + i, flux_jy[i], 0.001) for i in range(n)]
