@@ -32,6 +32,8 @@ CONTRACT: list[tuple[str, str, Any]] = [
     ("/jobs", "/jobs", list[schemas.JobListItem]),
     ("/jobs/{run_id}", "/jobs/{run}", schemas.JobDetail),
     ("/jobs/{run_id}/provenance", "/jobs/{run}/provenance", schemas.Provenance),
+    ("/jobs/{run_id}/logs", "/jobs/{run}/logs?tail=5", schemas.RunLog),
+    ("/logs/{run_id}", "/logs/{run}", schemas.RunLog),
     ("/ms/{ms_path}/metadata", "/ms/{ms}/metadata", schemas.MSDetail),
     ("/ms/{ms_path}/calibrator-matches", "/ms/{ms}/calibrator-matches", schemas.CalibratorMatches),
     ("/ms/{ms_path}/provenance", "/ms/{ms}/provenance", schemas.Provenance),

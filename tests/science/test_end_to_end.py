@@ -11,13 +11,13 @@ import pytest
 
 from dsa110_contimg.pipeline.application import ApplyOptions, apply
 from dsa110_contimg.pipeline.array import sample_noise_jy
+from dsa110_contimg.pipeline.assessment import AssessOptions, assess
 from dsa110_contimg.pipeline.calibration import CalibrationSolution, SolveOptions, solve
 from dsa110_contimg.pipeline.conversion import ConvertedMS, ConvertOptions, convert
 from dsa110_contimg.pipeline.extraction import Catalogue, ExtractOptions, extract
 from dsa110_contimg.pipeline.flagging import FlaggedMS, FlagOptions, flag
 from dsa110_contimg.pipeline.imaging import ImageOptions, MadeImage, image
 from dsa110_contimg.pipeline.naming import Products
-from dsa110_contimg.pipeline.quality import AssessOptions, assess
 from dsa110_contimg.pipeline.recovery import RecoverOptions, Recovery, recover
 from dsa110_contimg.pipeline.simulation import SimulateOptions, Simulation, simulate
 from fixtures.gain_truth import gain_errors

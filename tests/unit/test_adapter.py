@@ -60,7 +60,9 @@ class StageContext:
         self.product, self.parents = product, parents
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
 
-    async def run_child(self, target: str, options: Mapping[str, Any], *, threads: int | None = None) -> ChildResult:
+    async def run_child(self, target: str, options: Mapping[str, Any], **words: Any) -> ChildResult:
+        if "heard" in words:
+            words["heard"](0.5, "half of it")
         self.asked.append((target, options))
         value: Mapping[str, Any] = self.product
         if target.endswith(":digest_all"):

@@ -7,9 +7,10 @@ import pytest
 
 from dsa110_contimg.pipeline import calibrators
 from dsa110_contimg.pipeline.array import BAND_CENTRE_HZ
+from dsa110_contimg.pipeline.assessment import AssessOptions, assess
 from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.extraction import write_catalogue
-from dsa110_contimg.pipeline.quality import AssessOptions, Limit, assess
+from dsa110_contimg.pipeline.quality import Limit
 from fixtures.catalogues import source_at
 
 GOOD = AssessOptions(

@@ -22,6 +22,7 @@ from dsa110_contimg.api.config import APIConfig, ConfigError, get_config
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.exceptions import DSA110APIError, ServiceUnavailableError
 from dsa110_contimg.api.job_queue import JobQueue
+from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.version import code_version
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ async def work(queue: AbsurdConfig, config: APIConfig) -> None:
             logger.warning("no picture of %s in advance: %s", image_path, error)
 
     async with open_database(config.database, config.timeouts) as adapter:
-        tasks = Adapter(AsyncProductRecorder(adapter), code_version(), order_picture).tasks()
+        recorder, logbook = AsyncProductRecorder(adapter), RunLogs(config.log.run_directory)
+        tasks = Adapter(recorder, code_version(), order_picture, logbook).tasks()
         await until_stopped(AbsurdWorker(queue, tasks.handlers()))
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dsa110_contimg.absurd import workflows
-from dsa110_contimg.absurd.executor import ChildResult
+from dsa110_contimg.absurd.executor import ChildFailed, ChildResult
 from dsa110_contimg.absurd.registry import Tasks, TaskType
+from dsa110_contimg.absurd.stage_log import Logbook, StageLog
 from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext
 from dsa110_contimg.api.interfaces import (
     CalibrationTableRecord,
@@ -201,7 +202,7 @@ STAGES: Mapping[str, Stage] = {
     workflows.APPLY: Stage("dsa110_contimg.pipeline.application:apply", record_application),
     workflows.IMAGE: Stage("dsa110_contimg.pipeline.imaging:image", record_image),
     workflows.EXTRACT: Stage("dsa110_contimg.pipeline.extraction:extract", record_sources),
-    workflows.ASSESS: Stage("dsa110_contimg.pipeline.quality:assess", record_assessment, assessment_options),
+    workflows.ASSESS: Stage("dsa110_contimg.pipeline.assessment:assess", record_assessment, assessment_options),
 }
 
 
@@ -216,6 +217,8 @@ class Adapter:
         Which code runs, for provenance.
     image_made : callable, optional
         Called with the path of each new image, after it is recorded; for pictures made in advance.
+    logbook : Logbook, optional
+        Where each run has its log.
     """
 
     def __init__(
@@ -223,10 +226,12 @@ class Adapter:
         recorder: ProductRecorder,
         code_version: str,
         image_made: Callable[[str], Awaitable[None]] | None = None,
+        logbook: Logbook | None = None,
     ) -> None:
         self._recorder = recorder
         self._code_version = code_version
         self._image_made = image_made
+        self._logbook = logbook
 
     def tasks(self) -> Tasks:
         """Return the task of each name."""
@@ -239,7 +244,7 @@ class Adapter:
         earlier = {name: parent["result"] for name, parent in (await context.parent_results()).items()}
         if not earlier:
             await self._recorder.record(Recording(job=self._running(params, await self._job(params))))
-        ran = await context.run_child(stage.function, {**params.options, **stage.options(earlier)})
+        ran = await self._run(stage, {**params.options, **stage.options(earlier)}, params, context)
         product = {**ran.value, "finished_at": ran.finished_at}
         run = Finished(params, product, earlier, await self._known_sources(product, earlier))
         provenance = await self._provenance(task, params, context, ran)
@@ -247,6 +252,18 @@ class Adapter:
         if task.name == workflows.IMAGE and self._image_made:
             await self._image_made(ran.value["image_path"])
         return _concise(product)
+
+    async def _run(self, stage: Stage, options: Result, params: StageParams, context: TaskContext) -> ChildResult:
+        """Run a stage's function in a child, and have the log of the run tell of it."""
+        log = StageLog(self._logbook, params.run_id, context.task.name)
+        log.say(f"attempt {context.task.attempt} begins")
+        try:
+            ran = await context.run_child(stage.function, options, heard=log.progress)
+        except ChildFailed as error:
+            log.failed(error)
+            raise
+        log.done(ran)
+        return ran
 
     async def finish_run(self, params: StageParams, context: TaskContext) -> Result:
         """Record how the run ended: completed when every stage did, else failed with the first stage's reason."""
@@ -256,6 +273,9 @@ class Adapter:
         error = f"{failed[0]}: {ends[failed[0]]['error'] or ends[failed[0]]['status']}" if failed else None
         job = replace(await self._job(params), status=status, finished_at=time.time(), error=error)
         await self._recorder.record(Recording(job=job))
+        StageLog(self._logbook, params.run_id, workflows.FINISH).say(
+            f"the run {status}{f': {error}' if error else ''}", "ERROR" if failed else "INFO"
+        )
         return {"status": status, "error": error}
 
     async def _job(self, params: StageParams) -> JobRecord:

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 0.25
 
+Hearer = Callable[[float, str], None]
+
 
 class TaskHandler(Protocol):
     """Runs the tasks of one name.
@@ -69,7 +71,9 @@ class TaskContext:
         self._tools = tools
         self._told_s = 0.0
 
-    async def run_child(self, target: str, options: Any, *, threads: int | None = None) -> ChildResult:
+    async def run_child(
+        self, target: str, options: Any, *, threads: int | None = None, heard: Hearer | None = None
+    ) -> ChildResult:
         """Run ``module:function`` in a child process; its progress becomes the task's.
 
         Parameters
@@ -78,6 +82,8 @@ class TaskContext:
             The function, and what its options dataclass is built from.
         threads : int, optional
             Threads of the numerical libraries; default: this task's share of the processors.
+        heard : callable, optional
+            Called with every word of progress (fraction, message) as well; the task's own leaves out what comes fast.
 
         Raises
         ------
@@ -85,8 +91,14 @@ class TaskContext:
             The function raised, or the child died.
         """
         tools = self._tools
+
+        async def progress(fraction: float, message: str) -> None:
+            if heard is not None:
+                heard(fraction, message)
+            await self.progress(fraction, message)
+
         return await tools.executor.run(
-            target, options, progress=self.progress, groups=tools.heartbeat.groups(self.task.claim),
+            target, options, progress=progress, groups=tools.heartbeat.groups(self.task.claim),
             threads=threads or tools.threads_per_child,
         )  # fmt: skip
 

@@ -27,14 +27,23 @@ from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.middleware import exception_handler
 from dsa110_contimg.api.middleware.bases import BASE, Bases
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
-from dsa110_contimg.api.routes import absurd, health, images, jobs, ms, sources, stats
+from dsa110_contimg.api.routes import absurd, health, images, jobs, logs, ms, sources, stats
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.access_service import warn_of_settings
 from dsa110_contimg.api.services.composition import compose
 
 log = logging.getLogger(__name__)
 
-_ROUTERS = (images.router, sources.router, jobs.router, ms.router, stats.router, health.router, absurd.router)
+_ROUTERS = (
+    images.router,
+    sources.router,
+    jobs.router,
+    logs.router,
+    ms.router,
+    stats.router,
+    health.router,
+    absurd.router,
+)
 _WEB = Path(__file__).parent.parent / "web"
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorBody} for status in (400, 401, 403, 404, 409, 422, 500, 503)

@@ -161,8 +161,14 @@ class LogConfig:
 
     level: str = setting("DSA110_LOG_LEVEL", "INFO", readings.one_of(*LOG_LEVELS), "least severity that is logged")
     directory: Path = setting(
-        "DSA110_LOG_DIR", Path("state/logs"), readings.path, "log files, one JSON object per line", below_state="logs"
-    )
+        "DSA110_LOG_DIR", Path("state/logs"), readings.path, "log files; those of runs lie in runs/ below it",
+        below_state="logs",
+    )  # fmt: skip
+
+    @property
+    def run_directory(self) -> Path:
+        """Where each run has its log."""
+        return self.directory / "runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from dsa110_contimg.api.services.async_services import (
 )
 from dsa110_contimg.api.services.composition import Services
 from dsa110_contimg.api.services.fits_service import ImageFileService
+from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services_monitor import HealthMonitor
 
@@ -64,6 +65,11 @@ async def get_async_job_service(request: Request) -> AsyncJobService:
 async def get_async_provenance_service(request: Request) -> AsyncProvenanceService:
     """Return the service of provenance."""
     return (await get_services(request)).provenance
+
+
+async def get_log_service(request: Request) -> RunLogService:
+    """Return the service of the logs of runs."""
+    return (await get_services(request)).logs
 
 
 async def get_async_stats_service(request: Request) -> AsyncStatsService:
@@ -123,6 +129,7 @@ MSService = Annotated[AsyncMSService, Depends(get_async_ms_service)]
 SourceService = Annotated[AsyncSourceService, Depends(get_async_source_service)]
 JobService = Annotated[AsyncJobService, Depends(get_async_job_service)]
 ProvenanceService = Annotated[AsyncProvenanceService, Depends(get_async_provenance_service)]
+LogService = Annotated[RunLogService, Depends(get_log_service)]
 StatsService = Annotated[AsyncStatsService, Depends(get_async_stats_service)]
 Monitor = Annotated[HealthMonitor, Depends(get_health_monitor)]
 Tasks = Annotated[TaskService, Depends(get_queue_tasks)]

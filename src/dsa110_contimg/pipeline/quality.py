@@ -1,22 +1,15 @@
-"""Stage validation: one verdict on an observation, with its reasons.
+"""Quality: every threshold, and how measured numbers are judged by them.
 
 Every threshold of the pipeline's quality stands in `Thresholds`, with the argument for it. A value beyond its ``warn``
-limit makes the grade ``warn``, beyond its ``fail`` limit ``fail``; the worst one counts, and each gives a reason.
+limit makes the grade ``warn``, beyond its ``fail`` limit ``fail``; the worst one counts, and each gives a reason. This
+module needs nothing but Python, so that whoever tells about quality judges by the same limits as the stage that grades
+(`assessment`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from dsa110_contimg.pipeline import calibrators
-from dsa110_contimg.pipeline.array import BAND_CENTRE_HZ
-from dsa110_contimg.pipeline.crossmatch import nearest_within
-from dsa110_contimg.pipeline.errors import BadInputError
-from dsa110_contimg.pipeline.extraction import read_catalogue
-from dsa110_contimg.pipeline.progress import Progress, silent
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 GRADES = ("good", "warn", "fail")
-CALIBRATOR_RADIUS_DEG = 30 / 3600  # less than a synthesised beam of the whole array's core
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,131 +61,60 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class AssessOptions:
-    """The numbers to judge, from the products of the earlier stages.
-
-    Parameters
-    ----------
-    noise_jy, thermal_noise_jy : measured and expected rms (Jy/beam).
-    dynamic_range : peak over noise.
-    converged : CLEAN reached its threshold.
-    flagged_fraction_live : of the data of live antennas and present subbands.
-    median_snr : of the calibration.
-    missing_subbands : numbers of the subbands without data.
-    n_sources : found in the image.
-    n_unfitted : bright islands of the image that are not in the catalogue.
-    catalogue_path, calibrator : where to look for the calibrator and its name; None = not judged.
-    thresholds : limits of the grades.
-    """
-
-    noise_jy: float
-    thermal_noise_jy: float
-    dynamic_range: float
-    converged: bool
-    flagged_fraction_live: float
-    median_snr: float
-    missing_subbands: tuple[int, ...]
-    n_sources: int
-    n_unfitted: int = 0
-    catalogue_path: str | None = None
-    calibrator: str | None = None
-    thresholds: Thresholds = field(default_factory=Thresholds)
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """The verdict: grade, one line, all reasons, and the numbers that it rests on."""
-
-    grade: str
-    summary: str
-    reasons: tuple[str, ...]
-    metrics: dict[str, float]
-    files: tuple[str, ...]
-    inputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Finding:
+class Finding:
     """One judged number: its text says what it is and what it should be."""
 
+    name: str
+    value: float
     grade: str
     text: str
 
+    @property
+    def reason(self) -> str:
+        """The text behind the grade."""
+        return f"{self.grade}: {self.text}"
 
-def assess(options: AssessOptions, progress: Progress = silent) -> Assessment:
-    """Judge an observation.
 
-    Raises
-    ------
-    BadInputError
-        If the expected noise is no positive number, the catalogue cannot be read, or the calibrator is not in the list
-        of calibrators.
+#: Metric (and attribute of `Thresholds`) and how it is told.
+_TOLD = {
+    "rms_ratio": "the noise is {:.2f} times the thermal one",
+    "dynamic_range": "the dynamic range is {:.0f}",
+    "flagged_fraction_live": "{:.0%} of the live data are flagged",
+    "calibration_snr": "the calibration has a median SNR of {:.1f}",
+    "sources": "{:.0f} sources were found",
+    "missing_subbands": "{:.0f} subbands are missing",
+}
+
+
+def judge(metrics: Mapping[str, float | None], limits: Thresholds | None = None) -> Iterator[Finding]:
+    """Judge the numbers that are there, by the limits of their names; those without a limit are passed over.
+
+    Parameters
+    ----------
+    metrics
+        Name → value; None is not judged. ``calibrator_flux_ratio`` is judged by its distance from 1.
+    limits : Thresholds, optional
+        Those of the pipeline unless given.
     """
-    if not options.thermal_noise_jy > 0:
-        raise BadInputError(f"thermal_noise_jy is {options.thermal_noise_jy}: give what imaging returned, above 0")
-    progress(0.0, "judging the image")
-    metrics = _metrics(options)
-    findings = list(_findings(options, metrics))
-    reasons = tuple(f"{finding.grade}: {finding.text}" for finding in findings if finding.grade != "good")
-    grade = max((finding.grade for finding in findings), key=GRADES.index)
-    summary = f"rms {1e3 * options.noise_jy:.2f} mJy/beam, {metrics['rms_ratio']:.2f} x thermal; " + (
-        "; ".join(finding.text for finding in findings if finding.grade == grade) if reasons else "all within limits"
-    )
-    inputs = (options.catalogue_path,) if options.catalogue_path is not None else ()
-    return Assessment(grade, summary, reasons, metrics, (), inputs)
-
-
-def _metrics(options: AssessOptions) -> dict[str, float]:
-    """Return the numbers that are judged."""
-    metrics = {
-        "rms_ratio": options.noise_jy / options.thermal_noise_jy,
-        "dynamic_range": options.dynamic_range,
-        "flagged_fraction_live": options.flagged_fraction_live,
-        "calibration_snr": options.median_snr,
-        "missing_subbands": float(len(options.missing_subbands)),
-        "sources": float(options.n_sources),
-    }
-    if options.catalogue_path is not None and options.calibrator is not None:
-        metrics["calibrator_flux_ratio"] = calibrator_flux_ratio(Path(options.catalogue_path), options.calibrator)
-    return metrics
-
-
-def calibrator_flux_ratio(catalogue_path: Path, name: str) -> float:
-    """Return the calibrator's flux density in the image over that of the list; 0 if it was not found.
-
-    Raises
-    ------
-    BadInputError
-        If the catalogue cannot be read, or no calibrator has this name.
-    """
-    calibrator = calibrators.find(name)
-    found = nearest_within(calibrator.ra_deg, calibrator.dec_deg, read_catalogue(catalogue_path), CALIBRATOR_RADIUS_DEG)
-    return found.flux_jy / float(calibrator.flux_jy(BAND_CENTRE_HZ)) if found is not None else 0.0
-
-
-def _findings(options: AssessOptions, metrics: dict[str, float]) -> Iterator[_Finding]:
-    """Judge each number."""
-    limits = options.thresholds
-    for limit, value, text in (
-        (limits.rms_ratio, metrics["rms_ratio"], "the noise is {:.2f} times the thermal one"),
-        (limits.dynamic_range, metrics["dynamic_range"], "the dynamic range is {:.0f}"),
-        (limits.flagged_fraction_live, metrics["flagged_fraction_live"], "{:.0%} of the live data are flagged"),
-        (limits.calibration_snr, metrics["calibration_snr"], "the calibration has a median SNR of {:.1f}"),
-        (limits.sources, metrics["sources"], "{:.0f} sources were found"),
-    ):
-        yield _Finding(limit.grade(value), f"{text.format(value)} ({_wanted(limit)})")
-    numbers = ", ".join(f"{number:02d}" for number in options.missing_subbands)
-    yield _Finding(limits.missing_subbands.grade(len(options.missing_subbands)), f"missing subbands: {numbers}")
-    yield _Finding("good" if options.converged else "warn", "CLEAN did not reach its threshold")
-    unfitted = f"{options.n_unfitted} bright islands of the image are not in the catalogue"
-    yield _Finding("warn" if options.n_unfitted else "good", unfitted)
+    limits = limits or Thresholds()
+    for name, text in _TOLD.items():
+        if (value := metrics.get(name)) is not None:
+            limit: Limit = getattr(limits, name)
+            yield Finding(name, value, limit.grade(value), f"{text.format(value)} ({wanted(limit)})")
     if (ratio := metrics.get("calibrator_flux_ratio")) is not None:
-        text = f"the calibrator has {ratio:.3f} times its flux density" if ratio > 0 else "the calibrator was not found"
-        grade = limits.calibrator_flux_error.grade(abs(ratio - 1))
-        yield _Finding(grade, f"{text} ({options.calibrator}, within {limits.calibrator_flux_error.warn:.0%} is good)")
+        limit = limits.calibrator_flux_error
+        told = f"the calibrator has {ratio:.3f} times its flux density" if ratio > 0 else "the calibrator was not found"
+        yield Finding(
+            "calibrator_flux_ratio", ratio, limit.grade(abs(ratio - 1)), f"{told} (within {limit.warn:.0%} is good)"
+        )
 
 
-def _wanted(limit: Limit) -> str:
+def worst(grades: Iterable[str]) -> str | None:
+    """Return the worst of some grades; None of none."""
+    return max(grades, key=GRADES.index, default=None)
+
+
+def wanted(limit: Limit) -> str:
     """Return a limit in words."""
     side = "at most" if limit.at_most else "at least"
     return f"good: {side} {limit.warn:g}, usable: {side} {limit.fail:g}"

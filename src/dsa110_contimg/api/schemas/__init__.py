@@ -9,6 +9,7 @@ from dsa110_contimg.api.schemas.base import ErrorBody, Health, QAGrade, Reply
 from dsa110_contimg.api.schemas.health import HealthReply, Liveness, Readiness
 from dsa110_contimg.api.schemas.images import Beam, ImageDetail, ImageListItem, ImageQA, QualityMetrics, SourceStats
 from dsa110_contimg.api.schemas.jobs import JobDetail, JobListItem
+from dsa110_contimg.api.schemas.logs import RunLog
 from dsa110_contimg.api.schemas.measurement_sets import CalibratorMatch, CalibratorMatches, MSDetail
 from dsa110_contimg.api.schemas.provenance import ProductFileView, Provenance, StageView
 from dsa110_contimg.api.schemas.sources import (
@@ -46,6 +47,7 @@ __all__ = [
     "Readiness",
     "RecentImage",
     "Reply",
+    "RunLog",
     "SourceDetail",
     "SourceListItem",
     "SourceStats",

@@ -16,6 +16,7 @@ from dsa110_contimg.api.async_repositories import (
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.services.absurd import AbsurdServices
 from dsa110_contimg.api.services.access_service import AccessService
 from dsa110_contimg.api.services.async_services import (
@@ -26,6 +27,7 @@ from dsa110_contimg.api.services.async_services import (
     AsyncSourceService,
 )
 from dsa110_contimg.api.services.fits_service import ImageFileService
+from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.socket_limit import SocketLimit
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
@@ -41,6 +43,7 @@ class Services:
     measurement_sets: AsyncMSService
     sources: AsyncSourceService
     jobs: AsyncJobService
+    logs: RunLogService
     provenance: AsyncProvenanceService
     stats: AsyncStatsService
     health: HealthMonitor
@@ -64,6 +67,7 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
         measurement_sets=measurement_sets,
         sources=AsyncSourceService(AsyncSourceRepository(adapter), image_rows),
         jobs=jobs,
+        logs=RunLogService(jobs, RunLogs(config.log.run_directory)),
         provenance=AsyncProvenanceService(images, measurement_sets, jobs, AsyncProvenanceRepository(adapter)),
         stats=AsyncStatsService(AsyncStatsRepository(adapter)),
         health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.monitoring.presence),

@@ -151,9 +151,9 @@ def job_item(job: JobRecord) -> View:
 
 
 def job_detail(job: JobRecord, images: Sequence[ImageRecord]) -> View:
-    """Return one run; logs and a verdict of its own have no address yet."""
+    """Return one run."""
     return job_item(job) | {
-        "logs_url": None,
+        "logs_url": f"/api/logs/{path_segment(job.run_id)}",
         "qa_url": f"/api/images/{images[0].id}/qa" if images else None,
         "config": dict(job.params) or None,
         "ms_path": job.ms_path,
@@ -178,7 +178,7 @@ def provenance(facts: Mapping[str, Any], image: ImageRecord | None, stages: Sequ
     ms_segment = path_segment(facts["ms_path"]) if facts["ms_path"] else None
     told = {
         **facts,
-        "logs_url": None,
+        "logs_url": f"/api/logs/{path_segment(facts['run_id'])}" if facts["run_id"] else None,
         "qa_url": f"/api/images/{image.id}/qa" if image else None,
         "ms_url": f"/api/ms/{ms_segment}/metadata" if ms_segment else None,
         "image_url": f"/api/images/{image.id}" if image else None,

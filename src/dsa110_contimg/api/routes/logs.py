@@ -1,0 +1,28 @@
+"""Logs of runs, at the two addresses that clients know."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.dependencies import LogService
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.run_logs import MOST_LINES
+from dsa110_contimg.api.validation import StrictRoute
+
+router = APIRouter(tags=["logs"], route_class=StrictRoute)
+
+Tail = Annotated[int, Query(ge=1, le=MOST_LINES, description="most lines, from the end of the log; 1 MiB at most")]
+_LIVE = {"Cache-Control": "no-store"}
+
+
+@router.get("/jobs/{run_id}/logs", response_model=schemas.RunLog)
+async def get_job_logs(run_id: str, service: LogService, tail: Tail = 100) -> Response:
+    """Return the last lines of a run's log; a run without a log has none, and ``error`` says why."""
+    return json_reply(await service.tail(run_id, tail), _LIVE)
+
+
+@router.get("/logs/{run_id}", response_model=schemas.RunLog)
+async def get_run_log(run_id: str, service: LogService, tail: Tail = 100) -> Response:
+    """Return the same as the logs of the job of this name."""
+    return json_reply(await service.tail(run_id, tail), _LIVE)

@@ -1,0 +1,70 @@
+"""Work on files that may be broken or hostile: a module run as a child process, with limits of time and number.
+
+The child gets open descriptors instead of paths, an environment without secrets, and a process group of its own; it
+sets its limits of memory and CPU itself before it reads anything. It answers on standard output; when it exits with
+another code than 0, the last line of its standard error is the reason.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
+_REASON_CHARACTERS = 300
+
+
+class ChildRefusedError(Exception):
+    """The child ended without an answer; the message says why, in words for a client."""
+
+
+class LimitedChild:
+    """Runs modules as child processes, a few at once; the others wait.
+
+    Parameters
+    ----------
+    at_once : int
+        Most children at a time.
+    time_limit_s : float
+        Longest time of one child, from its start.
+    """
+
+    def __init__(self, at_once: int = 2, time_limit_s: float = 30.0) -> None:
+        self._slots = asyncio.Semaphore(at_once)
+        self._time_limit_s = time_limit_s
+
+    async def run(self, module: str, *argv: str, fds: Sequence[int] = ()) -> bytes:
+        """Run ``python -m module argv...`` and return what it wrote on standard output.
+
+        Parameters
+        ----------
+        module : str
+        argv : str
+        fds : sequence of int
+            Descriptors that the child inherits, by the same numbers.
+
+        Raises
+        ------
+        ChildRefusedError
+            It took too long, or ended with another code than 0.
+        """
+        async with self._slots:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module, *argv, env=_ENVIRONMENT, pass_fds=fds, start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            try:
+                answer, said = await asyncio.wait_for(child.communicate(), self._time_limit_s)
+            except TimeoutError as error:
+                raise ChildRefusedError(f"nothing after {self._time_limit_s:g} s") from error
+            finally:
+                if child.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)
+                    await child.wait()
+        if child.returncode != 0:
+            lines = said.decode(errors="replace").strip().splitlines()
+            raise ChildRefusedError(lines[-1][-_REASON_CHARACTERS:] if lines else f"it ended with {child.returncode}")
+        return answer

@@ -1,0 +1,38 @@
+"""Logs of runs, as clients ask for them."""
+
+import asyncio
+from typing import Any
+
+from dsa110_contimg.api.run_logs import NoRunLogError, RunLogs
+from dsa110_contimg.api.services.async_services import AsyncJobService
+
+
+class RunLogService:
+    """Reads the logs of the runs that there are.
+
+    Parameters
+    ----------
+    jobs : AsyncJobService
+        Knows the runs.
+    logs : RunLogs
+    """
+
+    def __init__(self, jobs: AsyncJobService, logs: RunLogs) -> None:
+        self.jobs = jobs
+        self.logs = logs
+
+    async def tail(self, run_id: str, lines: int) -> dict[str, Any]:
+        """Return the last lines of a run's log; for a run that has none, no line and the reason.
+
+        Raises
+        ------
+        RecordNotFoundError
+            There is no such run: no name reaches the file system that the database does not hold.
+        """
+        job = await self.jobs.find(run_id)
+        told: dict[str, Any] = {"run_id": run_id, "status": job.status, "logs": [], "total_lines": 0, "error": None}
+        try:
+            found = await asyncio.to_thread(self.logs.tail, run_id, lines)
+        except NoRunLogError as error:
+            return told | {"error": str(error)}
+        return told | {"logs": found.lines, "total_lines": found.total_lines}
