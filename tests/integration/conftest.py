@@ -9,6 +9,8 @@ import asyncpg
 import pytest
 
 from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.api.config import DatabaseConfig
+from dsa110_contimg.api.migrations.migrator import Migrator
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Queue, Served, fill_queue, segments, serving
 from fixtures.api_world import QUEUE_OFF, World, build, settings
@@ -71,6 +73,16 @@ async def small(sqlite_world: Built) -> AsyncIterator[Served]:
     world = sqlite_world.world
     async with serving(world.config, names=segments(world), world=world) as served:
         yield served
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_products(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
+    """An empty products database of each kind, which only this test uses."""
+    config = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
+    if request.param == "postgresql":
+        config = DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
+    Migrator(config).upgrade()
+    return config
 
 
 @pytest.fixture

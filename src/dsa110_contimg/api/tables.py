@@ -229,6 +229,7 @@ jobs = Table(
     Index(None, "created_at", "id"),
     Index(None, "status"),
     Index(None, "ms_path"),
+    Index(None, "workflow_id"),
 )
 
 batch_jobs = Table(
@@ -414,3 +415,45 @@ table_generations = Table(
     _column("value", BigInteger, "Number of the last write to the table", "meta.version", nullable=False),
 )
 """Rises with every write to a table: what was read under another generation may be out of date."""
+
+work_orders = Table(
+    "work_orders",
+    metadata,
+    _column("id", Identifier, "Name of the job", "meta.id;meta.main", primary_key=True),
+    _column("kind", Text, "Kind of work", "meta.code.class", nullable=False),
+    _column("target", Text, "Where it is done: rq or absurd", "meta.code.class", nullable=False),
+    _column("arguments", Json, "What it is done with", "meta.note", nullable=False),
+    _column("run_id", Identifier, "Run that it makes", "meta.id"),
+    _column("meta", Json, "Remarks: who asked for it, of which run", "meta.note"),
+    _column(
+        "status", Text, "accepted, sent, running, finished, failed or canceled", "meta.code.status", nullable=False
+    ),
+    _column("attempts", Integer, "Times it was begun", "meta.number", nullable=False, server_default="0"),
+    _column("claim", Identifier, "Who works on it", "meta.id"),
+    _unix("created_at", "When it was accepted", "time.creation", nullable=False),
+    _unix("sent_at", "When the queue last took it", "time"),
+    _unix("started_at", "Begin of the work", "time.start;time.processing"),
+    _unix("beat_at", "Last sign of life of who works on it", "time"),
+    _unix("ended_at", "End of the work", "time.end;time.processing"),
+    _column("result", Json, "What came of it", "meta.note"),
+    _column("error", Text, "Why it failed", "meta.note"),
+    CheckConstraint("target IN ('rq', 'absurd')", name="target"),
+    CheckConstraint("status IN ('accepted', 'sent', 'running', 'finished', 'failed', 'canceled')", name="status"),
+    Index(None, "status", "created_at"),
+    Index(None, "created_at", "id"),
+    Index(None, "run_id"),
+)
+"""Accepted work: a row before the caller is told; until it has ended it is put to its queue again."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _column("actor", Identifier, "Who asked", "meta.id", primary_key=True),
+    _column("key", Identifier, "Name that the caller gave the request", "meta.id", primary_key=True),
+    _column("fingerprint", Text, "SHA-256 of method, path and body", "meta.checksum", nullable=False),
+    _unix("created_at", "First request", "time.creation", nullable=False),
+    _column("status", Integer, "HTTP status of the reply; none while it is made", "meta.code.status"),
+    _column("reply", Text, "Body of the reply", "meta.note"),
+    Index(None, "created_at"),
+)
+"""Replies to requests that create something, so that the same request again creates nothing."""

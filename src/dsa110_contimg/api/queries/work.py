@@ -1,0 +1,201 @@
+"""Statements on accepted work and on the ends of runs."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, func, or_, select, update
+from sqlalchemy.sql import ClauseElement, ColumnElement
+
+from dsa110_contimg.api.column_kinds import Number
+from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
+from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.queries.decoding import (
+    ask,
+    every,
+    first,
+    page_limit,
+    record_columns,
+    record_reader,
+    value,
+)
+from dsa110_contimg.api.queries.recording import save_job
+from dsa110_contimg.api.tables import jobs, work_orders
+from dsa110_contimg.api.work_orders import OPEN, UNENDED, WAITING, WorkOrder
+
+_COLUMNS = record_columns(WorkOrder, work_orders)
+_read = record_reader(WorkOrder, _COLUMNS)
+_JOB_COLUMNS = record_columns(JobRecord, jobs)
+_read_job = record_reader(JobRecord, _JOB_COLUMNS)
+
+_orders = work_orders.c
+_SELECT = select(*_COLUMNS)
+_OF_ORDER = _orders.id == bindparam("order_id")
+_NOW = bindparam("now_s", type_=Number)
+_SILENT_SINCE = bindparam("silent_since_s", type_=Number)
+
+
+def _one_of(column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition; IN would be expanded at execution, and these statements are compiled once."""
+    return or_(*(column == value for value in values))
+
+
+def _accepting(insert: Callable[..., Any]) -> ClauseElement:
+    values = {column.name: bindparam(column.name, type_=column.type) for column in _orders}
+    statement: ClauseElement = (
+        insert(work_orders).values(values).on_conflict_do_nothing(index_elements=["id"]).returning(_orders.id)
+    )
+    return statement
+
+
+def _changing(condition: ColumnElement[bool], **values: Any) -> Statement:
+    """Return the statement that changes an order of which ``condition`` holds, and returns it as it is then."""
+    return Statement(update(work_orders).where(_OF_ORDER, condition).values(**values).returning(*_COLUMNS))
+
+
+_ACCEPT = Statement(_accepting)
+_FIND = Statement(_SELECT.where(_OF_ORDER))
+_OF_RUN = Statement(
+    _SELECT.where(_orders.run_id == bindparam("run_id")).order_by(_orders.created_at.desc(), _orders.id.desc())
+)
+_NEWEST = _SELECT.order_by(_orders.created_at.desc(), _orders.id.desc()).limit(page_limit())
+_LISTS = {
+    None: Statement(_NEWEST),
+    "queued": Statement(_NEWEST.where(_one_of(_orders.status, WAITING))),
+    "started": Statement(_NEWEST.where(_orders.status == "running")),
+    "finished": Statement(_NEWEST.where(_orders.status == "finished")),
+    "failed": Statement(_NEWEST.where(_orders.status == "failed")),
+    "canceled": Statement(_NEWEST.where(_orders.status == "canceled")),
+}
+_OLDEST = _SELECT.order_by(_orders.created_at, _orders.id).limit(page_limit())
+_DUE = Statement(_OLDEST.where(_one_of(_orders.status, OPEN)))
+_COUNTS = Statement(select(_orders.status, func.count()).where(_one_of(_orders.status, OPEN)).group_by(_orders.status))
+
+_is_silent = or_(_orders.beat_at.is_(None), _orders.beat_at < _SILENT_SINCE)
+_SEND = _changing(_one_of(_orders.status, WAITING), status="sent", sent_at=_NOW)
+_CLAIM = _changing(
+    or_(_one_of(_orders.status, WAITING), (_orders.status == "running") & _is_silent),
+    status="running", claim=bindparam("new_claim", type_=_orders.claim.type), beat_at=_NOW,
+    started_at=func.coalesce(_orders.started_at, _NOW), attempts=_orders.attempts + 1,
+)  # fmt: skip
+_IS_MINE = (_orders.status == "running") & (_orders.claim == bindparam("old_claim", type_=_orders.claim.type))
+_BEAT = _changing(_IS_MINE, beat_at=_NOW)
+_END_VALUES = {
+    "status": bindparam("new_status", type_=_orders.status.type), "ended_at": _NOW,
+    "result": bindparam("new_result", type_=_orders.result.type),
+    "error": bindparam("new_error", type_=_orders.error.type),
+}  # fmt: skip
+_END = _changing(_IS_MINE, **_END_VALUES)
+_SETTLE = _changing(_one_of(_orders.status, OPEN), **_END_VALUES)
+_PUT_BACK = _changing(
+    (_orders.status == "sent") | ((_orders.status == "running") & _is_silent), status="accepted", claim=None
+)
+_END_RUN = Statement(
+    update(jobs)
+    .where(jobs.c.run_id == bindparam("ended_run"), _one_of(jobs.c.status, UNENDED))
+    .values(status="failed", finished_at=_NOW, error=bindparam("new_error", type_=jobs.c.error.type))
+    .returning(jobs.c.run_id)
+)
+_RUNS = Statement(
+    select(*_JOB_COLUMNS)
+    .where(or_(_one_of(jobs.c.status, UNENDED), jobs.c.finished_at >= _NOW))
+    .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+
+
+def accept(order: WorkOrder, job: JobRecord | None) -> Steps[bool]:
+    """Keep an order, and the run that it makes; False, and nothing is changed, when the order is there already."""
+    given = {item.name: getattr(order, item.name) for item in dataclasses.fields(order)}
+    new = yield Query(_ACCEPT, given, value)
+    if new is not None and job is not None:
+        yield from save_job(job)
+    return new is not None
+
+
+def find(order_id: str) -> Steps[WorkOrder | None]:
+    """Find an order."""
+    return ask(Query(_FIND, {"order_id": order_id}, first(_read)))
+
+
+def of_run(run_id: str) -> Steps[list[WorkOrder]]:
+    """Find the orders of a run, the newest first."""
+    return ask(Query(_OF_RUN, {"run_id": run_id}, every(_read)))
+
+
+def newest(status: str | None, limit: int) -> Steps[list[WorkOrder]]:
+    """Read orders, the newest first: all, or those whose state has this name in RQ."""
+    statement = _LISTS.get(status)
+    if statement is None:
+        return _none()
+    return ask(Query(statement, {"limit": limit}, every(_read)))
+
+
+def _none() -> Steps[list[WorkOrder]]:
+    yield from ()
+    return []
+
+
+def due(limit: int) -> Steps[list[WorkOrder]]:
+    """Read orders that have not ended, the oldest first."""
+    return ask(Query(_DUE, {"limit": limit}, every(_read)))
+
+
+def counts() -> Steps[dict[str, int]]:
+    """Count the orders that have not ended by state."""
+
+    def read(rows: Sequence[Any]) -> dict[str, int]:
+        return {row[0]: row[1] for row in rows}
+
+    return ask(Query(_COUNTS, {}, read))
+
+
+def _change(statement: Statement, order_id: str, **params: Any) -> Steps[WorkOrder | None]:
+    return ask(Query(statement, {"order_id": order_id, **params}, first(_read)))
+
+
+def send(order_id: str, now_s: float) -> Steps[WorkOrder | None]:
+    """Write down that the queue has an order; None when nobody waits for it any more."""
+    return _change(_SEND, order_id, now_s=now_s)
+
+
+def claim(order_id: str, claim_: str, now_s: float, silent_since_s: float) -> Steps[WorkOrder | None]:
+    """Begin an order; None when it has ended, or somebody who lives works on it."""
+    return _change(_CLAIM, order_id, new_claim=claim_, now_s=now_s, silent_since_s=silent_since_s)
+
+
+def beat(order_id: str, claim_: str, now_s: float) -> Steps[WorkOrder | None]:
+    """Give a sign of life; None when the order is not one's own any more."""
+    return _change(_BEAT, order_id, old_claim=claim_, now_s=now_s)
+
+
+def end(order: WorkOrder, job: JobRecord | None) -> Steps[bool]:
+    """Write down how an order ended, and the run with it; False when it is not one's own any more."""
+    ended = yield from _change(
+        _END, order.id, old_claim=order.claim, now_s=order.ended_at, new_status=order.status,
+        new_result=order.result, new_error=order.error,
+    )  # fmt: skip
+    if ended is not None and job is not None:
+        yield from save_job(job)
+    return ended is not None
+
+
+def settle(order_id: str, status: str, now_s: float, result: Any, error: str | None) -> Steps[WorkOrder | None]:
+    """End an order from outside (canceled, or ended elsewhere); None when it has ended."""
+    return _change(_SETTLE, order_id, new_status=status, now_s=now_s, new_result=result, new_error=error)
+
+
+def put_back(order_id: str, silent_since_s: float) -> Steps[WorkOrder | None]:
+    """Have an order that was lost sent again; None when it was not."""
+    return _change(_PUT_BACK, order_id, silent_since_s=silent_since_s)
+
+
+def end_run(run_id: str, now_s: float, error: str) -> Steps[bool]:
+    """Write down that a run will not go on; False when it has ended."""
+    found = yield Query(_END_RUN, {"ended_run": run_id, "now_s": now_s, "new_error": error}, value)
+    return found is not None
+
+
+def lively_runs(ended_since_s: float, limit: int) -> Steps[list[JobRecord]]:
+    """Read the runs that have not ended, and those that ended since a time."""
+    return ask(Query(_RUNS, {"now_s": ended_since_s, "limit": limit}, every(_read_job)))

@@ -1,0 +1,55 @@
+"""Accepted work: one row for each piece, from before the caller is told until it has ended.
+
+::
+
+    accepted → sent → running → finished | failed          canceled: from any state before the end
+        ↑_______|________|                                 lost by the queue, or its worker died: accepted again
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: States in which work has not ended.
+OPEN = ("accepted", "sent", "running")
+WAITING = ("accepted", "sent")
+#: States in which a run has not ended.
+UNENDED = ("pending", "running")
+#: How often work is begun before it counts as what kills its workers.
+MOST_ATTEMPTS = 3
+#: Seconds without a sign of life after which whoever works on it counts as dead.
+SILENT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOrder:
+    """One piece of work; the times are Unix seconds (UTC)."""
+
+    id: str  # job_ and 12 hexadecimal digits
+    kind: str  # a name of the table of kinds, or "rerun-chain"
+    target: str  # rq | absurd
+    arguments: Mapping[str, Any]
+    run_id: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "accepted"
+    attempts: int = 0
+    claim: str | None = None
+    created_at: float = 0.0
+    sent_at: float | None = None
+    started_at: float | None = None
+    beat_at: float | None = None
+    ended_at: float | None = None
+    result: Any = None
+    error: str | None = None
+
+
+def new_seed() -> str:
+    """Return what the ids of one request's orders are made of: the same seed gives the same ids."""
+    return secrets.token_hex(16)
+
+
+def order_id(seed: str, what: str) -> str:
+    """Return the id of the order of one thing within a request."""
+    return f"job_{hashlib.sha256(f'{seed}|{what}'.encode()).hexdigest()[:12]}"

@@ -1,0 +1,131 @@
+"""Accepted work on both databases: every change says whether it was still allowed."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dsa110_contimg.api.async_repositories import AsyncJobRepository
+from dsa110_contimg.api.config import DatabaseConfig
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.db_adapters import DatabaseAdapter
+from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.queries.idempotency import KeptReply
+from dsa110_contimg.api.work_orders import WorkOrder, new_seed, order_id
+from dsa110_contimg.api.work_repository import AsyncWorkRepository
+
+NOW = 1_800_000_000.0
+ORDER = WorkOrder("job_0123456789ab", "pipeline-command", "rq", {"ra": 0.0}, "run", {"by": "me"}, created_at=NOW)
+RUN = JobRecord("run", "2026-02-11T03:04:05", "pending", "/p/x.ms", created_at=NOW)
+
+
+@pytest.fixture
+async def adapter(empty_products: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
+    async with open_database(empty_products) as opened:
+        yield opened
+
+
+@pytest.fixture
+def orders(adapter: DatabaseAdapter) -> AsyncWorkRepository:
+    return AsyncWorkRepository(adapter)
+
+
+async def test_an_order_is_kept_once_with_its_run(orders: AsyncWorkRepository, adapter: DatabaseAdapter) -> None:
+    assert await orders.accept(ORDER, RUN)
+    assert not await orders.accept(ORDER, dataclasses.replace(RUN, ms_path="/p/other.ms"))
+    assert await orders.find(ORDER.id) == ORDER
+    job = await AsyncJobRepository(adapter).get_by_run_id("run")
+    assert job is not None
+    assert job.ms_path == "/p/x.ms"
+    assert [order.id for order in await orders.of_run("run")] == [ORDER.id]
+    assert await orders.find("job_none") is None
+
+
+async def test_one_of_two_workers_gets_an_order(orders: AsyncWorkRepository) -> None:
+    await orders.accept(ORDER)
+    assert await orders.send(ORDER.id, NOW)
+    claims = await asyncio.gather(*(orders.claim(ORDER.id, f"w{n}", NOW) for n in range(4)))
+    [begun] = [claim for claim in claims if claim]
+    assert (begun.status, begun.attempts, begun.started_at) == ("running", 1, NOW)
+    assert await orders.send(ORDER.id, NOW) is None, "who works on it is not disturbed"
+    assert await orders.put_back(ORDER.id, NOW + 29) is None
+
+
+async def test_an_order_whose_worker_is_silent_goes_to_another_and_the_first_may_not_end_it(
+    orders: AsyncWorkRepository,
+) -> None:
+    await orders.accept(ORDER, RUN)
+    first = await orders.claim(ORDER.id, "first", NOW)
+    assert first is not None
+    assert await orders.claim(ORDER.id, "second", NOW + 29) is None
+    second = await orders.claim(ORDER.id, "second", NOW + 31)
+    assert second is not None
+    assert (second.attempts, second.started_at) == (2, NOW)
+    assert not await orders.beat(ORDER.id, "first", NOW + 32)
+    assert await orders.beat(ORDER.id, "second", NOW + 32)
+    late = dataclasses.replace(first, status="finished", ended_at=NOW + 33)
+    assert not await orders.end(late, dataclasses.replace(RUN, status="completed"))
+    assert [run.status for run in await orders.lively_runs(NOW)] == ["pending"]
+    ended = dataclasses.replace(second, status="finished", ended_at=NOW + 33, result={"exit_code": 0})
+    assert await orders.end(ended, dataclasses.replace(RUN, status="completed", finished_at=NOW + 33))
+    found = await orders.find(ORDER.id)
+    assert found is not None
+    assert (found.status, found.result, found.ended_at) == ("finished", {"exit_code": 0}, NOW + 33)
+    assert await orders.claim(ORDER.id, "third", NOW + 1000) is None
+    assert await orders.lively_runs(NOW + 34) == []
+
+
+async def test_what_is_canceled_is_nobodys_work_any_more(orders: AsyncWorkRepository) -> None:
+    await orders.accept(ORDER, RUN)
+    begun = await orders.claim(ORDER.id, "w", NOW)
+    assert begun is not None
+    canceled = await orders.settle(ORDER.id, "canceled", NOW + 1, error="no longer wanted")
+    assert canceled is not None
+    assert canceled.status == "canceled"
+    assert not await orders.beat(ORDER.id, "w", NOW + 2)
+    assert not await orders.end(dataclasses.replace(begun, status="finished", ended_at=NOW + 2))
+    assert await orders.settle(ORDER.id, "canceled", NOW + 3) is None
+    assert await orders.due() == []
+    assert await orders.end_run("run", NOW + 1, "canceled")
+    assert not await orders.end_run("run", NOW + 2, "again")
+
+
+async def test_lists_are_newest_first_and_know_the_states_of_rq(orders: AsyncWorkRepository) -> None:
+    ids = [order_id("seed", str(n)) for n in range(4)]
+    for n, name in enumerate(ids):
+        await orders.accept(dataclasses.replace(ORDER, id=name, run_id=None, created_at=NOW + n))
+    await orders.send(ids[1], NOW)
+    await orders.claim(ids[2], "w", NOW)
+    await orders.settle(ids[3], "failed", NOW, error="no")
+    assert [order.id for order in await orders.newest(None, 3)] == [ids[3], ids[2], ids[1]]
+    assert [order.id for order in await orders.newest("queued", 10)] == [ids[1], ids[0]]
+    assert [order.id for order in await orders.newest("started", 10)] == [ids[2]]
+    assert [order.id for order in await orders.newest("failed", 10)] == [ids[3]]
+    assert await orders.newest("deferred", 10) == []
+    assert [order.id for order in await orders.due()] == ids[:3]
+    assert await orders.counts() == {"accepted": 1, "sent": 1, "running": 1}
+    assert (await orders.put_back(ids[1], NOW)).status == "accepted"  # type: ignore[union-attr]
+
+
+async def test_a_reply_is_kept_under_the_key_of_one_caller(orders: AsyncWorkRepository) -> None:
+    request = KeptReply("anna", "k", "f1", NOW)
+    assert await orders.reserve(request) is None
+    assert await orders.reserve(dataclasses.replace(request, actor="bert")) is None
+    again = await orders.reserve(dataclasses.replace(request, fingerprint="f2"))
+    assert again == request
+    await orders.keep("anna", "k", 200, '{"a":1}')
+    assert await orders.reserve(request) == dataclasses.replace(request, status=200, reply='{"a":1}')
+    await orders.release("anna", "k")  # it has its reply
+    assert await orders.reserve(request) is not None
+    await orders.release("bert", "k")
+    assert await orders.reserve(dataclasses.replace(request, actor="bert")) is None
+    await orders.forget_replies(NOW + 1)
+    assert await orders.reserve(request) is None
+
+
+def test_the_same_seed_gives_the_same_ids() -> None:
+    seed = new_seed()
+    assert order_id(seed, "a") == order_id(seed, "a") != order_id(seed, "b")
+    assert len(order_id(seed, "a")) == 16
+    assert new_seed() != seed
