@@ -351,7 +351,25 @@ QUESTIONS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-async def test_no_question_becomes_dearer_with_the_tasks_that_have_ended(queue: Bench) -> None:
+async def remember_a_crowd(queue: Bench) -> None:
+    """Leave statistics that tell of thousands of live tasks, as autovacuum does that came by in a busy moment."""
+    await queue.connection.execute(
+        "insert into absurd.lease (task_id, claim, attempt, crashes, worker_id, started_at) "
+        "select absurd.new_id(), n, 1, 0, 'w', now() from generate_series(1, 3000) n"
+    )
+    await queue.connection.execute(
+        "insert into absurd.blocked select absurd.new_id(), 1 from generate_series(1, 3000)",
+    )
+    await queue.connection.execute(
+        "insert into absurd.later select now(), absurd.new_id(), 0, 0, 'retry' from generate_series(1, 3000)",
+    )
+    for table in ("lease", "blocked", "later"):
+        await queue.connection.execute(f"analyze absurd.{table}")
+        await queue.connection.execute(f"delete from absurd.{table}")
+
+
+@pytest.mark.parametrize("crowded", [False, True], ids=["statistics of now", "statistics of a crowd"])
+async def test_no_question_becomes_dearer_with_the_tasks_that_have_ended(queue: Bench, crowded: bool) -> None:
     async def blocks() -> dict[str, int]:
         found = {}
         for name, arguments in QUESTIONS.items():
@@ -360,6 +378,8 @@ async def test_no_question_becomes_dearer_with_the_tasks_that_have_ended(queue: 
             found[name] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
         return found
 
+    if crowded:
+        await remember_a_crowd(queue)
     await finish_some(queue)
     before = await blocks()
     await queue.connection.execute(

@@ -44,6 +44,7 @@ select extract(epoch from date_bin(make_interval(secs => $2), s.minute, 'epoch')
 from absurd.stat s where s.minute >= to_timestamp($3) and ($1::text is null or s.queue = $1) group by 1
 """  # noqa: S608 - made of constants
 NOW = "select absurd.clock()"
+#: The tasks are looked up one by one, as in `absurd.live`, whatever the planner believes of the number of leases.
 LIST_WORKERS = """
 select w.worker_id, w.host, w.pid, w.queues, w.slots, w.state, w.started_at, w.beat_at,
        extract(epoch from (select absurd.clock()) - w.beat_at)::float8 as beat_age_s,
@@ -53,7 +54,9 @@ select w.worker_id, w.host, w.pid, w.queues, w.slots, w.state, w.started_at, w.b
                    'task_id', l.task_id, 'task_name', t.name, 'queue_name', t.queue, 'attempt', l.attempt,
                    'run_s', extract(epoch from (select absurd.clock()) - l.started_at), 'progress', l.progress,
                    'message', l.message, 'cancel_requested', l.cancel) order by l.claim), '[]')
-        from absurd.lease l join absurd.task t on t.task_id = l.task_id where l.worker_id = w.worker_id) as tasks
+        from absurd.lease l cross join lateral (
+            select x.queue, x.name from absurd.task x where x.task_id = l.task_id limit 1) t
+        where l.worker_id = w.worker_id) as tasks
 from absurd.worker w order by w.started_at, w.worker_id
 """
 HEALTH = """
