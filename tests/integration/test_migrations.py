@@ -53,8 +53,8 @@ def test_the_migrated_tables_are_those_of_the_registry(config: DatabaseConfig) -
 
 def test_a_difference_would_be_seen(config: DatabaseConfig) -> None:
     upgrade(config)
-    Migrator(config).inspect(lambda connection: connection.exec_driver_sql("ALTER TABLE images DROP COLUMN qa_grade"))
-    assert "qa_grade" in str(differences(config))
+    Migrator(config).inspect(lambda connection: connection.exec_driver_sql("ALTER TABLE images DROP COLUMN qa_metrics"))
+    assert "qa_metrics" in str(differences(config))
 
 
 def test_the_newest_revision_is_the_one_that_the_tables_name(config: DatabaseConfig) -> None:

@@ -132,6 +132,12 @@ images = Table(
     Index(None, "created_at", "id"),
     Index(None, "ms_path", "created_at"),
     Index(None, "run_id"),
+    Index(None, "type", "created_at", "id"),
+    Index(None, "qa_grade", "created_at", "id"),
+    Index(None, "mid_mjd", "id"),
+    Index(None, "noise_jy", "id"),
+    Index(None, "dynamic_range", "id"),
+    Index(None, "peak_flux_jy", "id"),
 )
 
 sources = Table(
@@ -148,8 +154,31 @@ sources = Table(
     _mjd("first_detected_mjd", "First measurement", "time.epoch;stat.min"),
     _mjd("last_detected_mjd", "Last measurement", "time.epoch;stat.max"),
     _column("detection_count", Integer, "Measurements", "meta.number", nullable=False, server_default="0"),
+    _column("latest_image_id", RowNumber, "Image of the last measurement", "meta.id.cross"),
+    _column("peak_flux_jy", Number, "Largest peak flux density", "phot.flux.density;stat.max", "Jy / beam"),
+    _column(
+        "flux_count", Integer, "Measurements of flux density with uncertainty", "meta.number", nullable=False,
+        server_default="0",
+    ),
+    _column("min_flux_jy", Number, "Least flux density", "phot.flux.density;stat.min", "Jy"),
+    _column("max_flux_jy", Number, "Largest flux density", "phot.flux.density;stat.max", "Jy"),
+    _column("mean_flux_jy", Number, "Mean flux density", "phot.flux.density;stat.mean", "Jy"),
+    _column("deviation_sum", Number, "Squared deviations from the mean, added up", "stat.variance", "Jy2"),
+    _column("weight_sum", Number, "Weights (inverse variances), added up", "stat.weight", "1 / Jy2"),
+    _column(
+        "weighted_mean_jy", Number, "Mean flux density by inverse variances", "phot.flux.density;stat.mean", "Jy"
+    ),
+    _column("chi_squared", Number, "Chi squared about the weighted mean", "stat.fit.chi2;src.var"),
+    _column("eta", Number, "Chi squared by degree of freedom: is it more than noise?", "stat.fit.chi2;src.var"),
+    _column("v", Number, "Standard deviation over mean: by how much?", "src.var.index"),
     Index(None, "dec_deg", "ra_deg"),
-)
+    Index(None, "ra_deg", "id"),
+    Index(None, "detection_count", "id"),
+    Index(None, "last_detected_mjd", "id"),
+    Index(None, "peak_flux_jy", "id"),
+    Index(None, "eta", "id"),
+    Index(None, "v", "id"),
+)  # fmt: skip
 
 photometry = Table(
     "photometry",
@@ -177,9 +206,14 @@ photometry = Table(
         "flags", Integer, "Bits of the source finder; 0 is clean", "meta.code.qual", nullable=False, server_default="0"
     ),
     UniqueConstraint("source_id", "image_path"),
-    Index(None, "source_id", "mjd"),
+    _column("image_id", RowNumber, "Number of that image", "meta.id.cross"),
+    # A light curve is one run of this index: what it shows stands in it, and nothing is fetched from the table.
+    Index(
+        "ix_photometry_curve", "source_id", "mjd", "image_id", "flux_jy", "flux_err_jy", "peak_jyb", "peak_err_jyb",
+        "snr", "flags",
+    ),
     Index(None, "image_path"),
-)
+)  # fmt: skip
 
 caltables = Table(
     "caltables",
@@ -227,7 +261,9 @@ jobs = Table(
     _column("error", Text, "Why the run failed", "meta.note"),
     CheckConstraint("status IN ('pending', 'running', 'completed', 'failed')", name="status"),
     Index(None, "created_at", "id"),
-    Index(None, "status"),
+    Index(None, "status", "created_at", "id"),
+    Index(None, "started_at", "id"),
+    Index(None, "finished_at", "id"),
     Index(None, "ms_path"),
     Index(None, "workflow_id"),
 )
