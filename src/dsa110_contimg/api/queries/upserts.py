@@ -14,6 +14,7 @@ Rules = Callable[[Any], Mapping[str, ColumnElement[Any]]]
 
 
 def no_rules(new: Any) -> Mapping[str, ColumnElement[Any]]:
+    """Leave no column to a rule of its own."""
     return {}
 
 
@@ -38,6 +39,7 @@ def upsert(
 
 
 def column_names(record: type[Any], table: Table) -> list[str]:
+    """Return the columns of a table that a kind of record has fields for, without the row number."""
     return [item.name for item in dataclasses.fields(record) if item.name in table.c and item.name != "id"]
 
 
