@@ -140,7 +140,8 @@ def test_an_endless_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:
     app.mount("/swallow", read_all)  # type: ignore[arg-type]
     with running(uvicorn.Config(app, port=0, proxy_headers=False, log_config=None)) as number:
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-        head = b"POST /swallow/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = b"POST /swallow/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        head += b"Content-Type: application/json\r\n\r\n"
         with socket.create_connection(("127.0.0.1", number), timeout=10, source_address=(CLIENT, 0)) as link:
             link.sendall(head)
             for _ in range(17):  # 64 KiB each, one more than the limit of 1 MiB

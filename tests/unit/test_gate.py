@@ -7,10 +7,14 @@ from typing import Any
 import orjson
 import pytest
 
-from dsa110_contimg.api.access_settings import PRIVATE_NETWORKS
+from dsa110_contimg.api.access_settings import PRIVATE_NETWORKS, RateLimitConfig
+from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
+from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
+from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.headers import cache_control
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
+from dsa110_contimg.api.services.rate_limiter import RateLimiter
 
 PROXY = "192.0.2.10"  # TEST-NET addresses (RFC 5737) stand for the outside world
 PROXY_2 = "192.0.2.11"
@@ -27,7 +31,16 @@ def networks(*names: str) -> NetworkSet:
 def rules(*, proxies: tuple[str, ...] = (), allowed: tuple[str, ...] = PRIVATE_NETWORKS, **limits: int) -> GateRules:
     hosts = HostRule(frozenset({"dsa.example.org", "*.array.example.org"}), networks(*allowed))
     origins = OriginRule(frozenset({"https://pages.example.org"}))
-    return GateRules(ClientAddressRule(networks(*allowed), networks(*proxies)), hosts, origins, **limits)
+    cross_origin = CrossOriginRule(origins.origins)
+    sizes = ExchangeLimits(**{name: limits.pop(name) for name in list(limits) if name != "max_headers"})
+    return GateRules(
+        ClientAddressRule(networks(*allowed), networks(*proxies)), hosts, origins, cross_origin, sizes, **limits
+    )
+
+
+def doorkeeper(**limits: Any) -> Admission:
+    """Return an admission that counts in this process; nobody has a key."""
+    return Admission(AdmissionRules(**limits), RateLimiter(RateLimitConfig(store="memory"), ""))
 
 
 Headers = list[tuple[str, str]]
@@ -63,7 +76,7 @@ async def ask(
     gate_rules: GateRules, *, peer: str | None = "10.1.2.3", method: str = "GET", path: str = "/api/v1/images",
     headers: Headers | None = None, query: bytes = b"", body: list[bytes] | None = None, host: str | None = "localhost",
     app: Callable[..., Awaitable[None]] = echo, kind: str = "http", extensions: dict[str, Any] | None = None,
-    scheme: str = "http",
+    scheme: str = "http", admission: Admission | None = None,
 ) -> Reply:  # fmt: skip
     given = ([("host", host)] if host is not None else []) + (headers or [])
     scope = {
@@ -80,7 +93,7 @@ async def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await Gate(app, gate_rules)(scope, receive, send)
+    await Gate(app, gate_rules, admission or doorkeeper())(scope, receive, send)
     return Reply(sent, scope)
 
 
@@ -423,7 +436,7 @@ async def test_lifespan_messages_pass_the_gate() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    await Gate(app, rules())({"type": "lifespan"}, _nothing, _nothing)
+    await Gate(app, rules(), doorkeeper())({"type": "lifespan"}, _nothing, _nothing)
     assert seen == ["lifespan"]
 
 

@@ -25,12 +25,17 @@ from dsa110_contimg.api.db_adapters import create_adapter
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.middleware import exception_handler
+from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.bases import BASE, Bases
+from dsa110_contimg.api.middleware.connection import patient
+from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
+from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.routes import absurd, health, images, jobs, logs, ms, sources, stats
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.access_service import warn_of_settings
 from dsa110_contimg.api.services.composition import compose
+from dsa110_contimg.api.services.rate_limiter import RateLimiter
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +71,14 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
         Settings of the durable queue; those of the environment unless given.
     """
     config = config or get_config()
+    limiter = RateLimiter(config.rates, config.redis.url)
     app = FastAPI(
         title="DSA-110 Continuum Imaging Pipeline API",
         version=__version__,
         openapi_url="/api/openapi.json",
         docs_url=None,  # the usual pages load scripts of other servers, which our content policy forbids
         redoc_url=None,
-        lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env()),
+        lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter),
     )
     for router in _ROUTERS:
         app.include_router(router, prefix=BASE, responses=_ERRORS)
@@ -82,7 +88,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     require_scopes(app)
     exception_handler.install(app)
     app.add_middleware(Bases)
-    app.add_middleware(Gate, rules=gate_rules(config))
+    app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
     return app
 
 
@@ -94,19 +100,30 @@ async def front_page() -> Response:
 def gate_rules(config: APIConfig) -> GateRules:
     """Return what the gate lets pass by the settings."""
     access = config.access
-    allowed = NetworkSet.of(access.allowed_ips)
+    allowed, origins = NetworkSet.of(access.allowed_ips), frozenset(access.allowed_origins)
     names = {name.lower().rstrip(".") for name in (*access.allowed_hosts, socket.gethostname())}
     return GateRules(
         clients=ClientAddressRule(allowed, NetworkSet.of(access.trusted_proxies)),
         hosts=HostRule(frozenset(names), allowed),
-        origins=OriginRule(frozenset(access.allowed_origins)),
-        max_body_bytes=access.max_body_bytes,
+        origins=OriginRule(origins),
+        cross_origin=CrossOriginRule(origins, config.auth.api_key_header),
+        limits=ExchangeLimits(access.max_body_bytes, access.idle_timeout_s, access.request_timeout_s),
         max_header_bytes=access.max_header_bytes,
         max_headers=access.max_headers,
     )
 
 
-def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
+def admission_rules(config: APIConfig) -> AdmissionRules:
+    """Return how many the gate lets in at once; a developer's own machine is not counted."""
+    return AdmissionRules(
+        key_header=config.auth.api_key_header,
+        max_in_flight=config.access.max_in_flight,
+        max_websockets_per_address=config.access.max_websockets_per_address,
+        spare_loopback=config.auth.environment in ("development", "testing"),
+    )
+
+
+def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimiter) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for warning in warn_of_settings(config.auth):
@@ -127,6 +144,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig) -> Lifespan:
             await asyncio.wait({opening})
             await services.absurd.gateway.close()
             await adapter.disconnect()
+            await limiter.close()
 
     return lifespan
 
@@ -151,6 +169,7 @@ def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None)
         create_app(config, queue_config),
         host=config.server.host,
         port=config.server.port,
+        http=patient(config.access.header_timeout_s, config.access.idle_timeout_s),
         proxy_headers=False,
         server_header=False,
         access_log=False,  # the gate writes one line per request

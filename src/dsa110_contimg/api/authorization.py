@@ -80,7 +80,7 @@ class ScopedRoute(StrictRoute):
 
         async def guarded(request: Request) -> Response:
             access: AccessService = request.app.state.services.access
-            principal = await access.authenticate(_credential(request, access.header))
+            principal = access.admitted(request.scope["state"])
             request.state.principal = principal
             number = await access.begin(principal, scope, _change(request))
             return await _recorded(handler, StrictJsonRequest(request.scope, request.receive), access, number)
@@ -103,14 +103,6 @@ async def _recorded(handler: Handler, request: Request, access: AccessService, n
         raise
     finally:
         await asyncio.shield(access.conclude(number, status))
-
-
-def _credential(request: Request, header: str) -> str | None:
-    """Return the key that a request shows: in the header for keys, or as a bearer token."""
-    if key := request.headers.get(header, "").strip():
-        return key
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() or None if kind.lower() == "bearer" else None
 
 
 def _change(request: Request) -> Change:

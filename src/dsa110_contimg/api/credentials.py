@@ -99,6 +99,27 @@ def create_key(name: str, scopes: Iterable[Scope], now_s: float, life_s: float |
     return f"dsa110_{key_id}.{secret}", record
 
 
+def presented_key(headers: Iterable[tuple[bytes, bytes]], key_header: bytes) -> str | None:
+    """Return the key that a request shows: in the header for keys, or as a bearer token.
+
+    Parameters
+    ----------
+    headers
+        Names and values as they came.
+    key_header : bytes
+        Name of the header for keys, in lower case.
+    """
+    bearer = None
+    for name, value in headers:
+        lower = name.lower()
+        if lower == key_header and (key := value.decode("latin-1").strip()):
+            return key
+        if lower == b"authorization":
+            kind, _, token = value.decode("latin-1").partition(" ")
+            bearer = token.strip() or None if kind.lower() == "bearer" else bearer
+    return bearer
+
+
 def split_key(text: str) -> tuple[str, str] | None:
     """Return id and secret of a key's text; None when it has not that form."""
     found = _KEY.fullmatch(text)

@@ -30,6 +30,7 @@ image that is not found is ``IMAGE_NOT_FOUND``), and ``doc_anchor`` the help tex
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
@@ -48,7 +49,7 @@ class DSA110APIError(Exception):
     error_code: str = "INTERNAL_ERROR"
     action: str = "Try again; if it happens again, tell the operators the reference id."
     doc_anchor: str | None = None
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str = "An unexpected error occurred", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -120,7 +121,7 @@ class AuthenticationError(DSA110APIError):
 
     status_code = 401
     error_code = "UNAUTHORIZED"
-    headers: ClassVar = {"WWW-Authenticate": 'ApiKey realm="DSA-110 API"'}
+    headers = MappingProxyType({"WWW-Authenticate": 'ApiKey realm="DSA-110 API"'})
     action = "Send a key as `X-API-Key: ...` or `Authorization: Bearer ...`; `dsa110 keys create` makes one."
 
 

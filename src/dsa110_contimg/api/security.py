@@ -217,8 +217,19 @@ class OriginRule:
 
     origins: frozenset[str]
 
-    def require_allowed(self, origins: Sequence[str], host: tuple[str, int | None]) -> None:
+    def require_allowed(
+        self, origins: Sequence[str], host: tuple[str, int | None], fetch_sites: Sequence[str] = ()
+    ) -> None:
         """Refuse a request that a page of somebody else's makes; a client that is no browser sends no Origin.
+
+        Parameters
+        ----------
+        origins
+            Values of ``Origin``.
+        host
+            Name and port of this server, as the request says.
+        fetch_sites
+            Values of ``Sec-Fetch-Site``, by which a browser tells even where it sends no origin.
 
         Raises
         ------
@@ -226,6 +237,8 @@ class OriginRule:
             Always with status 403.
         """
         if not origins:
+            if {value.strip().lower() for value in fetch_sites} - {"same-origin", "none"}:
+                raise RefusedError(403, "FOREIGN_ORIGIN", "Pages of other sites may not do this here.")
             return
         if len(origins) == 1 and (origins[0] in self.origins or _same_server(origins[0], host)):
             return

@@ -10,6 +10,7 @@ from http.client import HTTPConnection, HTTPException
 import psutil
 
 from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.api.access_settings import is_loopback
 from dsa110_contimg.api.config import APIConfig, process_environment
 from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port
@@ -125,6 +126,8 @@ def make_plan(environment: Mapping[str, str], port: int | None = None) -> Plan:
         "DSA110_PORT": str((wanted.server.port if port is None else port) or free_port()),
         "PYTHONUNBUFFERED": "1",
     }
+    if is_loopback(wanted.server.host):
+        known.setdefault("DSA110_ENV", "development")  # only this machine can ask
     known.setdefault("ABSURD_WORKER_CONCURRENCY", str(max(1, (os.cpu_count() or 1) // 2)))
     known.setdefault("ABSURD_STOP_GRACE", "2")  # a person waits; the stage goes back to the queue and loses no attempt
     config = APIConfig.from_env(known)

@@ -5,7 +5,7 @@ durable queue. So each route is declared once, which also is what starting costs
 in ``scope["state"]["asked_path"]``.
 """
 
-from dsa110_contimg.api.middleware.gate import ASGIApp, Receive, Scope, Send
+from dsa110_contimg.api.middleware.exchange import ASGIApp, Receive, Scope, Send
 
 BASE = "/api/v1"
 _BARE = frozenset({"absurd", "ws"})

@@ -1,8 +1,9 @@
 """The one gate in front of HTTP and WebSocket alike, as plain ASGI.
 
-A request passes, in this order: size of its headers, form of its path, host name, client address, origin, content
-encoding, announced length. What is refused gets the common error body with the same headers as every other reply; a
-WebSocket is refused before it is accepted. What passes carries in ``scope["state"]``:
+A request passes, in this order: size of its headers, form of its path, host name, client address, origin, kind and
+announced length of its body, number of requests in flight, key, rate. What is refused gets the common error body with
+the same headers as every other reply; a WebSocket is refused before it is accepted. What passes carries in
+``scope["state"]``:
 
 ``request_id``
     Given by the client when it is sane, made otherwise; sent back on every reply.
@@ -11,36 +12,36 @@ WebSocket is refused before it is accepted. What passes carries in ``scope["stat
     the server must run with its own proxy headers off.
 ``head``
     The request was HEAD: it is routed as GET and its body is left out.
+``principal`` or ``denied``
+    Who shows the key of the request, or why it is of no use; neither without a key.
 """
 
 import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-import orjson
-from starlette.requests import ClientDisconnect
-
-from dsa110_contimg.api.middleware.error_body import error_body
-from dsa110_contimg.api.middleware.headers import Header, finished_headers
-from dsa110_contimg.api.security import ClientAddressRule, HostRule, OriginRule, RefusedError
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from dsa110_contimg.api.middleware.admission import Admission
+from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
+from dsa110_contimg.api.middleware.exchange import (
+    ASGIApp,
+    Exchange,
+    ExchangeLimits,
+    Receive,
+    Scope,
+    Send,
+    body_too_large,
+)
+from dsa110_contimg.api.security import Address, ClientAddressRule, HostRule, OriginRule, RefusedError
 
 access_log = logging.getLogger("dsa110_contimg.api.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEALTH = ("/health", "/health/live", "/health/ready")
 _OPEN_PATHS = frozenset({f"{base}{path}" for base in ("/api", "/api/v1") for path in _HEALTH} | {"/metrics"})
-_POLICY_VIOLATION = 1008
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +51,40 @@ class GateRules:
     clients: ClientAddressRule
     hosts: HostRule
     origins: OriginRule
-    max_body_bytes: int = 1 << 20
+    cross_origin: CrossOriginRule = field(default_factory=CrossOriginRule)
+    limits: ExchangeLimits = field(default_factory=ExchangeLimits)
     max_header_bytes: int = 16 << 10
     max_headers: int = 100
 
 
 class Gate:
-    """Pure ASGI middleware; see the module's text."""
+    """Pure ASGI middleware; see the module's text.
 
-    def __init__(self, app: ASGIApp, rules: GateRules) -> None:
+    Parameters
+    ----------
+    app
+        What is behind the gate.
+    rules : GateRules
+        What passes.
+    admission : Admission
+        How many pass, and as whom.
+    """
+
+    def __init__(self, app: ASGIApp, rules: GateRules, admission: Admission) -> None:
         self.app = app
         self.rules = rules
+        self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge one connection and hand it on, or answer it."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        passage = _Passage(scope, self.rules)
+        passage = _Passage(scope, send, self)
         try:
-            await passage.run(self.app, receive, send)
+            await passage.run(receive)
+        except RefusedError as refusal:
+            await passage.exchange.refuse(refusal)
         finally:
             passage.log()
 
@@ -77,55 +92,82 @@ class Gate:
 class _Passage:
     """One request on its way through the gate."""
 
-    def __init__(self, scope: Scope, rules: GateRules) -> None:
+    def __init__(self, scope: Scope, send: Send, gate: Gate) -> None:
         self.scope = scope
-        self.rules = rules
-        self.websocket = scope["type"] == "websocket"
-        self.method: str = "GET" if self.websocket else scope["method"]
-        self.path: str = scope["path"]
-        self.secure = scope.get("scheme") in ("https", "wss")
+        self.send = send
+        self.app = gate.app
+        self.rules = gate.rules
+        self.admission = gate.admission
+        self.exchange = Exchange(scope, send, gate.rules.limits)
+        self.websocket = self.exchange.websocket
         self.started_s = time.perf_counter()
-        self.status = 0  # of the reply, 0 until it has begun
-        self.body_bytes = 0  # received so far
-        self.refused = False
-        self.request_id = self._request_id()
+        self.forwarded = self._values(b"x-forwarded-for")
+        self.exchange.added += self.rules.cross_origin.headers(self._values(b"origin"))
         state = scope.setdefault("state", {})
-        state["request_id"] = self.request_id
-        state["head"] = self.method == "HEAD"
+        state["request_id"] = self.request_id = self._request_id()
+        state["head"] = self.exchange.method == "HEAD"
 
     def _values(self, name: bytes) -> list[str]:
-        return [value.decode("latin-1") for key, value in self.scope["headers"] if key.lower() == name]
+        return self.exchange.values(name)
 
     def _request_id(self) -> str:
         given = self._values(b"x-request-id")
         return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else uuid.uuid4().hex
 
-    async def run(self, app: ASGIApp, receive: Receive, send: Send) -> None:
-        """Judge the request, then answer it or hand it on."""
-        try:
-            self.check()
-        except RefusedError as refusal:
-            await self.refuse(refusal, send)
-            return
-        if self.websocket:
-            self.status = 101
-            await app(self.scope, receive, send)
-            return
-        await self.serve(app, receive, send)
+    @property
+    def is_open(self) -> bool:
+        """Plain health and metrics: open to everybody, and answered however busy the rest is."""
+        return not self.websocket and self.exchange.path in _OPEN_PATHS and not self.scope.get("query_string")
+
+    async def run(self, receive: Receive) -> None:
+        """Judge the request and hand it on.
+
+        Raises
+        ------
+        RefusedError
+            It may not pass.
+        """
+        address = self.check()
+        if address is None or self.is_open:
+            await self.exchange.serve(self.app, receive)
+        elif self.websocket:
+            await self._open_socket(address, receive)
+        else:
+            with self.admission.in_flight():
+                await self._admit(address)
+                await self._serve(receive)
+
+    async def _serve(self, receive: Receive) -> None:
+        if self._is_preflight():
+            await self.exchange.answer(204, self.rules.cross_origin.preflight(), b"")
+        else:
+            await self.exchange.serve(self.app, receive)
+
+    async def _admit(self, address: Address) -> None:
+        allowance = await self.admission.admit(self.scope, address, forwarded=bool(self.forwarded))
+        if allowance is not None:
+            self.exchange.add(allowance.headers)
+
+    async def _open_socket(self, address: Address, receive: Receive) -> None:
+        with self.admission.open_socket(address, forwarded=bool(self.forwarded)):
+            await self._admit(address)
+            self.exchange.status = 101
+            await self.app(self.scope, receive, self.send)
 
     # --- judging -----------------------------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Refuse what may not pass, by raising :class:`RefusedError`."""
+    def check(self) -> Address | None:
+        """Refuse what may not pass; return the client's address, None where nobody asks for it."""
         self._check_size_of_headers()
-        if not self.path.startswith("/") or "\0" in self.path:
+        path = self.exchange.path
+        if not path.startswith("/") or "\0" in path:
             raise RefusedError(400, "BAD_PATH", "The request target must be a path that begins with a slash.")
         host = self.rules.hosts.require_allowed(self._values(b"host"))
-        self._check_client()
-        if self.websocket or self.method not in _SAFE_METHODS:
-            self.rules.origins.require_allowed(self._values(b"origin"), host)
+        address = self._check_client()
+        self._check_origin(host)
         if not self.websocket:
             self._check_announced_body()
+        return address
 
     def _check_size_of_headers(self) -> None:
         headers = self.scope["headers"]
@@ -137,21 +179,20 @@ class _Passage:
                 f"{self.rules.max_header_bytes} bytes are read.",
             )  # fmt: skip
 
-    def _check_client(self) -> None:
-        """Find the client's address; plain health and metrics are open to everybody."""
+    def _check_client(self) -> Address | None:
         peer = self.scope["client"][0] if self.scope.get("client") else None
-        is_open = not self.websocket and self.path in _OPEN_PATHS and not self.scope.get("query_string")
         try:
-            address = self.rules.clients.client(peer, self._values(b"x-forwarded-for"))
-            if not is_open:
+            address = self.rules.clients.client(peer, self.forwarded)
+            if not self.is_open:
                 self.rules.clients.require_allowed(address)
         except RefusedError:
-            if not is_open:
+            if not self.is_open:
                 raise
-            return
+            return None
         self.scope["state"]["client_ip"] = str(address)
         if str(address) != peer:
             self._believe_proxy(str(address))
+        return address
 
     def _believe_proxy(self, address: str) -> None:
         """Take over what a trusted proxy says: the client's address and whether it came by TLS."""
@@ -159,88 +200,42 @@ class _Passage:
         scheme = self._values(b"x-forwarded-proto")
         if scheme in (["https"], ["http"]) and not self.websocket:
             self.scope["scheme"] = scheme[0]
-            self.secure = scheme[0] == "https"
+            self.exchange.secure = scheme[0] == "https"
+
+    def _check_origin(self, host: tuple[str, int | None]) -> None:
+        """Refuse pages of others where something is changed, kept open, or asked for in advance."""
+        origins = self._values(b"origin")
+        if self.websocket or self.exchange.method not in _SAFE_METHODS or self._is_preflight():
+            self.rules.origins.require_allowed(origins, host, self._values(b"sec-fetch-site"))
+
+    def _is_preflight(self) -> bool:
+        return (
+            self.exchange.method == "OPTIONS"
+            and bool(self._values(b"origin"))
+            and bool(self._values(b"access-control-request-method"))
+        )
 
     def _check_announced_body(self) -> None:
         encodings = {value.strip().lower() for value in self._values(b"content-encoding")}
         if encodings - {"", "identity"}:
             raise RefusedError(415, "UNSUPPORTED_ENCODING", "Send the body as it is, without Content-Encoding.")
-        for length in self._values(b"content-length"):
+        lengths = self._values(b"content-length")
+        for length in lengths:
             if not (length.isascii() and length.isdigit()):
                 raise RefusedError(400, "BAD_CONTENT_LENGTH", f"Content-Length {length[:40]!r} is no number of bytes.")
-            if len(length) > 18 or int(length) > self.rules.max_body_bytes:
-                raise self._body_too_large()
+            if len(length) > 18 or int(length) > self.rules.limits.max_body_bytes:
+                raise body_too_large(self.rules.limits.max_body_bytes)
+        if self._values(b"transfer-encoding") or any(int(length) for length in lengths):
+            self._check_kind_of_body()
 
-    def _body_too_large(self) -> RefusedError:
-        return RefusedError(
-            413, "PAYLOAD_TOO_LARGE", f"The body is larger than {self.rules.max_body_bytes} bytes; send less at once."
-        )
-
-    # --- answering ---------------------------------------------------------------------------------------------------
-
-    async def serve(self, app: ASGIApp, receive: Receive, send: Send) -> None:
-        """Run the application with a counted body and finished headers."""
-        if self.method == "HEAD":
-            self.scope["method"] = "GET"
-
-        async def counted() -> Message:
-            message = await receive()
-            self.body_bytes += len(message.get("body", b""))
-            if self.body_bytes <= self.rules.max_body_bytes:
-                return message
-            if not self.status:
-                await self.refuse(self._body_too_large(), send)
-            return {"type": "http.disconnect"}
-
-        async def finished(message: Message) -> None:
-            if not self.refused:
-                await self._pass_on(message, send)
-
-        try:
-            await app(self.scope, counted, finished)
-        except ClientDisconnect:
-            if not self.refused:
-                raise
-
-    async def _pass_on(self, message: Message, send: Send) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = self._finish(message.get("headers", ()), self.status)
-            if self._is_unchanged(headers):
-                self.status = 304
-                headers = [(name, value) for name, value in headers if name not in (b"content-length", b"content-type")]
-            message = {**message, "status": self.status, "headers": headers}
-        elif message["type"] == "http.response.body" and (self.method == "HEAD" or self.status == 304):
-            message = {**message, "body": b""}
-        await send(message)
-
-    def _is_unchanged(self, headers: list[Header]) -> bool:
-        """Tell whether the client already has what a 200 reply would send (``If-None-Match``, RFC 9110 13.1.2)."""
-        if self.status != 200:
-            return False
-        tag = next((value.decode() for name, value in headers if name == b"etag"), None)
-        asked = [part.strip().removeprefix("W/") for part in ",".join(self._values(b"if-none-match")).split(",")]
-        return tag is not None and ("*" in asked or tag.removeprefix("W/") in asked)
-
-    def _finish(self, given: Any, status: int) -> list[Header]:
-        lower = ((bytes(name).lower(), bytes(value)) for name, value in given)
-        return finished_headers(list(lower), self.method, self.path, status, self.request_id, self.secure)
-
-    async def refuse(self, refusal: RefusedError, send: Send) -> None:
-        """Answer a request that may not pass; a WebSocket gets the same reply where the server can send one."""
-        self.refused, self.status = True, refusal.status_code
-        body = error_body(refusal, self.request_id)
-        if self.websocket and "websocket.http.response" not in self.scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refusal.error_code})
-            return
-        content = orjson.dumps(body)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-        if not self.websocket:
-            headers.append((b"connection", b"close"))  # what is left of its body is not read
-        kind = "websocket.http.response" if self.websocket else "http.response"
-        headers = self._finish(headers, self.status)
-        await send({"type": f"{kind}.start", "status": self.status, "headers": headers})
-        await send({"type": f"{kind}.body", "body": b"" if self.method == "HEAD" else content})
+    def _check_kind_of_body(self) -> None:
+        """Let only JSON in, and only under its name: a form of another page cannot send that without asking first."""
+        kinds = self._values(b"content-type")
+        if len(kinds) != 1 or not _JSON.fullmatch(kinds[0].partition(";")[0].strip().lower()):
+            raise RefusedError(
+                415, "UNSUPPORTED_MEDIA_TYPE",
+                f"A body of the kind {', '.join(kinds)[:80]!r} is not read; send JSON as application/json.",
+            )  # fmt: skip
 
     def log(self) -> None:
         """Write one line; the path is quoted so that no line break in it makes a second one."""
@@ -250,4 +245,4 @@ class _Passage:
             "client": self.scope["state"].get("client_ip"),
             "elapsed_ms": elapsed_ms,
         }
-        access_log.info("%s %r %d", self.method, self.path, self.status, extra=facts)
+        access_log.info("%s %r %d", self.exchange.method, self.exchange.path, self.exchange.status, extra=facts)

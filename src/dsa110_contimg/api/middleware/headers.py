@@ -68,7 +68,8 @@ def finished_headers(
     if method in ("GET", "HEAD"):
         varies.append(_VARY)
     if varies:
-        headers.append((b"vary", b", ".join(varies)))
+        names_varied = dict.fromkeys(name.strip() for value in varies for name in value.split(b","))
+        headers.append((b"vary", b", ".join(names_varied)))
     if (b"cache-control", _NO_STORE) in headers:
         headers.append((b"pragma", b"no-cache"))
     return headers

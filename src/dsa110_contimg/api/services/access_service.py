@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dsa110_contimg.api.access_settings import AuthConfig
 from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
@@ -58,21 +59,38 @@ class AccessService:
         self._fixed = FixedKeys(config.api_keys)
         self._clock = clock
         self._used: dict[str, float] = {}
-        self.header = config.api_key_header
 
-    async def authenticate(self, presented: str | None) -> Principal:
+    async def authenticate(self, presented: str) -> Principal:
         """Return who shows this key.
 
         Raises
         ------
         AuthenticationError
-            No key, or none of ours.
+            It is none of ours.
+        """
+        return self._fixed.find(presented) or await self._find(presented)
+
+    def admitted(self, state: Mapping[str, Any]) -> Principal:
+        """Return whom the gate found to ask, for a request that must not be anybody's.
+
+        Parameters
+        ----------
+        state
+            Of the request: ``principal``, or ``denied`` when its key was of no use.
+
+        Raises
+        ------
+        DSA110APIError
+            Why nobody was found.
         """
         if self._disabled:
             return _EVERYBODY
-        if not presented:
+        if denied := state.get("denied"):
+            raise denied
+        principal: Principal | None = state.get("principal")
+        if principal is None:
             raise AuthenticationError("This changes something and needs an API key.")
-        return self._fixed.find(presented) or await self._find(presented)
+        return principal
 
     @staticmethod
     def require_scope(principal: Principal, scope: Scope) -> None:

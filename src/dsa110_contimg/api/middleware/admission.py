@@ -1,0 +1,201 @@
+"""Whom the gate lets in, and how many at once: credentials, rates, requests in flight, WebSockets of one address."""
+
+import hashlib
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dsa110_contimg.api.credentials import Principal, presented_key, split_key
+from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseError
+from dsa110_contimg.api.rates import Allowance, RateClass, RateLimitedError, bucket_of, class_of
+from dsa110_contimg.api.security import Address, RefusedError
+from dsa110_contimg.api.services.rate_limiter import RateLimiter
+from dsa110_contimg.api.services.rate_windows import MemoryWindows
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+
+_FAILED = RateClass.FAILED_KEYS
+_MOST_KNOWN_KEYS = 1024
+_MOST_FAILURES = 10_000
+_FAILURES_OF_A_KEY = 100
+_FAILURES_WITHIN_S = 3600
+_RETRY_SHED_S = 1
+
+
+class Access(Protocol):
+    """What is asked of the service that knows keys."""
+
+    async def authenticate(self, presented: str) -> Principal:
+        """Return who shows this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRules:
+    """How many at once, and who is not counted."""
+
+    key_header: str = "X-API-Key"
+    max_in_flight: int = 100
+    max_websockets_per_address: int = 20
+    spare_loopback: bool = False
+
+
+class Admission:
+    """Doorkeeper of one process.
+
+    Parameters
+    ----------
+    rules : AdmissionRules
+        What is let in.
+    limiter : RateLimiter
+        Counts requests.
+    access_of : callable
+        Gives the service that knows keys, for the scope of a request.
+    """
+
+    def __init__(
+        self,
+        rules: AdmissionRules,
+        limiter: RateLimiter,
+        access_of: Callable[[Scope], Access] = lambda scope: scope["app"].state.services.access,
+    ) -> None:
+        self.limiter = limiter
+        self._rules = rules
+        self._header = rules.key_header.lower().encode()
+        self._access_of = access_of
+        self._in_flight = 0
+        self._sockets: Counter[str] = Counter()
+        self._known: OrderedDict[bytes, None] = OrderedDict()  # checksums of keys that were right
+        self._failures = MemoryWindows(_MOST_FAILURES)  # by id of the key, forgotten when it is shown rightly
+
+    # --- how many at once ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a request as long as it is worked at.
+
+        Raises
+        ------
+        RefusedError
+            503: there are too many.
+        """
+        if self._in_flight >= self._rules.max_in_flight:
+            raise RefusedError(
+                503, "OVERLOADED", f"{self._in_flight} requests are being worked at; try again in a moment.",
+                {"Retry-After": str(_RETRY_SHED_S)},
+            )  # fmt: skip
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    @contextmanager
+    def open_socket(self, address: Address, *, forwarded: bool) -> Iterator[None]:
+        """Count a WebSocket as long as it is open.
+
+        Raises
+        ------
+        RefusedError
+            429: its address has too many.
+        """
+        bucket, most = bucket_of(address), self._rules.max_websockets_per_address
+        if self._sockets[bucket] >= most and not self._spared(address, forwarded):
+            raise RefusedError(
+                429, "TOO_MANY_WEBSOCKETS", f"{bucket} has {most} WebSockets open; close one of them first.",
+                {"Retry-After": str(_RETRY_SHED_S)},
+            )  # fmt: skip
+        self._sockets[bucket] += 1
+        try:
+            yield
+        finally:
+            self._sockets[bucket] -= 1
+            if not self._sockets[bucket]:
+                del self._sockets[bucket]
+
+    # --- who, and how often -------------------------------------------------------------------------------------------
+
+    async def admit(self, scope: Scope, address: Address, *, forwarded: bool) -> Allowance | None:
+        """Find out who asks, and count the request; ``state`` gets ``principal`` or ``denied``.
+
+        A key that is wrong does not stop a request that needs none: the route decides. It is counted for its address,
+        never for the key.
+
+        Raises
+        ------
+        RateLimitedError
+            Too many requests, or too many wrong keys.
+        """
+        spared = self._spared(address, forwarded)
+        principal = await self._identify(scope, bucket_of(address), spared)
+        if spared:
+            return None
+        bucket = f"key {principal.key_id}" if principal is not None and principal.key_id else bucket_of(address)
+        method = scope.get("method", "GET")
+        allowance = await self.limiter.hit(class_of(method, scope["path"]), bucket)
+        if allowance is not None and not allowance.passed:
+            raise RateLimitedError(allowance)
+        return allowance
+
+    def _spared(self, address: Address, forwarded: bool) -> bool:
+        """Tell whether a client is not counted: one of this machine, unless a proxy may stand before it."""
+        return self._rules.spare_loopback and address.is_loopback and not forwarded
+
+    async def _identify(self, scope: Scope, bucket: str, spared: bool) -> Principal | None:
+        presented = presented_key(scope["headers"], self._header)
+        if presented is None:
+            return None
+        checksum = hashlib.blake2b(presented.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        self._require_patience(presented, checksum, bucket, spared)
+        try:
+            principal = await self._access_of(scope).authenticate(presented)
+        except AuthenticationError as error:
+            scope["state"]["denied"] = error
+            await self._failed(presented, bucket, spared)
+            return None
+        except DatabaseError as error:
+            scope["state"]["denied"] = error
+            return None
+        self._succeeded(presented, checksum)
+        scope["state"]["principal"] = principal
+        return principal
+
+    def _require_patience(self, presented: str, checksum: bytes, bucket: str, spared: bool) -> None:
+        """Refuse to look at one more key where too many were wrong; a key that was right before goes on."""
+        if checksum in self._known:
+            return
+        spent = self._spent_on(presented) or (None if spared else self.limiter.exhausted(_FAILED, bucket))
+        if spent is not None:
+            raise RateLimitedError(spent)
+
+    def _spent_on(self, presented: str) -> Allowance | None:
+        """Return the limit of guesses at one key that is used up."""
+        start_s, count = self._failures.get_moving_window(_key_id(presented), _FAILURES_OF_A_KEY, _FAILURES_WITHIN_S)
+        if count < _FAILURES_OF_A_KEY:
+            return None
+        rule = f"{_FAILURES_OF_A_KEY} wrong secrets of one key per hour"
+        return Allowance(rule, _FAILURES_OF_A_KEY, 0, start_s + _FAILURES_WITHIN_S, passed=False)
+
+    async def _failed(self, presented: str, bucket: str, spared: bool) -> None:
+        log.warning("a wrong API key was shown from %s", bucket)
+        self._failures.acquire_entry(_key_id(presented), _FAILURES_OF_A_KEY, _FAILURES_WITHIN_S)
+        allowance = None if spared else await self.limiter.hit(_FAILED, bucket)
+        if allowance is not None and not allowance.passed:
+            raise RateLimitedError(allowance)
+
+    def _succeeded(self, presented: str, checksum: bytes) -> None:
+        self._failures.clear(_key_id(presented))
+        self._known[checksum] = None
+        self._known.move_to_end(checksum)
+        if len(self._known) > _MOST_KNOWN_KEYS:
+            self._known.popitem(last=False)
+
+
+def _key_id(presented: str) -> str:
+    """Return the id of a key; what has not its form is all one."""
+    parts = split_key(presented)
+    return parts[0] if parts else ""

@@ -1,0 +1,191 @@
+"""One reply on its way out: a counted body, bounded waits, finished headers, HEAD and 304."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect
+
+from dsa110_contimg.api.middleware.error_body import error_body
+from dsa110_contimg.api.middleware.headers import Header, finished_headers
+from dsa110_contimg.api.security import RefusedError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_POLICY_VIOLATION = 1008
+_TRY_AGAIN_LATER = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeLimits:
+    """How much is read, and how long is waited."""
+
+    max_body_bytes: int = 1 << 20
+    idle_s: float = 30.0  # for the next part of a body
+    request_s: float = 30.0  # until a reply begins
+
+
+class Exchange:
+    """One request and its reply.
+
+    Parameters
+    ----------
+    scope : mapping
+        Of ASGI, with ``request_id`` in its state.
+    send : callable
+        Of the server.
+    limits : ExchangeLimits
+        Bounds of what is read and waited for.
+
+    Attributes
+    ----------
+    status : int
+        Status of the reply, 0 until it has begun.
+    added : list of headers
+        Headers of every reply to this request.
+    secure : bool
+        The client came by TLS.
+    """
+
+    def __init__(self, scope: Scope, send: Send, limits: ExchangeLimits) -> None:
+        self.scope = scope
+        self.websocket = scope["type"] == "websocket"
+        self.method: str = "GET" if self.websocket else scope["method"]
+        self.path: str = scope["path"]
+        self.secure = scope.get("scheme") in ("https", "wss")
+        self.status = 0
+        self.added: list[Header] = []
+        self._send = send
+        self._limits = limits
+        self._body_bytes = 0  # received so far
+        self._body_ended = False
+        self._refused = False
+        self._deadline = asyncio.timeout(None)
+
+    async def serve(self, app: ASGIApp, receive: Receive) -> None:
+        """Run the application; what it has not begun to answer in time is answered for it.
+
+        A reply that has begun may take as long as it likes; a client that does not take it is dropped by the
+        connection (``connection.py``).
+        """
+        if self.method == "HEAD":
+            self.scope["method"] = "GET"
+        self._deadline = asyncio.timeout(self._limits.request_s)
+        try:
+            async with self._deadline:
+                await app(self.scope, lambda: self._receive(receive), self._pass_on)
+        except TimeoutError:
+            await self.refuse(_took_too_long(self._limits.request_s))
+        except ClientDisconnect:
+            if not self._refused:
+                raise
+
+    # --- what comes in ------------------------------------------------------------------------------------------------
+
+    async def _receive(self, receive: Receive) -> Message:
+        if self._body_ended:
+            return await receive()  # waits for the client to leave, as long as it takes
+        try:
+            async with asyncio.timeout(self._limits.idle_s):
+                message = await receive()
+        except TimeoutError:
+            return await self._end_for(_body_too_slow(self._limits.idle_s))
+        self._body_bytes += len(message.get("body", b""))
+        self._body_ended = not message.get("more_body", False)
+        if self._body_bytes <= self._limits.max_body_bytes:
+            return message
+        return await self._end_for(body_too_large(self._limits.max_body_bytes))
+
+    async def _end_for(self, refusal: RefusedError) -> Message:
+        """Answer, and let the application believe that the client has left."""
+        if not self.status:
+            await self.refuse(refusal)
+        return {"type": "http.disconnect"}
+
+    # --- what goes out ------------------------------------------------------------------------------------------------
+
+    async def _pass_on(self, message: Message) -> None:
+        if self._refused:
+            return
+        if message["type"] == "http.response.start":
+            self._deadline.reschedule(None)
+            message = self._begun(message)
+        elif message["type"] == "http.response.body" and (self.method == "HEAD" or self.status == 304):
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    def _begun(self, message: Message) -> Message:
+        self.status = message["status"]
+        headers = self._finished(message.get("headers", ()))
+        if self._is_unchanged(headers):
+            self.status = 304
+            headers = [(name, value) for name, value in headers if name not in (b"content-length", b"content-type")]
+        return {**message, "status": self.status, "headers": headers}
+
+    def _is_unchanged(self, headers: list[Header]) -> bool:
+        """Tell whether the client already has what a 200 reply would send (``If-None-Match``, RFC 9110 13.1.2)."""
+        if self.status != 200:
+            return False
+        tag = next((value.decode() for name, value in headers if name == b"etag"), None)
+        asked = [part.strip().removeprefix("W/") for part in ",".join(self.values(b"if-none-match")).split(",")]
+        return tag is not None and ("*" in asked or tag.removeprefix("W/") in asked)
+
+    def values(self, name: bytes) -> list[str]:
+        """Return the values of a header of the request."""
+        return [value.decode("latin-1") for key, value in self.scope["headers"] if key.lower() == name]
+
+    def add(self, headers: Mapping[str, str]) -> None:
+        """Add headers to every reply to this request."""
+        self.added += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+    def _finished(self, given: Any) -> list[Header]:
+        headers = [(bytes(name).lower(), bytes(value)) for name, value in given]
+        request_id = self.scope["state"]["request_id"]
+        return finished_headers([*headers, *self.added], self.method, self.path, self.status, request_id, self.secure)
+
+    async def answer(self, status: int, headers: list[Header], content: bytes) -> None:
+        """Send a reply of the gate's own."""
+        self.status = status
+        kind = "websocket.http.response" if self.websocket else "http.response"
+        await self._send({"type": f"{kind}.start", "status": status, "headers": self._finished(headers)})
+        await self._send({"type": f"{kind}.body", "body": b"" if self.method == "HEAD" else content})
+
+    async def refuse(self, refusal: RefusedError) -> None:
+        """Answer a request that may not pass; a WebSocket gets the same reply where the server can send one."""
+        self._refused, self.status = True, refusal.status_code
+        if self.websocket and "websocket.http.response" not in self.scope.get("extensions", {}):
+            code = _TRY_AGAIN_LATER if refusal.status_code in (429, 503) else _POLICY_VIOLATION
+            await self._send({"type": "websocket.close", "code": code, "reason": refusal.error_code})
+            return
+        content = orjson.dumps(error_body(refusal, self.scope["state"]["request_id"]))
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        if not self.websocket and not self._may_go_on(refusal):
+            headers.append((b"connection", b"close"))  # what is left of its body is not read
+        self.add(refusal.headers)
+        await self.answer(refusal.status_code, headers, content)
+
+    def _may_go_on(self, refusal: RefusedError) -> bool:
+        """Tell whether the connection is good for another request: who asks too often need not connect anew."""
+        return refusal.status_code == 429 and self.method in ("GET", "HEAD")
+
+
+def body_too_large(most: int) -> RefusedError:
+    """Return the refusal of a body over the limit."""
+    return RefusedError(413, "PAYLOAD_TOO_LARGE", f"The body is larger than {most} bytes; send less at once.")
+
+
+def _body_too_slow(idle_s: float) -> RefusedError:
+    return RefusedError(408, "BODY_TOO_SLOW", f"No part of the body came for {idle_s:g} s.")
+
+
+def _took_too_long(request_s: float) -> RefusedError:
+    return RefusedError(
+        503, "REQUEST_TIMED_OUT", f"There was no reply within {request_s:g} s; ask for less, or try again later.",
+        {"Retry-After": "5"},
+    )  # fmt: skip
