@@ -162,8 +162,7 @@ async def test_measurements_from_before_the_sums_are_added_up(config: DatabaseCo
         await AsyncProductRecorder(adapter).record(Recording(measurement_set=MEASUREMENT_SET, sources=SOURCES))
         for number, flux in enumerate([1.0, 1.5, 3.0]):
             await AsyncProductRecorder(adapter).record(epoch(number, flux, 0.05))
-        before = await kept(adapter)
     await asyncio.to_thread(migrator.downgrade, "0002")
     await asyncio.to_thread(migrator.upgrade)
     async with open_database(config) as adapter:
-        assert await kept(adapter) == before
+        await agree(adapter)

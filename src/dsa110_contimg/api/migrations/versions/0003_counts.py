@@ -1,14 +1,11 @@
 """What lists and statistics need: counts, generations, running sums of sources."""
 
-import dataclasses
-import itertools
-import operator
+import math
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
-from dsa110_contimg.api.flux_sums import Epoch, FluxSums
 from dsa110_contimg.api.migrations import counters
 
 revision = "0003"
@@ -54,10 +51,33 @@ SOURCES = sa.table(
     *map(sa.column, ("id", "detection_count", "first_detected_mjd", "last_detected_mjd", "latest_image_id")),
     *map(sa.column, ("flux_count", *SUMS)),
 )
-EPOCHS = sa.text(
-    "SELECT source_id, mjd, image_id, flux_jy, flux_err_jy, peak_jyb, peak_err_jyb FROM photometry "
-    "ORDER BY source_id, mjd, id"
+# In two passes, the second about the means of the first; f is the flux density and w its weight, where both are known.
+SUMMED = sa.text("""
+WITH pairs AS (
+    SELECT source_id, mjd, peak_jyb,
+        CASE WHEN flux_jy IS NULL THEN peak_jyb ELSE flux_jy END AS flux,
+        CASE WHEN flux_jy IS NULL THEN peak_err_jyb ELSE flux_err_jy END AS error
+    FROM photometry
+), epochs AS (
+    SELECT source_id, mjd, peak_jyb, CASE WHEN error > 0 THEN flux END AS f,
+        CASE WHEN error > 0 AND flux IS NOT NULL THEN 1.0 / error / error END AS w
+    FROM pairs
+), means AS (
+    SELECT source_id, count(*) AS detection_count, min(mjd) AS first_detected_mjd, max(mjd) AS last_detected_mjd,
+        max(peak_jyb) AS peak_flux_jy, count(f) AS flux_count, min(f) AS min_flux_jy, max(f) AS max_flux_jy,
+        avg(f) AS mean_flux_jy, sum(w) AS weight_sum, sum(w * f) / sum(w) AS weighted_mean_jy
+    FROM epochs GROUP BY source_id
+), spreads AS (
+    SELECT epochs.source_id, sum((f - mean_flux_jy) * (f - mean_flux_jy)) AS deviation_sum,
+        sum(w * (f - weighted_mean_jy) * (f - weighted_mean_jy)) AS chi_squared
+    FROM epochs JOIN means ON means.source_id = epochs.source_id GROUP BY epochs.source_id
 )
+SELECT means.*, deviation_sum, chi_squared, (
+    SELECT image_id FROM photometry AS p WHERE p.source_id = means.source_id ORDER BY mjd DESC, image_id DESC LIMIT 1
+) AS latest_image_id
+FROM means JOIN spreads ON spreads.source_id = means.source_id
+""")
+BATCH = 1000
 
 
 def upgrade() -> None:
@@ -77,6 +97,7 @@ def upgrade() -> None:
     )
     _add_sums()
     _sum_up()
+    _create_orders()
     counters.prepare()
     for table, bucket in COUNTED.items():
         counters.keep(table, bucket)
@@ -102,9 +123,12 @@ def _add_sums() -> None:
         op.add_column("sources", sa.Column(name, sa.Double()))
     for table, columns in DROPPED:
         op.drop_index(op.f(_index_name(table, columns)), table)
+    op.create_index("ix_photometry_curve", "photometry", CURVE)
+
+
+def _create_orders() -> None:
     for table, columns in ORDERS:
         op.create_index(op.f(_index_name(table, columns)), table, list(columns))
-    op.create_index("ix_photometry_curve", "photometry", CURVE)
 
 
 def _drop_sums() -> None:
@@ -121,13 +145,20 @@ def _drop_sums() -> None:
 def _sum_up() -> None:
     """Add up the measurements that are there."""
     connection = op.get_bind()
-    rows = connection.execute(EPOCHS).fetchall()
-    for source_id, epochs in itertools.groupby(rows, key=operator.itemgetter(0)):
-        sums = FluxSums()
-        for _, *epoch in epochs:
-            sums = sums.add(Epoch(*epoch))
-        values = dataclasses.asdict(sums)
-        connection.execute(sa.update(SOURCES).where(SOURCES.c.id == source_id).values(values))
+    keep = (
+        sa.update(SOURCES)
+        .where(SOURCES.c.id == sa.bindparam("source_id"))
+        .values({column.name: sa.bindparam(column.name) for column in SOURCES.c if column.name != "id"})
+    )
+    for rows in connection.execute(SUMMED).mappings().partitions(BATCH):
+        connection.execute(keep, [_with_indices(dict(row)) for row in rows])
+
+
+def _with_indices(sums: dict[str, Any]) -> dict[str, Any]:
+    degrees, mean = sums["flux_count"] - 1, sums["mean_flux_jy"]
+    sums["eta"] = sums["chi_squared"] / degrees if degrees > 0 else None
+    sums["v"] = math.sqrt(sums["deviation_sum"] / degrees) / abs(mean) if degrees > 0 and mean else None
+    return sums
 
 
 def _index_name(table: str, columns: tuple[str, ...]) -> str:
