@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import asyncpg
-from benchmarks.api import contestants, earlier, generator, growth, pressure, routes
+from benchmarks.api import contestants, earlier, generator, growth, pressure, routes, waiting
 from benchmarks.api.servers import Child
 from benchmarks.api.world import World
 from benchmarks.queue.report import Table
@@ -80,6 +80,13 @@ class Bench:
             self.postgres.start()
         return common | {"DSA110_DB_PG_URL": _new_database(self.postgres, name)}
 
+    def earlier(self, world: World) -> Path:
+        """Return a database of the earlier pipeline that holds ``world``."""
+        path = self.home / "earlier.sqlite3"
+        if not path.exists():
+            earlier.write(path, world)
+        return path
+
     @contextmanager
     def ours(self, world: World) -> Iterator[dict[str, Child]]:
         """Run our API over each database kind."""
@@ -104,10 +111,16 @@ async def _create(url: str, name: str) -> None:
 def measure_routes(bench: Bench) -> Table:
     """Measure every route, ours and plain, with the ceilings."""
     world = bench.size.world
-    path = bench.home / "earlier.sqlite3"
-    earlier.write(path, world)
-    with bench.ours(world) as ours, contestants.plain(path) as plain:
+    with bench.ours(world) as ours, contestants.plain(bench.earlier(world)) as plain:
         return asyncio.run(routes.measure(world, {"plain": plain, **ours}, bench.size.rounds, bench.size.requests))
+
+
+def measure_waiting(bench: Bench) -> Table:
+    """Measure threads against awaiting against ours."""
+    world = bench.size.world
+    settings = bench.database("sqlite", world)
+    with contestants.plain(bench.earlier(world)) as plain, contestants.ours(settings) as ours:
+        return asyncio.run(waiting.measure(plain, ours, bench.size.rounds, bench.size.requests))
 
 
 def measure_growth(bench: Bench) -> Table:
@@ -154,6 +167,7 @@ def measure_start(bench: Bench) -> Table:
 
 MEASURES: dict[str, Callable[[Bench], Table]] = {
     "routes": measure_routes,
+    "waiting": measure_waiting,
     "growth": measure_growth,
     "mixed": measure_mixed,
     "overload": measure_overload,

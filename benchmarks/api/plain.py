@@ -9,8 +9,10 @@ DATABASE=earlier.sqlite3 python -m benchmarks.api.plain 8080
 """
 
 import os
+import sqlite3
 import statistics
 import sys
+from contextlib import closing
 from typing import Any
 
 import aiosqlite
@@ -21,6 +23,7 @@ from pydantic import BaseModel
 
 app = FastAPI()
 DATABASE = os.environ.get("DATABASE", "")
+NEWEST = "SELECT * FROM images ORDER BY created_at DESC LIMIT ?"
 
 
 class ImageItem(BaseModel):
@@ -173,6 +176,32 @@ async def get_stats(_: str = Service) -> Any:
     totals = {name: (await one(sql))["n"] for name, sql in counted.items()}
     recent = await query("SELECT path, created_at, type FROM images ORDER BY created_at DESC LIMIT 10")
     return {"ms": stages, **totals, "recent_images": recent}
+
+
+@app.get("/threads/health")
+def health_in_a_thread() -> Any:
+    """Answer without asking anybody, in a thread."""
+    return {"status": "healthy"}
+
+
+@app.get("/api/v1/health")
+async def health() -> Any:
+    """Answer without asking anybody, on the loop."""
+    return {"status": "healthy"}
+
+
+@app.get("/threads/images")
+def list_images_in_a_thread(limit: int = 100) -> Any:
+    """List images without verdicts, in a thread, in a connection of its own."""
+    with closing(sqlite3.connect(DATABASE)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(NEWEST, (limit,))]
+
+
+@app.get("/async/images")
+async def list_images_on_the_loop(limit: int = 100) -> Any:
+    """List images without verdicts, awaited, in a connection of its own."""
+    return await query(NEWEST, limit)
 
 
 if __name__ == "__main__":
