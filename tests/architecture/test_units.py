@@ -13,6 +13,7 @@ from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.config import declared_settings
 
 UNITS = sorted((ROOT / "ops" / "systemd").glob("*.service"))
+SOCKETS = sorted((ROOT / "ops" / "systemd").glob("*.socket"))
 EXAMPLE = ROOT / "ops" / "systemd" / "contimg.env.example"
 
 
@@ -26,7 +27,7 @@ def setting(unit: Path, name: str) -> list[str]:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("unit", UNITS, ids=name_of)
+@pytest.mark.parametrize("unit", UNITS + SOCKETS, ids=name_of)
 def test_systemd_accepts_the_unit(unit: Path) -> None:
     verified = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
     assert (verified.returncode, verified.stderr) == (0, "")

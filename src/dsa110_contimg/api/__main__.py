@@ -2,19 +2,18 @@
 
 import sys
 
-import uvicorn
-
 from dsa110_contimg import logs
 from dsa110_contimg.api.app import server_settings
 from dsa110_contimg.api.config import APIConfig, ConfigError, get_config
 from dsa110_contimg.api.job_queue import run_worker
+from dsa110_contimg.api.server import Server, inherited_sockets
 
 
 def serve(config: APIConfig) -> int:
     """Serve the API until the process is told to stop; exit code 3 = it could not start."""
     logs.setup("api", config.log.level)
-    server = uvicorn.Server(server_settings(config))
-    server.run()
+    server = Server(server_settings(config))
+    server.run(sockets=inherited_sockets(config.server))
     return 0 if server.started else 3
 
 

@@ -177,6 +177,10 @@ class ServerConfig:
 
     host: str = setting("DSA110_HOST", "127.0.0.1", readings.text, "address to listen on; 0.0.0.0 serves the network")
     port: int = setting("DSA110_PORT API_PORT", 8000, readings.whole(0, 65535), "port to listen on; 0 takes a free one")
+    inherited_sockets: int = setting(
+        "LISTEN_FDS", 0, readings.whole(0, 1),
+        "1: listen on the socket that is open as file 3 instead, as systemd's socket units hand it over",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
