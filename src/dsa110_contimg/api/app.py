@@ -31,6 +31,7 @@ from dsa110_contimg.api.middleware.connection import patient
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
+from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.routes import absurd, health, images, jobs, logs, ms, sources, stats
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.access_service import warn_of_settings
@@ -86,6 +87,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
     require_scopes(app)
+    app.router.routes.insert(0, RouteIndex(app.routes, BASE))
     exception_handler.install(app)
     app.add_middleware(Bases)
     app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
