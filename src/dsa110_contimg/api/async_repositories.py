@@ -21,8 +21,10 @@ from dsa110_contimg.api.interfaces import (
     SourceSummary,
     Statistics,
 )
+from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
     calibration,
+    counts,
     credentials,
     images,
     jobs,
@@ -67,6 +69,10 @@ class AsyncImageRepository(_AsyncRepository):
     async def count(self) -> int:
         """Return the number of images."""
         return await database.read(self._adapter, images.count())
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of images as documents, by the order and the conditions of ``wish``."""
+        return await database.read(self._adapter, images.LIST.page(wish))
 
 
 class AsyncMSRepository(_AsyncRepository):
@@ -118,6 +124,32 @@ class AsyncSourceRepository(_AsyncRepository):
         """Return the number of sources."""
         return await database.read(self._adapter, sources.count())
 
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of sources as documents, by the order and the conditions of ``wish``."""
+        return await database.read(self._adapter, sources.LIST.page(wish))
+
+    async def get_lightcurve_page(
+        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish
+    ) -> Page:
+        """Return a part of them as documents; ``wish`` gives limit and cursor."""
+        return await database.read(self._adapter, sources.lightcurve_page(source_id, start_mjd, end_mjd, wish))
+
+    async def list_contributions(self, source_id: str, limit: int, offset: int = 0) -> list[Document]:
+        """Return the images in which a source was measured, with its flux density there, the last epoch first."""
+        return await database.read(self._adapter, sources.contributions(source_id, limit, offset))
+
+    async def list_cone(self, ra_deg: float, dec_deg: float, radius_deg: float, wish: Wish) -> Page:
+        """Return a page of the sources within an angle of a position, nearest first; only offsets, no cursors."""
+        return await database.read(self._adapter, sources.cone(ra_deg, dec_deg, radius_deg, wish))
+
+    async def count_grades(self, source_id: str) -> dict[str | None, int]:
+        """Return how many of the images of a source have each grade."""
+        return await database.read(self._adapter, sources.grades(source_id))
+
+    async def list_by_ids(self, source_ids: Sequence[str]) -> list[Document]:
+        """Return those sources that there are, as documents, in the given order."""
+        return await database.read(self._adapter, sources.by_ids(source_ids))
+
 
 class AsyncJobRepository(_AsyncRepository):
     """Reads runs."""
@@ -133,6 +165,10 @@ class AsyncJobRepository(_AsyncRepository):
     async def count(self) -> int:
         """Return the number of runs."""
         return await database.read(self._adapter, jobs.count())
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of runs as documents, by the order and the conditions of ``wish``."""
+        return await database.read(self._adapter, jobs.LIST.page(wish))
 
 
 class AsyncCalibrationRepository(_AsyncRepository):
@@ -164,11 +200,11 @@ class AsyncStatsRepository(_AsyncRepository):
 
     async def get_counts(self) -> dict[str, dict[str, int]]:
         """Return how many rows each table has by stage, status or type ('' for none); empty ones are left out."""
-        return await database.read(self._adapter, statistics.counts())
+        return await database.read(self._adapter, counts.counts())
 
     async def get_generations(self) -> dict[str, int]:
         """Return the number of the last write of each table."""
-        return await database.read(self._adapter, statistics.generations())
+        return await database.read(self._adapter, counts.generations())
 
 
 class AsyncProvenanceRepository(_AsyncRepository):

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dsa110_contimg.api.pages import Document, Page, Wish
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
@@ -147,6 +149,16 @@ class SourceSummary:
     first_detected_mjd: float | None
     last_detected_mjd: float | None
     latest_image_id: int | None  # image of the latest epoch
+    peak_flux_jy: float | None  # the largest, Jy/beam
+    flux_count: int  # epochs with a flux density and its uncertainty; the rest is about these
+    min_flux_jy: float | None
+    max_flux_jy: float | None
+    mean_flux_jy: float | None
+    deviation_sum: float | None  # squared deviations from the mean, Jy2
+    weighted_mean_jy: float | None
+    chi_squared: float | None  # about the weighted mean
+    eta: float | None
+    v: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +285,9 @@ class ImageRepositoryProtocol(Protocol):
     async def count(self) -> int:
         """Return the number of images."""
 
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of images as documents, by the order and the conditions of ``wish``."""
+
 
 class MSRepositoryProtocol(Protocol):
     """Reads Measurement Sets; kept by ``AsyncMSRepository(adapter)``."""
@@ -313,8 +328,28 @@ class SourceRepositoryProtocol(Protocol):
     ) -> list[LightCurvePoint]:
         """Return the measurements of a source by rising time; both ends belong to the range."""
 
+    async def get_lightcurve_page(
+        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish
+    ) -> Page:
+        """Return a part of them as documents; ``wish`` gives limit and cursor."""
+
+    async def list_contributions(self, source_id: str, limit: int, offset: int = 0) -> list[Document]:
+        """Return the images in which a source was measured, with its flux density there, the last epoch first."""
+
+    async def list_cone(self, ra_deg: float, dec_deg: float, radius_deg: float, wish: Wish) -> Page:
+        """Return a page of the sources within an angle of a position, nearest first; only offsets, no cursors."""
+
+    async def count_grades(self, source_id: str) -> dict[str | None, int]:
+        """Return how many of the images of a source have each grade."""
+
+    async def list_by_ids(self, source_ids: Sequence[str]) -> list[Document]:
+        """Return those sources that there are, as documents, in the given order."""
+
     async def count(self) -> int:
         """Return the number of sources."""
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of sources as documents, by the order and the conditions of ``wish``."""
 
 
 class JobRepositoryProtocol(Protocol):
@@ -328,6 +363,9 @@ class JobRepositoryProtocol(Protocol):
 
     async def count(self) -> int:
         """Return the number of runs."""
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of runs as documents, by the order and the conditions of ``wish``."""
 
 
 class CalibrationRepositoryProtocol(Protocol):

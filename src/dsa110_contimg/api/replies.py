@@ -20,26 +20,6 @@ def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: i
     return Response(content, status, {"ETag": tag, **(headers or {})}, media_type="application/json")
 
 
-def page_reply(rows: list[dict[str, Any]], total: int, path: str, limit: int, offset: int) -> Response:
-    """Return one page of a list: the bare array, how many rows there are, and where the next page is.
-
-    Parameters
-    ----------
-    rows
-        The page.
-    total : int
-        Rows of the whole list; goes into ``X-Total-Count``.
-    path : str
-        Path of the list, for ``Link: rel="next"``.
-    limit, offset : int
-        As asked.
-    """
-    headers = {"X-Total-Count": str(total)}
-    if offset + len(rows) < total and rows:
-        headers["Link"] = f'<{path}?limit={limit}&offset={offset + len(rows)}>; rel="next"'
-    return json_reply(rows, headers)
-
-
 def iso_time(unix_s: float | None) -> str | None:
     """Return Unix seconds as ISO 8601 UTC with Z; None stays None."""
     if unix_s is None:

@@ -20,8 +20,10 @@ from dsa110_contimg.api.interfaces import (
     SourceSummary,
     Statistics,
 )
+from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
     calibration,
+    counts,
     credentials,
     images,
     jobs,
@@ -66,6 +68,10 @@ class ImageRepository(_Repository):
     def count(self) -> int:
         """Return the number of images."""
         return self._database.read(images.count())
+
+    def list_page(self, wish: Wish) -> Page:
+        """Return a page of images as documents, by the order and the conditions of ``wish``."""
+        return self._database.read(images.LIST.page(wish))
 
 
 class MSRepository(_Repository):
@@ -117,6 +123,30 @@ class SourceRepository(_Repository):
         """Return the number of sources."""
         return self._database.read(sources.count())
 
+    def list_page(self, wish: Wish) -> Page:
+        """Return a page of sources as documents, by the order and the conditions of ``wish``."""
+        return self._database.read(sources.LIST.page(wish))
+
+    def get_lightcurve_page(self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish) -> Page:
+        """Return a part of them as documents; ``wish`` gives limit and cursor."""
+        return self._database.read(sources.lightcurve_page(source_id, start_mjd, end_mjd, wish))
+
+    def list_contributions(self, source_id: str, limit: int, offset: int = 0) -> list[Document]:
+        """Return the images in which a source was measured, with its flux density there, the last epoch first."""
+        return self._database.read(sources.contributions(source_id, limit, offset))
+
+    def list_cone(self, ra_deg: float, dec_deg: float, radius_deg: float, wish: Wish) -> Page:
+        """Return a page of the sources within an angle of a position, nearest first; only offsets, no cursors."""
+        return self._database.read(sources.cone(ra_deg, dec_deg, radius_deg, wish))
+
+    def count_grades(self, source_id: str) -> dict[str | None, int]:
+        """Return how many of the images of a source have each grade."""
+        return self._database.read(sources.grades(source_id))
+
+    def list_by_ids(self, source_ids: Sequence[str]) -> list[Document]:
+        """Return those sources that there are, as documents, in the given order."""
+        return self._database.read(sources.by_ids(source_ids))
+
 
 class JobRepository(_Repository):
     """Reads runs."""
@@ -132,6 +162,10 @@ class JobRepository(_Repository):
     def count(self) -> int:
         """Return the number of runs."""
         return self._database.read(jobs.count())
+
+    def list_page(self, wish: Wish) -> Page:
+        """Return a page of runs as documents, by the order and the conditions of ``wish``."""
+        return self._database.read(jobs.LIST.page(wish))
 
 
 class CalibrationRepository(_Repository):
@@ -163,11 +197,11 @@ class StatsRepository(_Repository):
 
     def get_counts(self) -> dict[str, dict[str, int]]:
         """Return how many rows each table has by stage, status or type ('' for none); empty ones are left out."""
-        return self._database.read(statistics.counts())
+        return self._database.read(counts.counts())
 
     def get_generations(self) -> dict[str, int]:
         """Return the number of the last write of each table."""
-        return self._database.read(statistics.generations())
+        return self._database.read(counts.generations())
 
 
 class ProvenanceRepository(_Repository):

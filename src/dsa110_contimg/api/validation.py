@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from dsa110_contimg.api.exceptions import ValidationError
 
@@ -25,8 +26,8 @@ Offset = Annotated[int, Query(ge=0, le=2**62, description="rows left out at the 
 _UNIX_EPOCH_MJD = 40587.0
 
 
-def require_known(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse the first name that is not known.
+def require_known(given: Iterable[str], known: Iterable[str], kind: str = "query parameter") -> None:
+    """Refuse the first name that is not known; ``kind`` says in the message what it is a name of.
 
     Raises
     ------
@@ -36,18 +37,21 @@ def require_known(given: Iterable[str], known: Iterable[str]) -> None:
     names = sorted(known)
     for name in given:
         if name not in names:
-            raise ValidationError(_unknown(name, names), field=name)
+            raise ValidationError(_unknown(name, names, kind), field=name)
 
 
-def _unknown(name: str, names: list[str]) -> str:
+def _unknown(name: str, names: list[str], kind: str) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(names)}" if names else "there are none"
-    return f"Unknown query parameter {name[:60]!r}; {remedy}"
+    return f"Unknown {kind} {name[:60]!r}; {remedy}"
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:
     """Give the query parameters of a route and of what it depends on."""
-    yield from (field.alias for field in dependant.query_params)
+    for field in dependant.query_params:
+        model = field.field_info.annotation
+        declared = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else (field.alias,)
+        yield from declared
     for needed in dependant.dependencies:
         yield from _query_names(needed)
 

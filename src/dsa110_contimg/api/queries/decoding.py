@@ -67,6 +67,11 @@ def value(rows: Sequence[Row]) -> Any:
     return rows[0][0] if rows else None
 
 
+def as_they_are(rows: Sequence[Row]) -> Sequence[Row]:
+    """Leave rows as the database gives them."""
+    return rows
+
+
 def ask(query: Query) -> Steps[Any]:
     """Yield one query and return its result."""
     return (yield query)

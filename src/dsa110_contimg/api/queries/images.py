@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Text, bindparam, cast, select
 from sqlalchemy.sql import Select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import ImageRecord
+from dsa110_contimg.api.queries import counts
 from dsa110_contimg.api.queries.decoding import (
     ask,
-    counting,
     every,
     first,
     paged,
     record_columns,
     record_reader,
     row_number,
-    value,
 )
+from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import images, ms_index, photometry
 
 _COLUMNS = record_columns(ImageRecord, images, ms_index.c.stage.label("ms_stage"))
@@ -34,7 +34,23 @@ _FOR_SOURCE = paged(
     .where(photometry.c.source_id == bindparam("source_id"))
     .order_by(*_NEWEST)
 )
-_COUNT = counting(images)
+LIST = ListQuery(
+    "images",
+    {
+        "id": cast(images.c.id, Text), "path": images.c.path, "qa_grade": images.c.qa_grade,
+        "created_at": images.c.created_at, "run_id": images.c.run_id, "type": images.c.type,
+        "noise_jy": images.c.noise_jy, "dynamic_range": images.c.dynamic_range, "peak_flux_jy": images.c.peak_flux_jy,
+        "beam_major_arcsec": images.c.beam_major_arcsec, "beam_minor_arcsec": images.c.beam_minor_arcsec,
+        "beam_pa_deg": images.c.beam_pa_deg, "pointing_ra_deg": images.c.center_ra_deg,
+        "pointing_dec_deg": images.c.center_dec_deg,
+    },
+    key="number",
+    order="-created_at",
+    sortable=("mid_mjd", "noise_jy", "dynamic_range", "peak_flux_jy"),
+    more={"number": images.c.id, "mid_mjd": images.c.mid_mjd, "ms_path": images.c.ms_path},
+    source=images,
+    bucket="type",
+)  # fmt: skip
 
 
 def by_id(image_id: str) -> Steps[ImageRecord | None]:
@@ -65,4 +81,4 @@ def for_source(source_id: str, limit: int, offset: int) -> Steps[list[ImageRecor
 
 def count() -> Steps[int]:
     """Count the images."""
-    return ask(Query(_COUNT, {}, value))
+    return counts.total("images")

@@ -4,16 +4,16 @@ from sqlalchemy import bindparam, select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.queries import counts
 from dsa110_contimg.api.queries.decoding import (
     ask,
-    counting,
     every,
     first,
     paged,
     record_columns,
     record_reader,
-    value,
 )
+from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import jobs
 
 _COLUMNS = record_columns(JobRecord, jobs)
@@ -22,7 +22,16 @@ _SELECT = select(*_COLUMNS)
 
 _BY_RUN = Statement(_SELECT.where(jobs.c.run_id == bindparam("run_id")))
 _ALL = paged(_SELECT.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()))
-_COUNT = counting(jobs)
+_SHOWN = ("run_id", "status", "started_at", "finished_at", "created_at", "group_id", "error")
+LIST = ListQuery(
+    "jobs",
+    {name: jobs.c[name] for name in _SHOWN},
+    key="number",
+    order="-created_at",
+    sortable=("started_at", "finished_at"),
+    more={"number": jobs.c.id, "ms_path": jobs.c.ms_path, "workflow_id": jobs.c.workflow_id},
+    bucket="status",
+)
 
 
 def by_run(run_id: str) -> Steps[JobRecord | None]:
@@ -37,4 +46,4 @@ def page(limit: int, offset: int) -> Steps[list[JobRecord]]:
 
 def count() -> Steps[int]:
     """Count the runs."""
-    return ask(Query(_COUNT, {}, value))
+    return counts.total("jobs")

@@ -5,28 +5,34 @@ keeps what is within the angle: sources near a pole may have any right ascension
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import BindParameter, and_, bindparam, or_, select
+from sqlalchemy import BindParameter, Text, and_, bindparam, case, cast, func, or_, select, tuple_
 
-from dsa110_contimg.api.column_kinds import Number
+from dsa110_contimg.api.column_kinds import Number, RowNumber
+from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import LightCurvePoint, SourceRecord, SourceSummary
-from dsa110_contimg.api.queries.decoding import ask, counting, every, first, paged, record_columns, record_reader, value
+from dsa110_contimg.api.pages import Document, Page, Wish, read_cursor, write_cursor
+from dsa110_contimg.api.queries import counts
+from dsa110_contimg.api.queries.decoding import (
+    as_they_are,
+    ask,
+    every,
+    first,
+    page_limit,
+    paged,
+    record_columns,
+    record_reader,
+)
+from dsa110_contimg.api.queries.listing import ListQuery, condition_values
 from dsa110_contimg.api.tables import images, photometry, sources
 
-_LATEST_IMAGE = (
-    select(images.c.id)
-    .join(photometry, photometry.c.image_path == images.c.path)
-    .where(photometry.c.source_id == sources.c.id)
-    .order_by(photometry.c.mjd.desc(), images.c.id.desc())
-    .limit(1)
-    .scalar_subquery()
-)
 _SUMMARY = record_columns(
     SourceSummary,
     sources,
     sources.c.detection_count.label("num_images"),
-    _LATEST_IMAGE.label("latest_image_id"),
 )
 _read_summary = record_reader(SourceSummary, _SUMMARY)
 _POSITION = record_columns(SourceRecord, sources)
@@ -40,30 +46,81 @@ def _number(name: str) -> BindParameter[float]:
 
 
 _BY_ID = Statement(select(*_SUMMARY).where(sources.c.id == bindparam("id")))
+LIST = ListQuery(
+    "sources",
+    {
+        "id": sources.c.id, "name": sources.c.name, "ra_deg": sources.c.ra_deg, "dec_deg": sources.c.dec_deg,
+        "num_images": sources.c.detection_count, "image_id": cast(sources.c.latest_image_id, Text),
+        "first_detected_mjd": sources.c.first_detected_mjd, "last_detected_mjd": sources.c.last_detected_mjd,
+        "peak_flux_jy": sources.c.peak_flux_jy, "flux_jy": sources.c.weighted_mean_jy, "eta": sources.c.eta,
+        "v": sources.c.v,
+    },
+    key="id",
+    order="id",
+    sortable=("ra_deg", "num_images", "last_detected_mjd", "peak_flux_jy", "eta", "v"),
+    source=sources,
+)  # fmt: skip
 _ALL = paged(select(*_SUMMARY).order_by(sources.c.id))
-_BOX = Statement(
-    select(*_POSITION).where(
-        sources.c.dec_deg.between(_number("dec_low"), _number("dec_high")),
-        or_(
-            sources.c.ra_deg.between(_number("ra_low"), _number("ra_high")),
-            sources.c.ra_deg.between(_number("wrapped_low"), _number("wrapped_high")),
-        ),
-    )
+_BOX_HOLDS = and_(
+    sources.c.dec_deg.between(_number("dec_low"), _number("dec_high")),
+    or_(
+        sources.c.ra_deg.between(_number("ra_low"), _number("ra_high")),
+        sources.c.ra_deg.between(_number("wrapped_low"), _number("wrapped_high")),
+    ),
 )
+_BOX = Statement(select(*_POSITION).where(_BOX_HOLDS))
+_ITEM = Statement(LIST.selection(LIST.names, (("id", "eq"),)))
 _CURVE = Statement(
     select(*_POINT)
-    .join_from(photometry, images, images.c.path == photometry.c.image_path)
+    .join_from(photometry, images, images.c.id == photometry.c.image_id)
     .where(
         and_(
             photometry.c.source_id == bindparam("source_id"),
             photometry.c.mjd.between(_number("start_mjd"), _number("end_mjd")),
         )
     )
-    .order_by(photometry.c.mjd, photometry.c.id)
+    .order_by(photometry.c.mjd, photometry.c.image_id)
 )
-_COUNT = counting(sources)
+# What was not measured of the whole source was measured of its peak; flux density and uncertainty go together.
+_NO_FLUX = photometry.c.flux_jy.is_(None)
+_FLUX = case((_NO_FLUX, photometry.c.peak_jyb), else_=photometry.c.flux_jy)
+_FLUX_ERROR = case((_NO_FLUX, photometry.c.peak_err_jyb), else_=photometry.c.flux_err_jy)
+_POINTS = {
+    "mjd": photometry.c.mjd, "flux_jy": _FLUX, "flux_err_jy": _FLUX_ERROR, "peak_jyb": photometry.c.peak_jyb,
+    "peak_err_jyb": photometry.c.peak_err_jyb, "snr": photometry.c.snr,
+    "image_id": cast(photometry.c.image_id, Text), "image_path": images.c.path, "flags": photometry.c.flags,
+}  # fmt: skip
+_OF_SOURCE = photometry.c.source_id == bindparam("source_id")
+_CURVE_PAGE = Statement(
+    select(*(column.label(name) for name, column in _POINTS.items()), photometry.c.image_id.label("_key"))
+    .join_from(photometry, images, images.c.id == photometry.c.image_id)
+    .where(
+        _OF_SOURCE,
+        photometry.c.mjd <= _number("end_mjd"),
+        tuple_(photometry.c.mjd, photometry.c.image_id)
+        > tuple_(_number("start_mjd"), bindparam("after", type_=RowNumber)),
+    )
+    .order_by(photometry.c.mjd, photometry.c.image_id)
+    .limit(page_limit())
+)
+_CONTRIBUTIONS = {
+    "image_id": cast(photometry.c.image_id, Text), "path": images.c.path, "ms_path": images.c.ms_path,
+    "qa_grade": images.c.qa_grade, "created_at": images.c.created_at, "flux_jy": _FLUX, "flux_error_jy": _FLUX_ERROR,
+}  # fmt: skip
+_OF_IMAGES = select(*(column.label(name) for name, column in _CONTRIBUTIONS.items())).join_from(
+    photometry, images, images.c.id == photometry.c.image_id
+)
+_CONTRIBUTING = paged(_OF_IMAGES.where(_OF_SOURCE).order_by(photometry.c.mjd.desc(), photometry.c.image_id.desc()))
+_GRADES = Statement(
+    select(images.c.qa_grade, func.count())
+    .join_from(photometry, images, images.c.id == photometry.c.image_id)
+    .where(_OF_SOURCE)
+    .group_by(images.c.qa_grade)
+)
+_CURVE_CURSOR = "mjd"
 # No observation is outside; a bound that is always there keeps the statement one and the index in use.
 _FIRST_MJD, _LAST_MJD = -1e9, 1e9
+_BEFORE_ALL = -1  # numbers of images begin at 1
 
 
 def by_id(source_id: str) -> Steps[SourceSummary | None]:
@@ -95,7 +152,60 @@ def near(ra_deg: float, dec_deg: float, radius_deg: float) -> Steps[list[SourceR
 
 def count() -> Steps[int]:
     """Count the sources."""
-    return ask(Query(_COUNT, {}, value))
+    return counts.total("sources")
+
+
+def lightcurve_page(source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish) -> Steps[Page]:
+    """Read a part of the measurements of a source by rising time, as documents."""
+    start, after = (_FIRST_MJD if start_mjd is None else start_mjd), _BEFORE_ALL
+    if wish.cursor is not None:
+        start, after = read_cursor(wish.cursor, _CURVE_CURSOR)
+    params = {
+        "source_id": source_id, "start_mjd": start, "after": after, "limit": wish.limit + 1,
+        "end_mjd": _LAST_MJD if end_mjd is None else end_mjd,
+    }  # fmt: skip
+    rows: Sequence[Row] = yield Query(_CURVE_PAGE, params, as_they_are)
+    last = rows[wish.limit - 1] if len(rows) > wish.limit else None
+    cursor = None if last is None else write_cursor(_CURVE_CURSOR, last[0], last[-1])
+    return Page(_documents(_POINTS, rows[: wish.limit]), None, cursor)
+
+
+def contributions(source_id: str, limit: int, offset: int) -> Steps[list[Document]]:
+    """Read a part of the images in which a source was measured, the last epoch first, as documents."""
+    rows = yield Query(_CONTRIBUTING, {"source_id": source_id, "limit": limit, "offset": offset}, as_they_are)
+    return _documents(_CONTRIBUTIONS, rows)
+
+
+def grades(source_id: str) -> Steps[dict[str | None, int]]:
+    """Count the images of a source by grade."""
+    return ask(Query(_GRADES, {"source_id": source_id}, lambda rows: {row[0]: row[1] for row in rows}))
+
+
+def by_ids(source_ids: Sequence[str]) -> Steps[list[Document]]:
+    """Read the sources of these ids that there are, as documents."""
+    found: list[Document] = []
+    for source_id in source_ids:
+        found += yield Query(_ITEM, {"eq_id": source_id}, lambda rows: LIST.documents(LIST.names, rows))
+    return found
+
+
+def cone(ra_deg: float, dec_deg: float, radius_deg: float, wish: Wish) -> Steps[Page]:
+    """Read a page of the sources within an angle of a position that meet the conditions, nearest first."""
+    conditions = tuple((each.name, each.operator) for each in wish.filters)
+    statement = Statement(LIST.selection(LIST.names, conditions).where(_BOX_HOLDS))
+    params = {**cone_box(ra_deg, dec_deg, radius_deg), **condition_values(wish)}
+    rows: Sequence[Row] = yield Query(statement, params, as_they_are)
+    candidates = LIST.documents(LIST.names, rows)
+    found = [(separation_deg(ra_deg, dec_deg, each["ra_deg"], each["dec_deg"]), each) for each in candidates]
+    within = sorted((pair for pair in found if pair[0] <= radius_deg), key=lambda pair: (pair[0], pair[1]["id"]))
+    shown = [each for _, each in within[wish.offset : wish.offset + wish.limit]]
+    if wish.fields:
+        shown = [{name: each[name] for name in wish.fields} for each in shown]
+    return Page(shown, len(within), None)
+
+
+def _documents(columns: Mapping[str, Any], rows: Sequence[Row]) -> list[Document]:
+    return [dict(zip(columns, row, strict=False)) for row in rows]
 
 
 def cone_box(ra_deg: float, dec_deg: float, radius_deg: float) -> dict[str, float]:

@@ -1,23 +1,49 @@
 """Images: the list, one image, its verdict, its provenance, its file and its picture."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.dependencies import ImageFiles, ImageService, ProvenanceService
 from dsa110_contimg.api.file_reply import FileReply
-from dsa110_contimg.api.replies import json_reply, page_reply
-from dsa110_contimg.api.validation import Limit, Offset, StrictRoute
+from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.validation import StrictRoute
 
 router = APIRouter(prefix="/images", tags=["images"], route_class=StrictRoute)
 
 _KEPT = "private, no-cache"
 
 
+class ImageParameters(ListParameters):
+    """What the list of images may be asked."""
+
+    type: Exact | None = Field(None, description="kind of image: 5min, mosaic, ...")
+    qa_grade: schemas.QAGrade | None = None
+    run_id: Exact | None = None
+    ms_path: Exact | None = None
+    min_created_at: Moment | None = None
+    max_created_at: Moment | None = None
+    min_mid_mjd: Bound | None = None
+    max_mid_mjd: Bound | None = None
+    min_noise_jy: Bound | None = None
+    max_noise_jy: Bound | None = None
+    min_dynamic_range: Bound | None = None
+    max_dynamic_range: Bound | None = None
+    min_peak_flux_jy: Bound | None = None
+    max_peak_flux_jy: Bound | None = None
+    min_pointing_ra_deg: Bound | None = None
+    max_pointing_ra_deg: Bound | None = None
+    min_pointing_dec_deg: Bound | None = None
+    max_pointing_dec_deg: Bound | None = None
+
+
 @router.get("", response_model=list[schemas.ImageListItem])
-async def list_images(request: Request, service: ImageService, limit: Limit = 100, offset: Offset = 0) -> Response:
-    """List images, newest first; ``X-Total-Count`` has the number of all, ``Link`` the next page."""
-    rows, total = await service.list_images(limit, offset)
-    return page_reply(rows, total, request.url.path, limit, offset)
+async def list_images(request: Request, asked: Annotated[ImageParameters, Query()], service: ImageService) -> Response:
+    """List images, newest first; ``X-Total-Count`` has the number of all where known, ``Link`` the next page."""
+    return list_reply(request, await service.list_images(wish_of(asked, schemas.ImageListItem)))
 
 
 @router.get("/{image_id}", response_model=schemas.ImageDetail)

@@ -1,20 +1,37 @@
 """Runs of the pipeline: the list, one run, what it used and made."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.dependencies import JobService, ProvenanceService
-from dsa110_contimg.api.replies import json_reply, page_reply
-from dsa110_contimg.api.validation import Limit, Offset, StrictRoute
+from dsa110_contimg.api.listing import Exact, ListParameters, Moment, list_reply, wish_of
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.validation import StrictRoute
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
 
 
+class JobParameters(ListParameters):
+    """What the list of runs may be asked."""
+
+    status: Literal["pending", "running", "completed", "failed"] | None = None
+    ms_path: Exact | None = None
+    group_id: Exact | None = None
+    workflow_id: Exact | None = None
+    min_created_at: Moment | None = None
+    max_created_at: Moment | None = None
+    min_started_at: Moment | None = None
+    max_started_at: Moment | None = None
+    min_finished_at: Moment | None = None
+    max_finished_at: Moment | None = None
+
+
 @router.get("", response_model=list[schemas.JobListItem])
-async def list_jobs(request: Request, service: JobService, limit: Limit = 100, offset: Offset = 0) -> Response:
-    """List runs, newest first; ``X-Total-Count`` has the number of all, ``Link`` the next page."""
-    rows, total = await service.list_jobs(limit, offset)
-    return page_reply(rows, total, request.url.path, limit, offset)
+async def list_jobs(request: Request, asked: Annotated[JobParameters, Query()], service: JobService) -> Response:
+    """List runs, newest first; ``X-Total-Count`` has the number of all where known, ``Link`` the next page."""
+    return list_reply(request, await service.list_jobs(wish_of(asked, schemas.JobListItem)))
 
 
 @router.get("/{run_id}", response_model=schemas.JobDetail)

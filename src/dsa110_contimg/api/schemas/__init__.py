@@ -14,10 +14,14 @@ from dsa110_contimg.api.schemas.measurement_sets import CalibratorMatch, Calibra
 from dsa110_contimg.api.schemas.provenance import ProductFileView, Provenance, StageView
 from dsa110_contimg.api.schemas.sources import (
     ContributingImage,
+    FluxStats,
     LightCurve,
     LightCurvePointView,
     SourceDetail,
     SourceListItem,
+    SourceMetrics,
+    SourceQA,
+    Variability,
 )
 from dsa110_contimg.api.schemas.statistics import JobCounts, MSCounts, RecentImage, Stats, StatsMeta, Total
 
@@ -27,6 +31,7 @@ __all__ = [
     "CalibratorMatches",
     "ContributingImage",
     "ErrorBody",
+    "FluxStats",
     "Health",
     "HealthReply",
     "ImageDetail",
@@ -50,9 +55,12 @@ __all__ = [
     "RunLog",
     "SourceDetail",
     "SourceListItem",
+    "SourceMetrics",
+    "SourceQA",
     "SourceStats",
     "StageView",
     "Stats",
     "StatsMeta",
     "Total",
+    "Variability",
 ]

@@ -16,6 +16,10 @@ class SourceListItem(Reply):
     image_id: str | None = Field(description="image of the latest epoch")
     first_detected_mjd: float | None
     last_detected_mjd: float | None
+    peak_flux_jy: float | None = Field(description="largest peak, Jy/beam")
+    flux_jy: float | None = Field(description="mean by inverse variances, Jy")
+    eta: float | None = Field(description="chi squared by degree of freedom about that mean")
+    v: float | None = Field(description="standard deviation over mean")
 
 
 class ContributingImage(Reply):
@@ -38,6 +42,10 @@ class SourceDetail(Reply):
     ra_deg: float
     dec_deg: float
     num_images: int
+    peak_flux_jy: float | None
+    flux_jy: float | None
+    eta: float | None
+    v: float | None
     contributing_images: list[ContributingImage]
     latest_image_id: str | None
 
@@ -61,3 +69,58 @@ class LightCurve(Reply):
 
     source_id: str
     data_points: list[LightCurvePointView]
+    truncated: bool = Field(description="there are more; ask again with the cursor")
+    next_cursor: str | None
+
+
+class FluxStats(Reply):
+    """Flux densities of all epochs, Jy."""
+
+    mean_jy: float | None
+    std_jy: float | None
+    min_jy: float | None
+    max_jy: float | None
+
+
+class Variability(Reply):
+    """How a source varies, of the epochs that have a flux density and its uncertainty."""
+
+    source_id: str
+    source_name: str | None
+    n_epochs: int
+    variability_index: float | None = Field(description="standard deviation over mean (V)")
+    modulation_index: float | None = Field(description="the same")
+    chi_squared: float | None = Field(description="about the mean by inverse variances")
+    chi_squared_reduced: float | None = Field(description="by degree of freedom (eta)")
+    is_variable: bool | None = Field(description="more than noise (3 sigma) and more than 10 %")
+    flux_stats: FluxStats
+    weighted_mean_jy: float | None
+    eta: float | None
+    v: float | None
+    chance_probability: float | None = Field(description="of such a chi squared or a larger one by noise alone")
+    message: str | None
+
+
+class SourceMetrics(Reply):
+    """Numbers behind the verdict on a source."""
+
+    ra_deg: float
+    dec_deg: float
+    n_good: int
+    n_warn: int
+    n_fail: int
+    n_epochs: int
+    eta: float | None
+    v: float | None
+
+
+class SourceQA(Reply):
+    """What the grades of its images say of a source."""
+
+    source_id: str
+    source_name: str | None
+    n_images: int
+    qa_grades: list[QAGrade] = Field(description="those that occur, best first")
+    overall_grade: QAGrade | None = Field(description="the one that half of the images have or better")
+    flags: list[str]
+    metrics: SourceMetrics

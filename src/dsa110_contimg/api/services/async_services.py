@@ -16,12 +16,13 @@ from dsa110_contimg.api.interfaces import (
     MSRepositoryProtocol,
     ProvenanceRepositoryProtocol,
     SourceRepositoryProtocol,
+    SourceSummary,
 )
+from dsa110_contimg.api.pages import Page, Wish
 from dsa110_contimg.api.replies import iso_time
-from dsa110_contimg.api.services import qa_service, views
+from dsa110_contimg.api.services import qa_service, source_reports, views
 
 View = dict[str, Any]
-Page = tuple[list[View], int]
 
 _MOST_CONTRIBUTIONS = 1000
 
@@ -54,10 +55,9 @@ class AsyncImageService:
             raise RecordNotFoundError("Image", image_id)
         return image
 
-    async def list_images(self, limit: int, offset: int) -> Page:
-        """Return a page of images, newest first, and the number of all."""
-        rows = await self.images.list_all(limit, offset)
-        return [views.image_item(image) for image in rows], await self.images.count()
+    async def list_images(self, wish: Wish) -> Page:
+        """Return a page of images, newest first unless asked for otherwise."""
+        return views.with_times(await self.images.list_page(wish), "created_at")
 
     async def get_image(self, image_id: str) -> View:
         """Return one image."""
@@ -112,22 +112,62 @@ class AsyncSourceService:
         self.sources = sources
         self.images = images
 
-    async def list_sources(self, limit: int, offset: int) -> Page:
-        """Return a page of sources by rising id, and the number of all."""
-        rows = await self.sources.list_all(limit, offset)
-        return [views.source_item(source) for source in rows], await self.sources.count()
+    async def list_sources(self, wish: Wish) -> Page:
+        """Return a page of sources, by rising id unless asked for otherwise."""
+        return await self.sources.list_page(wish)
 
-    async def get_source(self, source_id: str) -> View:
-        """Return one source and the images in which it was measured."""
+    async def list_cone(self, centre: tuple[float, float], radius_deg: float, wish: Wish) -> Page:
+        """Return a page of the sources within an angle of a position (ICRS, degrees), nearest first."""
+        return await self.sources.list_cone(*centre, radius_deg, wish)
+
+    async def list_chosen(self, source_ids: Sequence[str]) -> list[View]:
+        """Return those of some sources that there are."""
+        return await self.sources.list_by_ids(source_ids)
+
+    async def find(self, source_id: str) -> SourceSummary:
+        """Return the record of a source.
+
+        Raises
+        ------
+        RecordNotFoundError
+            No source has this id.
+        """
         source = await self.sources.get_by_id(source_id)
         if source is None:
             raise RecordNotFoundError("Source", source_id)
-        images = await self.images.list_for_source(source_id, _MOST_CONTRIBUTIONS)
-        return views.source_detail(source, images, await self.sources.get_lightcurve(source_id))
+        return source
 
-    async def get_lightcurve(self, source_id: str, start_mjd: float | None, end_mjd: float | None) -> View:
-        """Return the measurements of a source; an unknown source has none."""
-        return views.light_curve(source_id, await self.sources.get_lightcurve(source_id, start_mjd, end_mjd))
+    async def get_source(self, source_id: str) -> View:
+        """Return one source and the images in which it was measured, at most 1000."""
+        source = await self.find(source_id)
+        images = await self.sources.list_contributions(source_id, _MOST_CONTRIBUTIONS)
+        return source_reports.detail(source, _dated(images))
+
+    async def list_contributions(self, source_id: str, limit: int, offset: int) -> list[View]:
+        """Return a part of the images in which a source was measured, the last epoch first."""
+        await self.find(source_id)
+        return _dated(await self.sources.list_contributions(source_id, limit, offset))
+
+    async def get_lightcurve(
+        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish
+    ) -> tuple[View, str | None]:
+        """Return measurements of a source and the cursor of the next; an unknown source has none."""
+        page = await self.sources.get_lightcurve_page(source_id, start_mjd, end_mjd, wish)
+        document = {
+            "source_id": source_id,
+            "data_points": page.rows,
+            "truncated": page.next_cursor is not None,
+            "next_cursor": page.next_cursor,
+        }
+        return document, page.next_cursor
+
+    async def get_variability(self, source_id: str) -> View:
+        """Return how a source varies, from the sums that are kept with it."""
+        return source_reports.variability(await self.find(source_id))
+
+    async def get_qa(self, source_id: str) -> View:
+        """Return what the grades of its images say of a source."""
+        return source_reports.quality(await self.find(source_id), await self.sources.count_grades(source_id))
 
 
 class AsyncJobService:
@@ -137,9 +177,9 @@ class AsyncJobService:
         self.jobs = jobs
         self.images = images
 
-    async def list_jobs(self, limit: int, offset: int) -> Page:
-        """Return a page of runs, newest first, and the number of all."""
-        return [views.job_item(job) for job in await self.jobs.list_all(limit, offset)], await self.jobs.count()
+    async def list_jobs(self, wish: Wish) -> Page:
+        """Return a page of runs, newest first unless asked for otherwise."""
+        return views.with_times(await self.jobs.list_page(wish), "created_at", "started_at", "finished_at")
 
     async def find(self, run_id: str) -> JobRecord:
         """Return the record of a run, by exactly its id.
@@ -233,6 +273,12 @@ async def cal_table_of(measurement_sets: MSRepositoryProtocol | None, ms_path: s
         return None
     tables = await measurement_sets.get_calibrator_matches(ms_path)
     return tables[0].path if tables else None
+
+
+def _dated(images: list[View]) -> list[View]:
+    for image in images:
+        image["created_at"] = iso_time(image["created_at"])
+    return images
 
 
 def _first(images: Sequence[ImageRecord]) -> ImageRecord | None:

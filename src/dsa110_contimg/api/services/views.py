@@ -6,12 +6,11 @@ from typing import Any
 from dsa110_contimg.api.interfaces import (
     ImageRecord,
     JobRecord,
-    LightCurvePoint,
     MeasurementSetRecord,
     ProductFile,
     ProvenanceRecord,
-    SourceSummary,
 )
+from dsa110_contimg.api.pages import Page
 from dsa110_contimg.api.replies import iso_time, path_segment
 
 View = dict[str, Any]
@@ -30,6 +29,15 @@ _CAMEL_CASE = {
     "pointing_dec_deg": "pointingDecDeg", "qa_grade": "qaGrade", "qa_summary": "qaSummary", "logs_url": "logsUrl",
     "qa_url": "qaUrl", "created_at": "createdAt",
 }  # fmt: skip
+
+
+def with_times(page: Page, *names: str) -> Page:
+    """Return a page whose columns of Unix times are ISO 8601."""
+    for name in names:
+        if page.rows and name in page.rows[0]:
+            for row in page.rows:
+                row[name] = iso_time(row[name])
+    return page
 
 
 def image_item(image: ImageRecord) -> View:
@@ -76,65 +84,6 @@ def ms_detail(ms: MeasurementSetRecord, matches: list[View], qa_grade: str, qa_s
         "created_at": iso_time(ms.processed_at),
         "missing_subbands": list(ms.missing_subbands),
     } | {name: getattr(ms, name) for name in _MS_FACTS}
-
-
-def source_item(source: SourceSummary) -> View:
-    """Return one row of the list of sources."""
-    return {
-        "id": source.id,
-        "name": source.name,
-        "ra_deg": source.ra_deg,
-        "dec_deg": source.dec_deg,
-        "num_images": source.num_images,
-        "image_id": _text(source.latest_image_id),
-        "first_detected_mjd": source.first_detected_mjd,
-        "last_detected_mjd": source.last_detected_mjd,
-    }
-
-
-def source_detail(source: SourceSummary, images: Sequence[ImageRecord], curve: Sequence[LightCurvePoint]) -> View:
-    """Return one source with the images in which it was measured and its flux density there."""
-    measured = {point.image_id: point for point in curve}
-    return {
-        "id": source.id,
-        "name": source.name,
-        "ra_deg": source.ra_deg,
-        "dec_deg": source.dec_deg,
-        "num_images": source.num_images,
-        "contributing_images": [_contribution(image, measured.get(image.id or 0)) for image in images],
-        "latest_image_id": _text(source.latest_image_id),
-    }
-
-
-def _contribution(image: ImageRecord, point: LightCurvePoint | None) -> View:
-    return {
-        "image_id": str(image.id),
-        "path": image.path,
-        "ms_path": image.ms_path,
-        "qa_grade": image.qa_grade,
-        "created_at": iso_time(image.created_at),
-        "flux_jy": point.flux_jy if point else None,
-        "flux_error_jy": point.flux_err_jy if point else None,
-    }
-
-
-def light_curve(source_id: str, curve: Sequence[LightCurvePoint]) -> View:
-    """Return the measurements of a source; a missing integrated flux density is replaced by the peak."""
-    return {"source_id": source_id, "data_points": [_curve_point(point) for point in curve]}
-
-
-def _curve_point(point: LightCurvePoint) -> View:
-    return {
-        "mjd": point.mjd,
-        "flux_jy": point.peak_jyb if point.flux_jy is None else point.flux_jy,
-        "flux_err_jy": point.peak_err_jyb if point.flux_err_jy is None else point.flux_err_jy,
-        "peak_jyb": point.peak_jyb,
-        "peak_err_jyb": point.peak_err_jyb,
-        "snr": point.snr,
-        "image_id": str(point.image_id),
-        "image_path": point.image_path,
-        "flags": point.flags,
-    }
 
 
 def job_item(job: JobRecord) -> View:
