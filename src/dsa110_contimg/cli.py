@@ -182,6 +182,12 @@ def config(
     _run("up.settings:show", form)
 
 
+@app.command(epilog="Examples:\n\n`dsa110 routes`\n\n`dsa110 routes --as json`")
+def routes(form: Annotated[Literal["table", "json", "markdown"], typer.Option("--as")] = "table") -> None:
+    """Show every call of the API with the scope that it needs."""
+    _run("up.routes:show", form)
+
+
 @app.command(
     context_settings={"ignore_unknown_options": True},
     epilog="Examples:\n\n`dsa110 db status`\n\n`dsa110 db upgrade`\n\n`dsa110 db downgrade -1`",
