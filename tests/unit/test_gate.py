@@ -8,11 +8,14 @@ import orjson
 import pytest
 
 from dsa110_contimg.api.access_settings import PRIVATE_NETWORKS, RateLimitConfig
+from dsa110_contimg.api.credentials import Principal, create_key
+from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.headers import cache_control
+from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 
@@ -449,3 +452,194 @@ async def test_a_path_with_line_breaks_makes_one_line_in_the_log(caplog: pytest.
     await ask(rules(), path="/api/\nforged line")
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
+
+
+# --- who is let in ----------------------------------------------------------------------------------------------------
+
+GOOD, GOOD_RECORD = create_key("observer", ["ops"], 0.0, None)
+WRONG = f"{GOOD[:20]}{'x' * 43}"
+
+
+class FakeAccess:
+    """Knows one key; with ``broken`` its database is away."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.broken = False
+
+    async def authenticate(self, presented: str) -> Principal:
+        self.asked += 1
+        if self.broken:
+            raise DatabaseBusyError("busy")
+        if presented != GOOD:
+            raise AuthenticationError("not known")
+        return Principal("observer", GOOD_RECORD.id, frozenset({"ops"}))
+
+
+def with_keys(access: FakeAccess, **rates: Rate) -> Admission:
+    counted = RateLimiter(RateLimitConfig(store="memory", **rates), "")
+    return Admission(AdmissionRules(key_header="X-Telescope"), counted, lambda scope: access)
+
+
+async def test_the_gate_says_who_shows_a_key_or_why_it_is_of_no_use() -> None:
+    access = FakeAccess()
+    admission = with_keys(access)
+    for headers in ([("X-Telescope", GOOD)], [("authorization", f"Bearer {GOOD}")]):
+        assert (await ask(rules(), headers=headers, admission=admission)).scope["state"][
+            "principal"
+        ].actor == "observer"
+    state = (await ask(rules(), headers=[("x-telescope", WRONG)], admission=admission)).scope["state"]
+    assert isinstance(state["denied"], AuthenticationError) and "principal" not in state
+    access.broken = True
+    state = (await ask(rules(), headers=[("x-telescope", GOOD)], admission=admission)).scope["state"]
+    assert isinstance(state["denied"], DatabaseBusyError)
+    asked = access.asked
+    for odd in ([], [("x-telescope", " ")], [("authorization", "Basic x")], [("authorization", "Bearer")]):
+        state = (await ask(rules(), headers=odd, admission=admission)).scope["state"]
+        assert not {"denied", "principal"} & set(state)
+    assert access.asked == asked
+
+
+async def test_one_key_is_not_guessed_for_ever_from_many_addresses() -> None:
+    access = FakeAccess()
+    admission = with_keys(access)
+
+    async def guess(key: str, number: int) -> int:
+        peer = f"10.0.{number // 200}.{number % 200}"
+        return (await ask(rules(), peer=peer, headers=[("x-telescope", key)], admission=admission)).status
+
+    assert [await guess(WRONG, number) for number in range(102)] == [200] * 100 + [429] * 2
+    assert access.asked == 100
+    assert await guess(GOOD, 1) == 429  # nor who has the key, until the hour is over ...
+    admission = with_keys(access)
+    assert await guess(GOOD, 1) == 200
+    assert [await guess(WRONG, number) for number in range(2, 102)] == [200] * 100
+    assert await guess(GOOD, 1) == 200  # ... unless it was shown here before
+    assert await guess(WRONG, 300) == 200  # and then the count begins anew
+
+
+async def test_a_thousand_keys_are_remembered_and_no_more() -> None:
+    class Generous(FakeAccess):
+        async def authenticate(self, presented: str) -> Principal:
+            return Principal(presented, presented)
+
+    admission = with_keys(Generous())
+    for number in range(1100):
+        await ask(rules(), headers=[("x-telescope", f"key {number}")], admission=admission)
+    assert len(admission._known) == 1024
+
+
+async def test_random_keys_do_not_make_more_of_one_address() -> None:
+    admission = with_keys(FakeAccess(), minute=Rate(50), failed_keys=Rate(0))
+    replies = [
+        (await ask(rules(), headers=[("x-telescope", f"{number}")], admission=admission)).status
+        for number in range(200)
+    ]
+    assert replies == [200] * 50 + [429] * 150
+    admission = with_keys(FakeAccess(), minute=Rate(50), failed_keys=Rate(7))
+    replies = [
+        (await ask(rules(), headers=[("x-telescope", f"{number}")], admission=admission)).status for number in range(9)
+    ]
+    assert replies == [200] * 7 + [429] * 2
+
+
+async def test_what_is_in_flight_and_open_is_counted_down_again_whatever_happens() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError
+
+    admission = doorkeeper(max_in_flight=1, max_websockets_per_address=1)
+    for kind in ("http", "websocket") * 2:
+        with pytest.raises(ZeroDivisionError):
+            await ask(rules(), kind=kind, app=broken, admission=admission)
+    assert (await ask(rules(), admission=admission)).status == 200
+
+
+async def test_too_many_websockets_of_an_address_are_refused_with_a_close_code_for_later() -> None:
+    admission = doorkeeper(max_websockets_per_address=1)
+    refused: list[Reply] = []
+
+    async def nested(scope: Any, receive: Any, send: Any) -> None:
+        refused.append(await ask(rules(), kind="websocket", admission=admission))
+
+    await ask(rules(), kind="websocket", app=nested, admission=admission)
+    assert refused[0].messages == [{"type": "websocket.close", "code": 1013, "reason": "TOO_MANY_WEBSOCKETS"}]
+
+
+# --- pages of other origins, kinds of bodies --------------------------------------------------------------------------
+
+PAGE = "https://pages.example.org"
+
+
+async def test_a_configured_page_may_read_replies_and_errors_and_nobody_else_may() -> None:
+    for path, status in (("/api/v1/images", 200), ("*", 400)):
+        reply = await ask(rules(), path=path, headers=[("origin", PAGE)])
+        assert (reply.status, reply.headers["access-control-allow-origin"]) == (status, PAGE)
+        assert "X-RateLimit-Remaining" in reply.headers["access-control-expose-headers"]
+        assert reply.headers["cross-origin-resource-policy"] == "cross-origin"
+        assert reply.headers["vary"] == "Origin, Accept, Accept-Encoding, Authorization"
+    for other in (f"{PAGE}.evil.example", "http://pages.example.org", f"{PAGE}:444", "null", PAGE.upper()):
+        reply = await ask(rules(), headers=[("origin", other)])
+        assert not [name for name in reply.headers if name.startswith("access-control")]
+        assert reply.headers["vary"].startswith("Origin")
+    twice = await ask(rules(), headers=[("origin", PAGE), ("origin", PAGE)])
+    assert "access-control-allow-origin" not in twice.headers
+    assert "access-control-allow-credentials" not in (await ask(rules(), headers=[("origin", PAGE)])).headers
+
+
+async def test_a_browser_that_asks_before_it_asks_is_told_what_it_may() -> None:
+    asking = [("access-control-request-method", "POST"), ("access-control-request-headers", "x-api-key")]
+    reply = await ask(rules(), method="OPTIONS", headers=[("origin", PAGE), *asking])
+    assert (reply.status, reply.body) == (204, b"")
+    assert reply.headers["access-control-allow-origin"] == PAGE
+    assert "POST" in reply.headers["access-control-allow-methods"]
+    assert "X-API-Key" in reply.headers["access-control-allow-headers"]
+    assert reply.headers["access-control-max-age"] == "600"
+    foreign = await ask(rules(), method="OPTIONS", headers=[("origin", "https://evil.example"), *asking])
+    assert (foreign.status, foreign.headers.get("access-control-allow-origin")) == (403, None)
+    outside = await ask(rules(), method="OPTIONS", peer=OUTSIDE, headers=[("origin", PAGE), *asking])
+    assert outside.status == 403
+    assert (await ask(rules(), method="OPTIONS", headers=[("origin", PAGE)])).body == b"0"  # the application's affair
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site", "nonsense"])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_browser_that_names_no_origin_but_another_site_changes_nothing(site: str, kind: str) -> None:
+    reply = await ask(rules(), kind=kind, method="POST", headers=[("sec-fetch-site", site)])
+    assert reply.status == 403 or reply.messages[0]["type"] == "websocket.close"
+    assert (await ask(rules(), headers=[("sec-fetch-site", site)])).status == 200  # reading is another matter
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+async def test_a_page_of_this_server_and_a_person_change_things(site: str) -> None:
+    assert (await ask(rules(), method="POST", headers=[("sec-fetch-site", site)])).status == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("APPLICATION/JSON", 200),
+        ("application/merge-patch+json", 200),
+        ("text/plain", 415),
+        ("text/plain; application/json", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=application/json", 415),
+        ("application/jsonx", 415),
+        ("application/json, text/plain", 415),
+        ("", 415),
+    ],
+)
+async def test_a_body_is_json_under_its_own_name(kind: str, status: int) -> None:
+    """A form or a script of another page can send the three simple kinds without asking first."""
+    for size in (("content-length", "2"), ("transfer-encoding", "chunked")):
+        reply = await ask(rules(), method="POST", body=[b"{}"], headers=[("content-type", kind), size])
+        assert reply.status == status
+    none = await ask(rules(), method="POST", headers=[("content-type", kind), ("content-length", "0")])
+    assert none.status == 200
+
+
+async def test_a_body_of_no_kind_or_of_two_is_refused() -> None:
+    assert (await ask(rules(), method="POST", headers=[("content-length", "2")])).status == 415
+    two = [("content-type", "application/json")] * 2 + [("content-length", "2")]
+    assert (await ask(rules(), method="POST", headers=two)).status == 415
