@@ -84,6 +84,47 @@ async def spawn_observation(
     return SpawnedRun(run, workflow_id, created=any(task.created for task in spawned))
 
 
+async def spawn_rerun(client: AbsurdClient, job: JobRecord, data_root: Path) -> None:
+    """Put the work on an observation into the queue as another run, which writes beside the first and not over it.
+
+    Calling it again changes nothing: the run says which workflow it has.
+
+    Parameters
+    ----------
+    client : AbsurdClient
+    job : JobRecord
+        The recorded run; ``params`` holds ``files`` and, if any, ``options``: stage → options that differ.
+    data_root : Path
+        Directory of all data products.
+    """
+    if job.workflow_id is None:
+        raise ValueError(f"run {job.run_id} has no workflow id; record it with one")
+    group = _RecordedFiles(job.group_id, tuple(job.params["files"]))
+    workflow_id = UUID(job.workflow_id)
+    products = rerun_products(data_root, job.run_id, job.group_id)
+    await client.spawn_workflow(
+        f"observation {job.group_id} again",
+        _nodes(job.run_id, group, products, workflow_id, job.params.get("options") or {}), workflow_id=workflow_id,
+        metadata={"run_id": job.run_id, "group_id": job.group_id, "rerun_of": job.params.get("rerun_of")},
+    )  # fmt: skip
+
+
+def rerun_products(data_root: Path, run: str, stamp: str) -> Products:
+    """Return the paths of what a rerun makes: a directory of its own."""
+    return Products(data_root / "reruns" / run, stamp)
+
+
+def fixed_options(stage: str) -> frozenset[str]:
+    """Return the options of a stage that a caller cannot choose: the paths."""
+    return frozenset(_options(_RecordedFiles("", ()), Products(Path(), ""))[stage])
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedFiles:
+    stamp: str
+    files: Sequence[str]
+
+
 async def _free_workflow_id(client: AbsurdClient, run: str, known: JobRecord | None) -> UUID:
     """Return the id under which a run is spawned: the same for everybody who finds it in the same state.
 
@@ -101,15 +142,22 @@ def _next_workflow_id(run: str, before: str | None) -> UUID:
     return uuid5(NAMESPACE_OID, f"{run} after {before}")
 
 
-def _nodes(run: str, group: ObservationFiles, products: Products, workflow_id: UUID) -> list[TaskSpec]:
-    """Return the tasks of one observation with their dependencies."""
+def _nodes(
+    run: str,
+    group: ObservationFiles,
+    products: Products,
+    workflow_id: UUID,
+    chosen: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[TaskSpec]:
+    """Return the tasks of one observation with their dependencies; ``chosen``: stage → further options."""
     common = {"run_id": run, "group_id": group.stamp}
     nodes: list[TaskSpec] = []
     for name, options in [*_options(group, products).items(), (FINISH, {})]:
         policy: Policy = "done" if name == FINISH else "success"
         earlier = tuple(Dependency(node.task_id, policy) for node in nodes)
         key = f"{workflow_id} {name}"
-        nodes.append(TaskSpec(name, {**common, "options": options}, depends_on=earlier, idempotency_key=key))
+        given = {**(chosen or {}).get(name, {}), **options}
+        nodes.append(TaskSpec(name, {**common, "options": given}, depends_on=earlier, idempotency_key=key))
     return nodes
 
 

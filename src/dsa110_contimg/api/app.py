@@ -32,7 +32,7 @@ from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.route_index import RouteIndex
-from dsa110_contimg.api.routes import absurd, health, images, jobs, logs, ms, sources, stats
+from dsa110_contimg.api.routes import absurd, health, images, jobs, logs, ms, queue, reruns, sources, stats
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.access_service import warn_of_settings
 from dsa110_contimg.api.services.composition import compose
@@ -43,7 +43,9 @@ log = logging.getLogger(__name__)
 _ROUTERS = (
     images.router,
     sources.router,
+    reruns.router,
     jobs.router,
+    queue.router,
     logs.router,
     ms.router,
     stats.router,
@@ -139,16 +141,24 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
         client = AbsurdClient(queue_config, database) if queue_config.enabled else None
         services = compose(config, adapter, client, queue_config.queue_name)
         app.state.services = services
+        keeping = asyncio.create_task(services.work.run())
+        keeping.add_done_callback(_tell_of_death)
         try:
             yield
         finally:
-            opening.cancel()
-            await asyncio.wait({opening})
+            for task in (opening, keeping):
+                task.cancel()
+            await asyncio.wait({opening, keeping})
             await services.absurd.gateway.close()
             await adapter.disconnect()
             await limiter.close()
 
     return lifespan
+
+
+def _tell_of_death(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        log.error("nobody looks after accepted work any more; restart this process", exc_info=task.exception())
 
 
 async def _open(adapter: DatabaseAdapter, tried: asyncio.Event) -> None:

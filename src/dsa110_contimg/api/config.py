@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from dsa110_contimg.api import readings
 from dsa110_contimg.api.access_settings import AccessConfig, AuthConfig, RateLimitConfig, access_faults
+from dsa110_contimg.api.command_template import CommandTemplate
 from dsa110_contimg.api.readings import setting
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -153,6 +154,16 @@ class QueueConfig:
     """The RQ job queue (not the durable ABSURD queue, which lives in PostgreSQL)."""
 
     name: str = setting("DSA110_QUEUE_NAME", "dsa110-pipeline", readings.text, "name of the RQ queue in Redis")
+    rerun_command: CommandTemplate = setting(
+        "PIPELINE_CMD_TEMPLATE DSA110_PIPELINE_RUN_CMD", CommandTemplate(), CommandTemplate.parse,
+        "program and arguments that carry out a rerun, no shell; empty: the stages of the task queue",
+    )  # fmt: skip
+    command_variables: tuple[str, ...] = setting(
+        "DSA110_PIPELINE_ENV", (), readings.words, "variables that this command gets beside PATH, HOME, LANG and TZ"
+    )
+    command_limit_sec: float = setting(
+        "DSA110_PIPELINE_TIMEOUT", 3600.0, readings.number(1, 604800), "longest run of this command, s"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ from dsa110_contimg.api.services.async_services import (
 from dsa110_contimg.api.services.composition import Services
 from dsa110_contimg.api.services.fits_service import ImageFileService
 from dsa110_contimg.api.services.log_service import RunLogService
+from dsa110_contimg.api.services.rerun_service import RerunService
+from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services_monitor import HealthMonitor
 
@@ -117,6 +119,16 @@ async def get_queue_monitoring(request: Request) -> MonitoringService:
     return (await get_services(request)).absurd.monitoring
 
 
+async def get_rerun_service(request: Request) -> RerunService:
+    """Return the service that orders and cancels runs."""
+    return (await get_services(request)).reruns
+
+
+async def get_rq_service(request: Request) -> RqService:
+    """Return the service of the RQ queue."""
+    return (await get_services(request)).rq
+
+
 async def asks_as_earlier_client(request: Request) -> bool:
     """Tell whether the base is the one that the earlier web client asks at, and nobody else has to."""
     asked_path: str = request.state.asked_path
@@ -139,4 +151,6 @@ Schedules = Annotated[ScheduleService, Depends(get_queue_schedules)]
 Templates = Annotated[TemplateService, Depends(get_queue_templates)]
 DeadLetters = Annotated[DeadLetterService, Depends(get_queue_dead_letters)]
 QueueMonitor = Annotated[MonitoringService, Depends(get_queue_monitoring)]
+Reruns = Annotated[RerunService, Depends(get_rerun_service)]
+JobQueueService = Annotated[RqService, Depends(get_rq_service)]
 EarlierClient = Annotated[bool, Depends(asks_as_earlier_client)]

@@ -2,10 +2,12 @@
 
 What costs science is in the durable ABSURD queue in PostgreSQL, a different store that by default has the same name.
 Jobs are data (JSON), never pickled objects: a worker calls functions of :mod:`dsa110_contimg.api.batch.jobs` by name.
-When Redis is down that is said; nothing is "queued" in a process's memory.
+When Redis is down that is said; nothing is "queued" in a process's memory. Work that was promised to somebody has a row
+in the products database (:mod:`dsa110_contimg.api.work_orders`), and comes here as the name of that row only.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +15,7 @@ import redis
 from rq import Queue, SimpleWorker
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
+from rq.registry import BaseRegistry
 from rq.serializers import JSONSerializer
 
 from dsa110_contimg.api.config import APIConfig, without_password
@@ -20,8 +23,10 @@ from dsa110_contimg.api.exceptions import RecordNotFoundError, ServiceUnavailabl
 from dsa110_contimg.api.replies import iso_time
 
 JOBS_MODULE = "dsa110_contimg.api.batch.jobs"
+ORDERS_FUNCTION = "dsa110_contimg.api.batch.orders.carry_out"
 _JOB_TIMEOUT_S = 3600
 _RESULT_KEPT_S = 86400
+_ORDER_GRACE_S = 300  # the work ends by itself before RQ ends it
 
 
 class JobQueue:
@@ -91,6 +96,80 @@ class JobQueue:
         """Have the picture of an image made before anybody asks for it; return the job's id."""
         return self.enqueue("make_thumbnail", image_path)
 
+    def put_order(self, order_id: str, limit_s: float) -> None:
+        """Put an accepted piece of work into the queue; what is left of an earlier time goes.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Redis is down.
+        """
+        with self._redis_said():
+            self._delete(order_id)
+            with contextlib.suppress(DuplicateJobError):  # somebody else has just put it there
+                self._queue.enqueue_call(
+                    ORDERS_FUNCTION, args=[order_id], job_id=order_id, unique=True,
+                    timeout=int(limit_s) + _ORDER_GRACE_S, result_ttl=_RESULT_KEPT_S, failure_ttl=_RESULT_KEPT_S,
+                )  # fmt: skip
+
+    def states(self, job_ids: Sequence[str]) -> dict[str, str | None]:
+        """Return the state of each job, None for one that is not there.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Redis is down.
+        """
+        with self._redis_said():
+            found = Job.fetch_many(job_ids, connection=self.connection, serializer=JSONSerializer)
+            return {
+                name: str(job.get_status(refresh=False).value) if job else None
+                for name, job in zip(job_ids, found, strict=True)
+            }
+
+    def forget(self, job_id: str) -> bool:
+        """Take a job out of the queue, and all that is kept of it; False when there is none.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Redis is down.
+        """
+        with self._redis_said():
+            return self._delete(job_id)
+
+    def _delete(self, job_id: str) -> bool:
+        try:
+            Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer).delete()
+        except NoSuchJobError:
+            return False
+        return True
+
+    def list_jobs(self, status: str | None, limit: int) -> list[dict[str, Any]]:
+        """Return jobs, all or those in a state, as :meth:`get_job` does.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Redis is down.
+        """
+        with self._redis_said():
+            ids: list[str] = []
+            for name, source in self._sources().items():
+                if status in (None, name) and len(ids) < limit:
+                    ids += source.get_job_ids(0, limit - len(ids) - 1)
+            found = Job.fetch_many(ids[:limit], connection=self.connection, serializer=JSONSerializer)
+            return [_view(job) for job in found if job]
+
+    def _sources(self) -> dict[str, Queue | BaseRegistry]:
+        """Return what holds the jobs of each state."""
+        queue = self._queue
+        return {
+            "queued": queue, "started": queue.started_job_registry, "finished": queue.finished_job_registry,
+            "failed": queue.failed_job_registry, "deferred": queue.deferred_job_registry,
+            "scheduled": queue.scheduled_job_registry, "canceled": queue.canceled_job_registry,
+        }  # fmt: skip
+
     def get_job(self, job_id: str) -> dict[str, Any]:
         """Return a job: ``job_id, status, created_at, started_at, ended_at, result, error, meta``.
 
@@ -106,17 +185,7 @@ class JobQueue:
                 job = Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
             except NoSuchJobError as error:
                 raise RecordNotFoundError("QueueJob", job_id) from error
-            latest = job.latest_result()
-            return {
-                "job_id": str(job.id),
-                "status": str(job.get_status(refresh=False).value),
-                "created_at": _time(job.created_at),
-                "started_at": _time(job.started_at),
-                "ended_at": _time(job.ended_at),
-                "result": latest.return_value if latest else None,
-                "error": latest.exc_string if latest else None,
-                "meta": job.meta or None,
-            }
+            return _view(job)
 
     def stats(self) -> dict[str, Any]:
         """Return connection, name, address (without password) and how many jobs are in which state."""
@@ -158,6 +227,20 @@ class JobQueue:
             raise ServiceUnavailableError(
                 "Redis", f"the job queue {self.queue_name!r} does not answer: {error}"
             ) from error
+
+
+def _view(job: Job) -> dict[str, Any]:
+    latest = job.latest_result()
+    return {
+        "job_id": str(job.id),
+        "status": str(job.get_status(refresh=False).value),
+        "created_at": _time(job.created_at),
+        "started_at": _time(job.started_at),
+        "ended_at": _time(job.ended_at),
+        "result": latest.return_value if latest else None,
+        "error": latest.exc_string if latest else None,
+        "meta": job.meta or None,
+    }
 
 
 def _time(moment: Any) -> str | None:

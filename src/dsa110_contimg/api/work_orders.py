@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Kinds of work: the command of the installation does a run again; the stages of the task queue do.
+RERUN_COMMAND = "rerun-command"
+RERUN_CHAIN = "rerun-chain"
 #: States in which work has not ended.
 OPEN = ("accepted", "sent", "running")
 WAITING = ("accepted", "sent")
@@ -28,7 +31,7 @@ class WorkOrder:
     """One piece of work; the times are Unix seconds (UTC)."""
 
     id: str  # job_ and 12 hexadecimal digits
-    kind: str  # a name of the table of kinds, or "rerun-chain"
+    kind: str
     target: str  # rq | absurd
     arguments: Mapping[str, Any]
     run_id: str | None = None

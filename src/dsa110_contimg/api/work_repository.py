@@ -1,5 +1,6 @@
 """Where accepted work is kept, with the replies to those who asked for it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dsa110_contimg.api import database
@@ -82,6 +83,10 @@ class AsyncWorkRepository:
     async def lively_runs(self, ended_since_s: float, limit: int = 1000) -> list[JobRecord]:
         """Return the runs that have not ended, and those that ended since a time; the newest first."""
         return await database.read(self._adapter, work.lively_runs(ended_since_s, limit))
+
+    async def export_runs(self, run_ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return run, state, begin, end, Measurement Set and newest image of those runs that are known."""
+        return await database.read(self._adapter, work.export(run_ids))
 
     async def reserve(self, request: KeptReply) -> KeptReply | None:
         """Take an idempotency key; what is kept under it when it is taken already."""

@@ -20,7 +20,7 @@ from dsa110_contimg.api.queries.decoding import (
     value,
 )
 from dsa110_contimg.api.queries.recording import save_job
-from dsa110_contimg.api.tables import jobs, work_orders
+from dsa110_contimg.api.tables import images, jobs, work_orders
 from dsa110_contimg.api.work_orders import OPEN, UNENDED, WAITING, WorkOrder
 
 _COLUMNS = record_columns(WorkOrder, work_orders)
@@ -96,6 +96,12 @@ _END_RUN = Statement(
     .values(status="failed", finished_at=_NOW, error=bindparam("new_error", type_=jobs.c.error.type))
     .returning(jobs.c.run_id)
 )
+_EXPORT = Statement(
+    select(
+        jobs.c.run_id, jobs.c.status, jobs.c.started_at, jobs.c.finished_at, jobs.c.ms_path,
+        select(func.max(images.c.id)).where(images.c.ms_path == jobs.c.ms_path).scalar_subquery(),
+    ).where(jobs.c.run_id == bindparam("run_id"))
+)  # fmt: skip
 _RUNS = Statement(
     select(*_JOB_COLUMNS)
     .where(or_(_one_of(jobs.c.status, UNENDED), jobs.c.finished_at >= _NOW))
@@ -199,3 +205,11 @@ def end_run(run_id: str, now_s: float, error: str) -> Steps[bool]:
 def lively_runs(ended_since_s: float, limit: int) -> Steps[list[JobRecord]]:
     """Read the runs that have not ended, and those that ended since a time."""
     return ask(Query(_RUNS, {"now_s": ended_since_s, "limit": limit}, every(_read_job)))
+
+
+def export(run_ids: Sequence[str]) -> Steps[list[tuple[Any, ...]]]:
+    """Read run, state, begin, end, Measurement Set and newest image of those runs that are known."""
+    found: list[tuple[Any, ...]] = []
+    for run_id in run_ids:
+        found += yield Query(_EXPORT, {"run_id": run_id}, every(tuple))
+    return found

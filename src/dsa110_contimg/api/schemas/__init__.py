@@ -24,9 +24,19 @@ from dsa110_contimg.api.schemas.sources import (
     Variability,
 )
 from dsa110_contimg.api.schemas.statistics import JobCounts, MSCounts, RecentImage, Stats, StatsMeta, Total
+from dsa110_contimg.api.schemas.work import (
+    BulkCancelReply,
+    BulkRerunReply,
+    JobCanceled,
+    QueueJob,
+    QueueStats,
+    RerunReply,
+)
 
 __all__ = [
     "Beam",
+    "BulkCancelReply",
+    "BulkRerunReply",
     "CalibratorMatch",
     "CalibratorMatches",
     "ContributingImage",
@@ -37,6 +47,7 @@ __all__ = [
     "ImageDetail",
     "ImageListItem",
     "ImageQA",
+    "JobCanceled",
     "JobCounts",
     "JobDetail",
     "JobListItem",
@@ -49,9 +60,12 @@ __all__ = [
     "Provenance",
     "QAGrade",
     "QualityMetrics",
+    "QueueJob",
+    "QueueStats",
     "Readiness",
     "RecentImage",
     "Reply",
+    "RerunReply",
     "RunLog",
     "SourceDetail",
     "SourceListItem",

@@ -16,6 +16,7 @@ from dsa110_contimg.api.async_repositories import (
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.job_queue import JobQueue
 from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.services.absurd import AbsurdServices
 from dsa110_contimg.api.services.access_service import AccessService
@@ -28,10 +29,14 @@ from dsa110_contimg.api.services.async_services import (
 )
 from dsa110_contimg.api.services.fits_service import ImageFileService
 from dsa110_contimg.api.services.log_service import RunLogService
+from dsa110_contimg.api.services.rerun_service import RerunService
+from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.socket_limit import SocketLimit
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
+from dsa110_contimg.api.services.work_service import Means, WorkService
 from dsa110_contimg.api.services_monitor import HealthMonitor
+from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,9 @@ class Services:
     absurd: AbsurdServices
     access: AccessService
     sockets: SocketLimit
+    work: WorkService
+    reruns: RerunService
+    rq: RqService
 
 
 def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | None, queue_name: str) -> Services:
@@ -61,6 +69,8 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
     absurd = AbsurdServices.over(queue, queue_name)
     files = FileStore(config.paths.served_roots)
     thumbnails = ThumbnailService(files, config.paths.state_dir / "thumbnails")
+    rq = JobQueue.from_config(config)
+    work = WorkService(Means(AsyncWorkRepository(adapter), jobs.jobs, rq, absurd.gateway), config)
     return Services(
         images=images,
         image_files=ImageFileService(images, files, thumbnails),
@@ -74,4 +84,7 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
         absurd=absurd,
         access=AccessService(AsyncCredentialRepository(adapter), config.auth),
         sockets=SocketLimit(config.timeouts, config.access.max_websockets),
+        work=work,
+        reruns=RerunService(jobs, measurement_sets, work, config, tasks_enabled=queue is not None),
+        rq=RqService(work, rq),
     )

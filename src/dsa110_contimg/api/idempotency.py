@@ -1,0 +1,118 @@
+"""Requests that create something, sent again: the first reply comes again, and nothing is created a second time.
+
+A client that sends ``Idempotency-Key: <any text>`` may repeat its request until it hears the answer. The key belongs to
+the holder of the API key for a day. Another request under the same key is 422, one whose first sending is still worked
+on is 409. A reply that says "not now" (5xx) is not kept, so that sending again tries again.
+
+The reply is kept after the work is accepted, in a transaction of its own. Should the process die between the two, the
+request is carried out again when its key has been silent for a minute; it then makes the same ids of the same key
+(:func:`request_seed`) and finds its work accepted.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+
+from dsa110_contimg.api.authorization import ScopedRoute
+from dsa110_contimg.api.exceptions import InvalidStateError, ValidationError
+from dsa110_contimg.api.queries.idempotency import KeptReply
+from dsa110_contimg.api.validation import StrictRoute
+from dsa110_contimg.api.work_orders import new_seed
+from dsa110_contimg.api.work_repository import AsyncWorkRepository
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+HEADER = "Idempotency-Key"
+_LONGEST = 200
+_WORKED_ON_S = 60.0
+
+
+class IdempotencyConflictError(ValidationError):
+    """A key that belongs to another request."""
+
+    status_code = 422
+    error_code = "IDEMPOTENCY_KEY_REUSED"
+    action = "Send another Idempotency-Key with this request."
+
+
+class _Repeatable(StrictRoute):
+    """A route that knows its requests again."""
+
+    def get_route_handler(self) -> Handler:
+        """Return the framework's handler behind the look at what was replied before."""
+        handler = super().get_route_handler()
+
+        async def repeatable(request: Request) -> Response:
+            key = request.headers.get(HEADER)
+            if key is None:
+                request.state.seed = new_seed()
+                return await handler(request)
+            return await _Repetition(request, _checked(key)).reply(handler)
+
+        return repeatable
+
+
+class WorkRoute(ScopedRoute, _Repeatable):
+    """A scoped route that creates work: the same request under the same ``Idempotency-Key`` creates it once."""
+
+
+async def request_seed(request: Request) -> str:
+    """Return what the ids of a request's work are made of: the same for a request that is sent again."""
+    seed: str = getattr(request.state, "seed", None) or new_seed()
+    return seed
+
+
+class _Repetition:
+    """One request with a key."""
+
+    def __init__(self, request: Request, key: str) -> None:
+        principal = request.state.principal
+        self._request = request
+        self._key = key
+        self._actor = principal.key_id or principal.actor
+        self._orders: AsyncWorkRepository = request.app.state.services.work.orders
+
+    async def reply(self, handler: Handler) -> Response:
+        """Return the reply of the first time, or that of the handler."""
+        request, now_s = self._request, time.time()
+        mine = KeptReply(self._actor, self._key, await _fingerprint(request), now_s)
+        kept = await self._orders.reserve(mine)
+        if kept is not None and kept.fingerprint != mine.fingerprint:
+            raise IdempotencyConflictError(f"The {HEADER} {self._key!r} belongs to another request.", HEADER)
+        if kept is not None and kept.status is not None:
+            headers = {"Idempotency-Replayed": "true"}
+            return Response(kept.reply, kept.status, headers, media_type="application/json")
+        if kept is not None and now_s - kept.created_at < _WORKED_ON_S:
+            raise InvalidStateError(f"The request under the {HEADER} {self._key!r} is still worked on; ask again.")
+        request.state.seed = hashlib.sha256(f"{self._actor}|{self._key}|{mine.fingerprint}".encode()).hexdigest()
+        return await self._first(handler)
+
+    async def _first(self, handler: Handler) -> Response:
+        """Carry the request out and keep the reply."""
+        done = False
+        try:
+            reply = await handler(self._request)
+            if reply.status_code < 500:
+                text = bytes(reply.body).decode()
+                await asyncio.shield(self._orders.keep(self._actor, self._key, reply.status_code, text))
+                done = True
+            return reply
+        finally:
+            if not done:  # refused, or impossible now: the key is free for another try
+                await asyncio.shield(self._orders.release(self._actor, self._key))
+
+
+def _checked(key: str) -> str:
+    if not 0 < len(key) <= _LONGEST or not key.isprintable():
+        raise ValidationError(f"{HEADER} must be 1 to {_LONGEST} printable characters", HEADER)
+    return key
+
+
+async def _fingerprint(request: Request) -> str:
+    """Return what tells one request from another: method, path, query and body."""
+    head = f"{request.method} {request.scope['path']}?{request.scope['query_string'].decode('latin-1')}\n".encode()
+    return hashlib.sha256(head + await request.body()).hexdigest()

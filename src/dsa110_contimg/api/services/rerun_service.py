@@ -1,0 +1,260 @@
+"""Runs that are done again: configured by the database, and by what the caller wants otherwise."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from dsa110_contimg.absurd.workflows import STAGES, fixed_options, rerun_products
+from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.exceptions import (
+    InvalidPathError,
+    InvalidStateError,
+    QueueDisabledError,
+    RecordNotFoundError,
+    ValidationError,
+)
+from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.services.async_services import AsyncJobService, AsyncMSService, cal_table_of
+from dsa110_contimg.api.services.work_service import WorkService
+from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, order_id
+
+View = dict[str, Any]
+Config = Mapping[str, Any]
+
+_NUMBERS = {"phase_center_ra": (0.0, 360.0), "phase_center_dec": (-90.0, 90.0)}
+_PATHS = ("ms_path", "cal_table")
+_MARK = "_rerun_"
+MOST_EXPORTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks, within which request: the same seed asks for the same thing."""
+
+    seed: str
+    actor: str
+    key_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A rerun that could be accepted."""
+
+    order: WorkOrder
+    job: JobRecord
+
+
+class RerunService:
+    """Orders that a run be done again.
+
+    Parameters
+    ----------
+    jobs, measurement_sets
+        What is known of the run.
+    work : WorkService
+        Accepts it.
+    config : APIConfig
+        The command that does it, if there is one, and where data lie.
+    tasks_enabled : bool
+        Whether there is a durable queue, which does it where there is no command.
+    clock : callable
+        Gives Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        jobs: AsyncJobService,
+        measurement_sets: AsyncMSService,
+        work: WorkService,
+        config: APIConfig,
+        *,
+        tasks_enabled: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._jobs = jobs
+        self._measurement_sets = measurement_sets.measurement_sets
+        self._work = work
+        self._command = config.queue.rerun_command
+        self._products_dir = config.paths.products_dir
+        self._roots = config.paths.served_roots
+        self._tasks_enabled = tasks_enabled
+        self._clock = clock
+
+    async def rerun(self, run_id: str, wanted: Config, asked: Asked) -> View:
+        """Order a run again, as a new run; durable when this returns.
+
+        Parameters
+        ----------
+        run_id : str
+            The run that is done again; it and its products stay as they are.
+        wanted : mapping
+            What is to be otherwise: for the command ``ms_path, cal_table, phase_center_ra, phase_center_dec``; for the
+            stages of the queue, stage → options.
+        asked : Asked
+            Who asks.
+
+        Raises
+        ------
+        RecordNotFoundError
+            There is no such run.
+        ValidationError
+            What is wanted cannot be.
+        InvalidStateError
+            Too little is known of the run.
+        QueueDisabledError
+            There is neither a command nor a durable queue.
+        """
+        job = await self._jobs.find(run_id)
+        name = order_id(asked.seed, f"rerun {run_id}")
+        known = await self._work.orders.find(name)  # the same request, whose reply was lost
+        plan = None if known else await self._plan(job, wanted, asked, name)
+        connected = await self._work.accept(plan.order, plan.job) if plan else True
+        new_run = known.run_id if known else plan.job.run_id if plan else None
+        where = "is in the queue" if connected else "is kept in the database and goes to the queue when that answers"
+        return {
+            "status": "queued", "job_id": name, "original_run_id": run_id, "run_id": new_run, "new_run_id": new_run,
+            "message": f"{run_id} is done again as {new_run}, which {where}", "queue_connected": connected,
+        }  # fmt: skip
+
+    async def rerun_many(self, run_ids: list[str], asked: Asked) -> View:
+        """Order several runs again; each for itself."""
+        told: View = {"status": "queued", "enqueued": [], "not_found": [], "refused": [], "queue_connected": True}
+        for run_id in dict.fromkeys(run_ids):
+            try:
+                one = await self.rerun(run_id, {}, asked)
+            except RecordNotFoundError:
+                told["not_found"].append(run_id)
+            except (InvalidStateError, ValidationError) as error:
+                told["refused"].append({"run_id": run_id, "reason": str(error)})
+            else:
+                told["enqueued"].append({key: one[key] for key in ("job_id", "new_run_id")} | {"run_id": run_id})
+                told["queue_connected"] = told["queue_connected"] and one["queue_connected"]
+        return told
+
+    async def cancel_many(self, run_ids: list[str]) -> View:
+        """Cancel several runs; each for itself."""
+        told: View = {"status": "ok", "canceled": [], "not_found": [], "ended": []}
+        for run_id in dict.fromkeys(run_ids):
+            try:
+                await self._work.cancel_run(run_id)
+            except RecordNotFoundError:
+                told["not_found"].append(run_id)
+            except InvalidStateError:
+                told["ended"].append(run_id)
+            else:
+                told["canceled"].append(run_id)
+        return told
+
+    async def export(self, ids: str) -> list[tuple[Any, ...]]:
+        """Return rows about runs, given by their ids with commas between.
+
+        Raises
+        ------
+        ValidationError
+            There are too many.
+        """
+        run_ids = list(dict.fromkeys(filter(None, map(str.strip, ids.split(",")))))
+        if len(run_ids) > MOST_EXPORTED:
+            raise ValidationError(f"ids names {len(run_ids)} runs; at most {MOST_EXPORTED} can be had at once", "ids")
+        rows = await self._work.orders.export_runs(run_ids)
+        return [(run, status, iso_time(began), iso_time(ended), *more) for run, status, began, ended, *more in rows]
+
+    # ----------------------------------------------------------------------------------------------------------- plans
+    async def _plan(self, job: JobRecord, wanted: Config, asked: Asked, name: str) -> Plan:
+        now_s = self._clock()
+        new_run = rerun_id(job.run_id, name, now_s)
+        meta = {"original_run_id": job.run_id, "requested_by": asked.actor, "key_id": asked.key_id}
+        order = WorkOrder(name, RERUN_COMMAND, "rq", {}, new_run, meta, created_at=now_s)
+        fresh = JobRecord(new_run, job.group_id, "pending", job.ms_path, created_at=now_s)
+        if self._command:
+            return await self._by_command(job, wanted, order, fresh)
+        return self._by_stages(job, wanted, order, fresh)
+
+    async def _by_command(self, job: JobRecord, wanted: Config, order: WorkOrder, fresh: JobRecord) -> Plan:
+        config = {**await self._known(job), **job.params.get("config", {}), **self._checked(wanted)}
+        arguments = {**config, "original_run_id": job.run_id}
+        try:
+            self._command.fill({**arguments, "run_id": fresh.run_id})
+        except ValueError as error:
+            raise InvalidStateError(f"Run {job.run_id} cannot be done again: {error}") from error
+        params = {"rerun_of": job.run_id, "config": config}
+        return Plan(replace(order, arguments=arguments), replace(fresh, ms_path=config["ms_path"], params=params))
+
+    async def _known(self, job: JobRecord) -> View:
+        """Return the configuration of a run, as the database has it."""
+        ms = await self._measurement_sets.get_metadata(job.ms_path)
+        return {
+            "ms_path": job.ms_path,
+            "cal_table": await cal_table_of(self._measurement_sets, job.ms_path) if ms else None,
+            "phase_center_ra": ms.pointing_ra_deg if ms else None,
+            "phase_center_dec": ms.pointing_dec_deg if ms else None,
+        }
+
+    def _checked(self, wanted: Config) -> Config:
+        """Return what a caller wants of the command, when it can be."""
+        for name, value in wanted.items():
+            if name in _PATHS:
+                self._require_path(name, value)
+            elif name in _NUMBERS:
+                _require_number(name, value, *_NUMBERS[name])
+            else:
+                raise ValidationError(
+                    f"{name[:60]!r} cannot be chosen for a rerun; what can: {', '.join((*_PATHS, *_NUMBERS))}",
+                    field=name[:60],
+                )
+        return wanted
+
+    def _require_path(self, name: str, value: Any) -> None:
+        path = PurePosixPath(value) if isinstance(value, str) else PurePosixPath()
+        if not any(path.is_relative_to(root) for root in self._roots) or ".." in path.parts or "\0" in str(value):
+            raise InvalidPathError(str(value)[:200], f"{name} must be a path below a data directory")
+
+    def _by_stages(self, job: JobRecord, wanted: Config, order: WorkOrder, fresh: JobRecord) -> Plan:
+        if not self._tasks_enabled:
+            raise QueueDisabledError
+        files = job.params.get("files")
+        if not files:
+            raise InvalidStateError(
+                f"Run {job.run_id} cannot be done again: it is not recorded which raw files it was made of; "
+                "ingest the observation again"
+            )
+        options = _merged(job.params.get("options") or {}, _stage_options(wanted))
+        params = {"rerun_of": job.run_id, "files": list(files), "options": options}
+        products = rerun_products(Path(self._products_dir), fresh.run_id, job.group_id)
+        workflow_id = str(uuid5(NAMESPACE_OID, order.id))
+        planned = replace(fresh, ms_path=str(products.measurement_set), workflow_id=workflow_id, params=params)
+        return Plan(replace(order, kind=RERUN_CHAIN, target="absurd"), planned)
+
+
+def rerun_id(run_id: str, name: str, now_s: float) -> str:
+    """Return the name of a rerun: the first run's, the time (UTC), and a part of the order's name."""
+    stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now_s))
+    return f"{run_id.partition(_MARK)[0]}{_MARK}{stamp}_{name[-6:]}"
+
+
+def _require_number(name: str, value: Any, low: float, high: float) -> None:
+    right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not right or not low <= value <= high:
+        raise ValidationError(f"{name} must be a number of degrees from {low:g} to {high:g}", field=name)
+
+
+def _stage_options(wanted: Config) -> Mapping[str, Config]:
+    """Return what a caller wants of the stages, when it can be; the stages themselves judge the values."""
+    for stage, options in wanted.items():
+        if stage not in STAGES:
+            raise ValidationError(f"{stage[:60]!r} is no stage; the stages are {', '.join(STAGES)}", field=stage[:60])
+        if not isinstance(options, Mapping):
+            raise ValidationError(f"the options of {stage} must be an object: option → value", field=stage)
+        if fixed := fixed_options(stage) & set(options):
+            raise ValidationError(f"{min(fixed)} of {stage} is chosen by the pipeline", field=min(fixed))
+    return wanted
+
+
+def _merged(before: Mapping[str, Config], wanted: Mapping[str, Config]) -> View:
+    stages = [stage for stage in STAGES if stage in before or stage in wanted]
+    return {stage: {**before.get(stage, {}), **wanted.get(stage, {})} for stage in stages}

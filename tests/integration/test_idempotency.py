@@ -1,0 +1,129 @@
+"""Requests that create work, sent again; and the other routes around jobs."""
+
+import asyncio
+import csv
+import io
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.queries.idempotency import KeptReply
+from fixtures.api_world import RUN_ID
+from fixtures.work_bench import WorkBench, work_bench
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings of each kind of products database."""
+    if request.param == "sqlite":
+        return {}
+    return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": request.getfixturevalue("postgres_database")}
+
+
+@pytest.fixture
+async def bench(where: dict[str, str], redis_url: str, tmp_path: Path) -> AsyncIterator[WorkBench]:
+    async with work_bench(tmp_path, redis_url, PIPELINE_CMD_TEMPLATE="run {ms_path}", **where) as opened:
+        yield opened
+
+
+async def test_the_same_request_again_gets_the_same_reply_and_creates_nothing(bench: WorkBench) -> None:
+    first = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {"config": {}}, Idempotency_Key="a")
+    again = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {"config": {}}, Idempotency_Key="a")
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.content == first.content
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    assert len(await bench.done("GET", "/queue/jobs")) == 1
+    other = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {"config": {}}, Idempotency_Key="b")
+    without = await bench.done("POST", f"/jobs/{RUN_ID}/rerun")
+    assert len({first.json()["job_id"], other["job_id"], without["job_id"]}) == 3
+    assert len({first.json()["run_id"], other["run_id"], without["run_id"]}) == 3, "also within one second"
+
+
+async def test_the_same_key_for_another_request_is_refused(bench: WorkBench) -> None:
+    await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {"config": {}}, Idempotency_Key="a")
+    for path, body in ((f"/jobs/{RUN_ID}/rerun", {}), ("/jobs/bulk-rerun", {"runIds": [RUN_ID]})):
+        reply = await bench.ask("POST", path, body, Idempotency_Key="a")
+        assert (reply.status_code, reply.json()["error"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert len(await bench.done("GET", "/queue/jobs")) == 1
+    theirs = {"Idempotency_Key": "a", "X-API-Key": bench.keys["admin"]}
+    assert (await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, **theirs)).status_code == 403, "another's key is his"
+
+
+async def test_many_of_the_same_at_once_create_one(bench: WorkBench) -> None:
+    asked = [bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a") for _ in range(8)]
+    replies = await asyncio.gather(*asked)
+    assert {reply.status_code for reply in replies} <= {200, 409}
+    assert len({reply.content for reply in replies if reply.status_code == 200}) == 1
+    assert len(await bench.done("GET", "/queue/jobs")) == 1
+
+
+async def test_a_process_that_died_before_it_replied_is_finished_by_the_next_try(bench: WorkBench) -> None:
+    first = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a")
+    orders = bench.services.work.orders
+    actor = bench.keys["write:jobs"].split("_")[1].split(".")[0]
+    await orders.forget_replies(time.time() + 1)  # the reply was never kept
+    again = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a")
+    assert (again["job_id"], again["run_id"]) == (first["job_id"], first["run_id"])
+    assert len(await bench.done("GET", "/queue/jobs")) == 1
+    await orders.forget_replies(time.time() + 1)
+    assert await orders.reserve(KeptReply(actor, "c", "f", time.time())) is None
+    reply = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="c")
+    assert reply.status_code == 422
+
+
+async def test_a_request_that_was_refused_leaves_its_key_free(bench: WorkBench) -> None:
+    for _ in range(2):
+        reply = await bench.ask("POST", "/jobs/job-none/rerun", {}, Idempotency_Key="a")
+        assert reply.status_code == 404
+    await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a")
+    assert (await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="x" * 201)).status_code == 400
+
+
+# --- the list, taken home -------------------------------------------------------------------------------------------
+
+
+async def test_runs_are_exported_as_a_table_that_a_spreadsheet_does_not_execute(bench: WorkBench) -> None:
+    """`/jobs/export` was declared after `/jobs/{run_id}` and could never be reached."""
+    async with open_database(bench.world.config.database, bench.world.config.timeouts) as adapter:
+        evil = JobRecord("=cmd|' /C calc'!A0", "2026-02-12T01:02:03", "failed", "@SUM(1)")
+        await AsyncProductRecorder(adapter).save_job(evil)
+    reply = await bench.ask("GET", f"/jobs/export?ids={RUN_ID},job-none,{evil.run_id.replace('|', '%7C')}")
+    assert reply.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "attachment" in reply.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(reply.text)))
+    assert list(rows[0]) == ["run_id", "status", "started_at", "finished_at", "input_ms", "output_image_id"]
+    assert rows[0]["run_id"] == RUN_ID
+    assert (rows[0]["status"], rows[0]["output_image_id"]) == ("completed", "1")
+    assert rows[0]["started_at"].endswith("Z")
+    assert (rows[1]["run_id"], rows[1]["input_ms"]) == (f"'{evil.run_id}", "'@SUM(1)")
+    assert len(rows) == 2
+    many = ",".join(f"j{n}" for n in range(1001))
+    assert (await bench.ask("GET", f"/jobs/export?ids={many}")).status_code == 400
+    assert (await bench.ask("GET", "/jobs/export")).status_code == 422
+
+
+async def test_jobs_of_the_queue_are_listed_by_state_and_found_by_id(bench: WorkBench) -> None:
+    told = [await bench.done("POST", f"/jobs/{RUN_ID}/rerun") for _ in range(3)]
+    picture = bench.services.rq._queue.enqueue_thumbnail("/x.fits")
+    listed = await bench.done("GET", "/queue/jobs")
+    for job in listed:
+        schemas.QueueJob.model_validate(job)
+    assert [job["job_id"] for job in listed] == [one["job_id"] for one in reversed(told)] + [picture]
+    await bench.done("POST", f"/queue/jobs/{told[0]['job_id']}/cancel")
+    await bench.done("POST", f"/queue/jobs/{picture}/cancel")
+    assert [job["job_id"] for job in await bench.done("GET", "/queue/jobs?status=canceled")] == [told[0]["job_id"]]
+    assert len(await bench.done("GET", "/queue/jobs?limit=1&status=queued")) == 1
+    assert await bench.done("GET", "/queue/jobs?status=not_found") == []
+    assert (await bench.ask("GET", "/queue/jobs?status=nonsense")).status_code == 400
+    for method, path in (("GET", "/queue/jobs/none"), ("POST", "/queue/jobs/none/cancel")):
+        assert (await bench.ask(method, path)).status_code == 404
+    stats = await bench.done("GET", "/queue")
+    assert (stats["connected"], stats["queued_count"], stats["accepted"]) == (True, 2, {"sent": 2})
+    assert "***" in stats["redis_url"] or "@" not in stats["redis_url"], "no password is told"
