@@ -10,7 +10,7 @@ from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.absurd.config import AbsurdConfig
 create_app(APIConfig.from_env({}), AbsurdConfig())
-heavy = ("numpy", "scipy", "astropy", "pandas", "matplotlib", "PIL", "h5py", "casacore", "rq",
+heavy = ("numpy", "scipy", "astropy", "pandas", "matplotlib", "PIL", "h5py", "casacore",
          "dsa110_contimg.pipeline")
 print(json.dumps({
     "mib": int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024,
