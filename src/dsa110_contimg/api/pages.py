@@ -66,8 +66,8 @@ def write_cursor(sort: str, value: Any, key: Any) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([sort, value, key])).decode().rstrip("=")
 
 
-def read_cursor(text: str, sort: str) -> tuple[Any, Any]:
-    """Return sorted value and key of the row that a cursor stands for.
+def read_cursor(text: str, sort: str, kinds: tuple[type, type]) -> tuple[Any, Any]:
+    """Return sorted value and key of the row that a cursor stands for; ``kinds`` are their types.
 
     Raises
     ------
@@ -80,7 +80,14 @@ def read_cursor(text: str, sort: str) -> tuple[Any, Any]:
         raise _bad_cursor(text, "is none of ours") from error
     if written != sort:
         raise _bad_cursor(text, f"belongs to another order than sort={sort}")
+    if not all(_is_a(found, kind) for found, kind in zip((value, key), kinds, strict=True)):
+        raise _bad_cursor(text, "is none of ours")
     return value, key
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or isinstance(value, float) if kind is float else whole if kind is int else isinstance(value, kind)
 
 
 def _bad_cursor(text: str, why: str) -> ValidationError:

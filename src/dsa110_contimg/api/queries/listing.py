@@ -70,7 +70,7 @@ class ListQuery:
         statement = self._statement(sort, fields, _shape(wish), wish.cursor is not None)
         params = {"limit": wish.limit + 1, "offset": wish.offset, **condition_values(wish)}
         if wish.cursor is not None:
-            params["after_value"], params["after_key"] = read_cursor(wish.cursor, sort)
+            params["after_value"], params["after_key"] = read_cursor(wish.cursor, sort, self._kinds(sort))
         rows: Sequence[Row] = yield Query(statement, params, as_they_are)
         last = rows[wish.limit - 1] if len(rows) > wish.limit else None
         return Page(
@@ -121,6 +121,9 @@ class ListQuery:
                 for document in found:
                     document[name] = kind.process_result_value(document[name], None)
         return found
+
+    def _kinds(self, sort: str) -> tuple[type, type]:
+        return self._column(sort).type.python_type, self._key.type.python_type
 
     def _column(self, sort: str) -> ColumnElement[Any]:
         name = sort.removeprefix("-")

@@ -159,7 +159,7 @@ def lightcurve_page(source_id: str, start_mjd: float | None, end_mjd: float | No
     """Read a part of the measurements of a source by rising time, as documents."""
     start, after = (_FIRST_MJD if start_mjd is None else start_mjd), _BEFORE_ALL
     if wish.cursor is not None:
-        start, after = read_cursor(wish.cursor, _CURVE_CURSOR)
+        start, after = read_cursor(wish.cursor, _CURVE_CURSOR, (float, int))
     params = {
         "source_id": source_id, "start_mjd": start, "after": after, "limit": wish.limit + 1,
         "end_mjd": _LAST_MJD if end_mjd is None else end_mjd,
