@@ -10,11 +10,12 @@ from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.absurd.config import AbsurdConfig
 create_app(APIConfig.from_env({}), AbsurdConfig())
+light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.naming")
 heavy = ("numpy", "scipy", "astropy", "pandas", "matplotlib", "PIL", "h5py", "casacore",
          "dsa110_contimg.pipeline")
 print(json.dumps({
     "mib": int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024,
-    "heavy": [name for name in sys.modules if name.startswith(heavy) and name != "dsa110_contimg.pipeline.naming"],
+    "heavy": [name for name in sys.modules if name.startswith(heavy) and name not in light],
 }))
 """
 
