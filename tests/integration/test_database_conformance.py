@@ -193,8 +193,10 @@ async def test_calibration_tables_come_back_as_they_were_recorded(
 ) -> None:
     await recorder.record(WHOLE)
     repository = AsyncCalibrationRepository(adapter)
-    assert await repository.get_by_path(BANDPASS.path) == BANDPASS
-    assert await repository.get_by_path("/data/other") is None
+    found = await repository.get_by_id(BANDPASS.path)
+    assert found == BANDPASS
+    assert await repository.get_by_id(str(found.id)) == found
+    assert [await repository.get_by_id(other) for other in ("/data/other", "999", "-1", "")] == [None] * 4
     assert await repository.list_all() == [BANDPASS, GAINS]
     assert await repository.count() == 2
 

@@ -32,7 +32,7 @@ from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.route_index import RouteIndex
-from dsa110_contimg.api.routes import absurd, health, images, jobs, logs, ms, queue, reruns, sources, stats
+from dsa110_contimg.api.routes import absurd, cal, health, images, jobs, logs, ms, queue, reruns, sources, stats
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.access_service import warn_of_settings
 from dsa110_contimg.api.services.composition import compose
@@ -48,6 +48,7 @@ _ROUTERS = (
     queue.router,
     logs.router,
     ms.router,
+    cal.router,
     stats.router,
     health.router,
     absurd.router,

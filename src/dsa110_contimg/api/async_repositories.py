@@ -78,9 +78,9 @@ class AsyncImageRepository(_AsyncRepository):
 class AsyncMSRepository(_AsyncRepository):
     """Reads Measurement Sets."""
 
-    async def get_metadata(self, ms_path: str) -> MeasurementSetRecord | None:
-        """Return the Measurement Set of this path."""
-        return await database.read(self._adapter, measurement_sets.by_path(ms_path))
+    async def get_metadata(self, ms_id: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set of this path or short id."""
+        return await database.read(self._adapter, measurement_sets.by_id(ms_id))
 
     async def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
         """Return the Measurement Set that a run made."""
@@ -89,6 +89,10 @@ class AsyncMSRepository(_AsyncRepository):
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[MeasurementSetRecord]:
         """Return Measurement Sets, latest observation first, then by path."""
         return await database.read(self._adapter, measurement_sets.page(limit, offset))
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of Measurement Sets as documents, by the order and the conditions of ``wish``."""
+        return await database.read(self._adapter, measurement_sets.LIST.page(wish))
 
     async def get_calibrator_matches(self, ms_path: str) -> list[CalibrationTableRecord]:
         """Return the calibration tables of a Measurement Set, in the order of application."""
@@ -174,13 +178,17 @@ class AsyncJobRepository(_AsyncRepository):
 class AsyncCalibrationRepository(_AsyncRepository):
     """Reads calibration tables."""
 
-    async def get_by_path(self, path: str) -> CalibrationTableRecord | None:
-        """Return the table of this path."""
-        return await database.read(self._adapter, calibration.by_path(path))
+    async def get_by_id(self, table_id: str) -> CalibrationTableRecord | None:
+        """Return the table of this path or row number."""
+        return await database.read(self._adapter, calibration.by_id(table_id))
 
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[CalibrationTableRecord]:
         """Return tables, newest first, then by path."""
         return await database.read(self._adapter, calibration.page(limit, offset))
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of tables as documents, by the order and the conditions of ``wish``."""
+        return await database.read(self._adapter, calibration.LIST.page(wish))
 
     async def list_active(self, mjd: float) -> list[CalibrationTableRecord]:
         """Return the newest active set that is valid at ``mjd``, by order of application."""

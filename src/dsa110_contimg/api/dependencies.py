@@ -19,9 +19,11 @@ from dsa110_contimg.api.services.async_services import (
     AsyncProvenanceService,
     AsyncSourceService,
 )
+from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.composition import Services
 from dsa110_contimg.api.services.fits_service import ImageFileService
 from dsa110_contimg.api.services.log_service import RunLogService
+from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
@@ -67,6 +69,16 @@ async def get_async_job_service(request: Request) -> AsyncJobService:
 async def get_async_provenance_service(request: Request) -> AsyncProvenanceService:
     """Return the service of provenance."""
     return (await get_services(request)).provenance
+
+
+async def get_ms_file_service(request: Request) -> MSFileService:
+    """Return the service of what is inside Measurement Sets."""
+    return (await get_services(request)).ms_files
+
+
+async def get_calibration_service(request: Request) -> AsyncCalibrationService:
+    """Return the service of calibration tables."""
+    return (await get_services(request)).calibration
 
 
 async def get_log_service(request: Request) -> RunLogService:
@@ -141,6 +153,8 @@ MSService = Annotated[AsyncMSService, Depends(get_async_ms_service)]
 SourceService = Annotated[AsyncSourceService, Depends(get_async_source_service)]
 JobService = Annotated[AsyncJobService, Depends(get_async_job_service)]
 ProvenanceService = Annotated[AsyncProvenanceService, Depends(get_async_provenance_service)]
+MSFiles = Annotated[MSFileService, Depends(get_ms_file_service)]
+CalibrationService = Annotated[AsyncCalibrationService, Depends(get_calibration_service)]
 LogService = Annotated[RunLogService, Depends(get_log_service)]
 StatsService = Annotated[AsyncStatsService, Depends(get_async_stats_service)]
 Monitor = Annotated[HealthMonitor, Depends(get_health_monitor)]

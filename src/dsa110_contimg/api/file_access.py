@@ -45,6 +45,18 @@ class OpenFile:
         os.close(self.fd)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenDirectory:
+    """A directory, open for reading; whoever has it closes it."""
+
+    fd: int
+    name: str
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
 class FileStore:
     """Opens files beneath the configured roots.
 
@@ -77,6 +89,21 @@ class FileStore:
         tag = f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"'
         return OpenFile(fd, parts[-1], found.st_size, found.st_mtime, tag)
 
+    def open_directory(self, path: str) -> OpenDirectory:
+        """Open a directory for reading what lies below it; the same rules as for files.
+
+        Raises
+        ------
+        FileNotAccessibleError
+            The path is outside the roots, goes through a symbolic link, does not exist, or is no directory.
+        """
+        root, parts = self._beneath(path)
+        try:
+            fd = _walk(root, parts, _DIRECTORY_FLAGS)
+        except (OSError, ValueError) as error:
+            raise FileNotAccessibleError(path, "open", "it does not exist or is not a directory") from error
+        return OpenDirectory(fd, parts[-1])
+
     def _beneath(self, path: str) -> tuple[Path, tuple[str, ...]]:
         """Return the root that holds the path, and the components below it."""
         given = PurePosixPath(path)
@@ -87,7 +114,7 @@ class FileStore:
         raise FileNotAccessibleError(path, "open", "it is outside the data directories that are served")
 
 
-def _walk(root: Path, parts: tuple[str, ...]) -> int:
+def _walk(root: Path, parts: tuple[str, ...], last: int = _FILE_FLAGS) -> int:
     """Open ``root/part/part/...`` without following a symbolic link; return the descriptor of the last."""
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -95,6 +122,6 @@ def _walk(root: Path, parts: tuple[str, ...]) -> int:
             deeper = os.open(part, _DIRECTORY_FLAGS, dir_fd=directory)
             os.close(directory)
             directory = deeper
-        return os.open(parts[-1], _FILE_FLAGS, dir_fd=directory)
+        return os.open(parts[-1], last, dir_fd=directory)
     finally:
         os.close(directory)

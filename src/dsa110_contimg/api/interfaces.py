@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from dsa110_contimg.api.pages import Document, Page, Wish
 
+#: Stages of a Measurement Set that has an image.
+IMAGED_STAGES = frozenset({"imaged", "mosaicked", "cataloged"})
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
@@ -70,6 +73,7 @@ class CalibrationTableRecord:
     solver_version: str | None = None
     solver_params: Mapping[str, Any] = field(default_factory=dict)
     quality_metrics: Mapping[str, Any] = field(default_factory=dict)
+    id: int | None = field(default=None, compare=False)  # None until the database has given it one
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +296,8 @@ class ImageRepositoryProtocol(Protocol):
 class MSRepositoryProtocol(Protocol):
     """Reads Measurement Sets; kept by ``AsyncMSRepository(adapter)``."""
 
-    async def get_metadata(self, ms_path: str) -> MeasurementSetRecord | None:
-        """Return the Measurement Set of this path."""
+    async def get_metadata(self, ms_id: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set of this path, or of this short id: the stamp of its group."""
 
     async def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
         """Return the Measurement Set that a run made."""
@@ -309,6 +313,9 @@ class MSRepositoryProtocol(Protocol):
 
     async def count(self) -> int:
         """Return the number of Measurement Sets."""
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of Measurement Sets as documents, by the order and the conditions of ``wish``."""
 
 
 class SourceRepositoryProtocol(Protocol):
@@ -371,8 +378,8 @@ class JobRepositoryProtocol(Protocol):
 class CalibrationRepositoryProtocol(Protocol):
     """Reads calibration tables; kept by ``AsyncCalibrationRepository(adapter)``."""
 
-    async def get_by_path(self, path: str) -> CalibrationTableRecord | None:
-        """Return the table of this path."""
+    async def get_by_id(self, table_id: str) -> CalibrationTableRecord | None:
+        """Return the table of this path, or of this short id: the number of its row."""
 
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[CalibrationTableRecord]:
         """Return tables, newest first, then by path."""
@@ -382,6 +389,9 @@ class CalibrationRepositoryProtocol(Protocol):
 
     async def count(self) -> int:
         """Return the number of tables."""
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of tables as documents, by the order and the conditions of ``wish``."""
 
 
 class StatsRepositoryProtocol(Protocol):

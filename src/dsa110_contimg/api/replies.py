@@ -16,8 +16,15 @@ def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: i
     The strong ``ETag`` is a checksum of the bytes; the gate answers 304 when the client already has them.
     """
     content = orjson.dumps(payload, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+    return tagged_reply(content, "application/json", headers, status)
+
+
+def tagged_reply(
+    content: bytes, media_type: str, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Response:
+    """Return bytes that were made for this request, with a strong ``ETag`` of them."""
     tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    return Response(content, status, {"ETag": tag, **(headers or {})}, media_type="application/json")
+    return Response(content, status, {"ETag": tag, **(headers or {})}, media_type=media_type)
 
 
 def iso_time(unix_s: float | None) -> str | None:
@@ -26,6 +33,11 @@ def iso_time(unix_s: float | None) -> str | None:
         return None
     text = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds" if unix_s % 1 else "seconds")
     return text.replace("+00:00", "Z")
+
+
+def mjd_time(mjd: float | None) -> str | None:
+    """Return an MJD (UTC) as ISO 8601 UTC with Z; None stays None."""
+    return None if mjd is None else iso_time(round((mjd - 40587.0) * 86400.0, 3))
 
 
 def path_segment(text: str) -> str:

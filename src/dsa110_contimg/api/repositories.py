@@ -77,9 +77,9 @@ class ImageRepository(_Repository):
 class MSRepository(_Repository):
     """Reads Measurement Sets."""
 
-    def get_metadata(self, ms_path: str) -> MeasurementSetRecord | None:
-        """Return the Measurement Set of this path."""
-        return self._database.read(measurement_sets.by_path(ms_path))
+    def get_metadata(self, ms_id: str) -> MeasurementSetRecord | None:
+        """Return the Measurement Set of this path or short id."""
+        return self._database.read(measurement_sets.by_id(ms_id))
 
     def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
         """Return the Measurement Set that a run made."""
@@ -88,6 +88,10 @@ class MSRepository(_Repository):
     def list_all(self, limit: int = 100, offset: int = 0) -> list[MeasurementSetRecord]:
         """Return Measurement Sets, latest observation first, then by path."""
         return self._database.read(measurement_sets.page(limit, offset))
+
+    def list_page(self, wish: Wish) -> Page:
+        """Return a page of Measurement Sets as documents, by the order and the conditions of ``wish``."""
+        return self._database.read(measurement_sets.LIST.page(wish))
 
     def get_calibrator_matches(self, ms_path: str) -> list[CalibrationTableRecord]:
         """Return the calibration tables of a Measurement Set, in the order of application."""
@@ -171,13 +175,17 @@ class JobRepository(_Repository):
 class CalibrationRepository(_Repository):
     """Reads calibration tables."""
 
-    def get_by_path(self, path: str) -> CalibrationTableRecord | None:
-        """Return the table of this path."""
-        return self._database.read(calibration.by_path(path))
+    def get_by_id(self, table_id: str) -> CalibrationTableRecord | None:
+        """Return the table of this path or row number."""
+        return self._database.read(calibration.by_id(table_id))
 
     def list_all(self, limit: int = 100, offset: int = 0) -> list[CalibrationTableRecord]:
         """Return tables, newest first, then by path."""
         return self._database.read(calibration.page(limit, offset))
+
+    def list_page(self, wish: Wish) -> Page:
+        """Return a page of tables as documents, by the order and the conditions of ``wish``."""
+        return self._database.read(calibration.LIST.page(wish))
 
     def list_active(self, mjd: float) -> list[CalibrationTableRecord]:
         """Return the newest active set that is valid at ``mjd``, by order of application."""

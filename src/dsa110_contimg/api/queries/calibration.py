@@ -13,8 +13,10 @@ from dsa110_contimg.api.queries.decoding import (
     paged,
     record_columns,
     record_reader,
+    row_number,
     value,
 )
+from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import caltables, ms_index
 
 _COLUMNS = record_columns(CalibrationTableRecord, caltables)
@@ -24,6 +26,7 @@ _APPLIED = (caltables.c.order_index, caltables.c.path)
 _MJD = bindparam("mjd", type_=Number)
 
 _BY_PATH = Statement(_SELECT.where(caltables.c.path == bindparam("path")))
+_BY_NUMBER = Statement(_SELECT.where(caltables.c.id == bindparam("id")))
 _ALL = paged(_SELECT.order_by(caltables.c.created_at.desc(), caltables.c.path))
 _SOLVED_FROM = Statement(_SELECT.where(caltables.c.source_ms_path == bindparam("ms_path")).order_by(*_APPLIED))
 _MID_TIME = Statement(select(ms_index.c.mid_mjd).where(ms_index.c.path == bindparam("ms_path")))
@@ -41,11 +44,26 @@ _NEWEST_SET = (
 )
 _ACTIVE = Statement(_SELECT.where(*_VALID, caltables.c.set_name == _NEWEST_SET).order_by(*_APPLIED))
 _COUNT = counting(caltables)
+_SHOWN = (
+    "id", "path", "table_type", "set_name", "order_index", "cal_field", "refant", "created_at", "valid_start_mjd",
+    "valid_end_mjd", "source_ms_path", "status",
+)  # fmt: skip
+LIST = ListQuery(
+    "caltables",
+    {name: caltables.c[name] for name in _SHOWN},
+    key="path",
+    order="-created_at",
+    sortable=("path",),
+    bucket="status",
+)
 
 
-def by_path(path: str) -> Steps[CalibrationTableRecord | None]:
-    """Find a table by its path."""
-    return ask(Query(_BY_PATH, {"path": path}, first(_read)))
+def by_id(table_id: str) -> Steps[CalibrationTableRecord | None]:
+    """Find a table by its path, or by the number of its row."""
+    number = row_number(table_id)
+    if number is not None:
+        return ask(Query(_BY_NUMBER, {"id": number}, first(_read)))
+    return ask(Query(_BY_PATH, {"path": table_id}, first(_read)))
 
 
 def page(limit: int, offset: int) -> Steps[list[CalibrationTableRecord]]:

@@ -6,11 +6,20 @@ is not known, not a number or infinite is null.
 """
 
 from dsa110_contimg.api.schemas.base import ErrorBody, Health, QAGrade, Reply
+from dsa110_contimg.api.schemas.calibration import CalTable, CalTableItem
 from dsa110_contimg.api.schemas.health import HealthReply, Liveness, Readiness
 from dsa110_contimg.api.schemas.images import Beam, ImageDetail, ImageListItem, ImageQA, QualityMetrics, SourceStats
 from dsa110_contimg.api.schemas.jobs import JobDetail, JobListItem
 from dsa110_contimg.api.schemas.logs import RunLog
-from dsa110_contimg.api.schemas.measurement_sets import CalibratorMatch, CalibratorMatches, MSDetail
+from dsa110_contimg.api.schemas.measurement_sets import (
+    Antenna,
+    AntennaCounts,
+    Antennas,
+    CalibratorMatch,
+    CalibratorMatches,
+    MSDetail,
+    MSListItem,
+)
 from dsa110_contimg.api.schemas.provenance import ProductFileView, Provenance, StageView
 from dsa110_contimg.api.schemas.sources import (
     ContributingImage,
@@ -34,9 +43,14 @@ from dsa110_contimg.api.schemas.work import (
 )
 
 __all__ = [
+    "Antenna",
+    "AntennaCounts",
+    "Antennas",
     "Beam",
     "BulkCancelReply",
     "BulkRerunReply",
+    "CalTable",
+    "CalTableItem",
     "CalibratorMatch",
     "CalibratorMatches",
     "ContributingImage",
@@ -56,6 +70,7 @@ __all__ = [
     "Liveness",
     "MSCounts",
     "MSDetail",
+    "MSListItem",
     "ProductFileView",
     "Provenance",
     "QAGrade",

@@ -76,33 +76,40 @@ class AsyncMSService:
         self.measurement_sets = measurement_sets
         self.images = images
 
-    async def find(self, ms_path: str) -> MeasurementSetRecord:
-        """Return the record of a Measurement Set.
+    async def list_measurement_sets(self, wish: Wish) -> Page:
+        """Return a page of Measurement Sets, by falling path unless asked for otherwise."""
+        page = views.with_times(await self.measurement_sets.list_page(wish), "created_at")
+        for row in page.rows:
+            if "missing_subbands" in row:
+                row["missing_subbands"] = row["missing_subbands"] or []
+        return page
+
+    async def find(self, ms_id: str) -> MeasurementSetRecord:
+        """Return the record of a Measurement Set, by its path or its short id.
 
         Raises
         ------
         RecordNotFoundError
-            None has this path.
+            None has this path or id.
         """
-        ms = await self.measurement_sets.get_metadata(ms_path)
+        ms = await self.measurement_sets.get_metadata(ms_id)
         if ms is None:
-            raise RecordNotFoundError("MeasurementSet", ms_path)
+            raise RecordNotFoundError("MeasurementSet", ms_id)
         return ms
 
-    async def get_metadata(self, ms_path: str) -> View:
+    async def get_metadata(self, ms_id: str) -> View:
         """Return one Measurement Set with its calibration tables and the verdict on its newest image."""
-        ms = await self.find(ms_path)
-        grade = qa_service.ms_grade(ms, await self.images.list_for_ms(ms_path))
-        return views.ms_detail(ms, await self._matches(ms_path), grade, qa_service.ms_summary(ms))
+        ms = await self.find(ms_id)
+        grade = qa_service.ms_grade(ms, await self.images.list_for_ms(ms.path))
+        return views.ms_detail(ms, await self._matches(ms.path), grade, qa_service.ms_summary(ms))
 
-    async def get_calibrator_matches(self, ms_path: str) -> View:
+    async def get_calibrator_matches(self, ms_id: str) -> View:
         """Return the calibration tables of a Measurement Set, in the order of application."""
-        await self.find(ms_path)
-        return {"ms_path": ms_path, "matches": await self._matches(ms_path)}
+        ms = await self.find(ms_id)
+        return {"ms_path": ms.path, "matches": await self._matches(ms.path)}
 
     async def _matches(self, ms_path: str) -> list[View]:
-        tables = await self.measurement_sets.get_calibrator_matches(ms_path)
-        return [{"cal_table": table.path, "type": table.table_type} for table in tables]
+        return [views.match(table) for table in await self.measurement_sets.get_calibrator_matches(ms_path)]
 
 
 class AsyncSourceService:
@@ -226,7 +233,7 @@ class AsyncProvenanceService:
     async def of_ms(self, ms_path: str) -> View:
         """Return where a Measurement Set comes from."""
         ms = await self.measurement_sets.find(ms_path)
-        images = await self.images.images.list_for_ms(ms_path)
+        images = await self.images.images.list_for_ms(ms.path)
         return await self._document(
             ms.run_id, ms.path, _first(images), created_at=ms.processed_at,
             pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.api.async_repositories import (
+    AsyncCalibrationRepository,
     AsyncCredentialRepository,
     AsyncImageRepository,
     AsyncJobRepository,
@@ -27,8 +28,11 @@ from dsa110_contimg.api.services.async_services import (
     AsyncProvenanceService,
     AsyncSourceService,
 )
+from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.fits_service import ImageFileService
+from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.log_service import RunLogService
+from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.socket_limit import SocketLimit
@@ -46,6 +50,8 @@ class Services:
     images: AsyncImageService
     image_files: ImageFileService
     measurement_sets: AsyncMSService
+    ms_files: MSFileService
+    calibration: AsyncCalibrationService
     sources: AsyncSourceService
     jobs: AsyncJobService
     logs: RunLogService
@@ -75,6 +81,8 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
         images=images,
         image_files=ImageFileService(images, files, thumbnails),
         measurement_sets=measurement_sets,
+        ms_files=MSFileService(measurement_sets, files, LimitedChild()),
+        calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),
         sources=AsyncSourceService(AsyncSourceRepository(adapter), image_rows),
         jobs=jobs,
         logs=RunLogService(jobs, RunLogs(config.log.run_directory)),

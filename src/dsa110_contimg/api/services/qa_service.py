@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dsa110_contimg.api.interfaces import ImageRecord, MeasurementSetRecord
+from dsa110_contimg.api.interfaces import IMAGED_STAGES, ImageRecord, MeasurementSetRecord
 
 _HIGH_NOISE_JY = 0.01
 _LOW_DYNAMIC_RANGE = 100.0
-_IMAGED_STAGES = frozenset({"imaged", "mosaicked", "cataloged"})
 
 
 def image_qa(image: ImageRecord) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def image_warnings(image: ImageRecord) -> list[str]:
     return warnings
 
 
-def ms_grade(ms: MeasurementSetRecord, images: Sequence[ImageRecord]) -> str:
+def ms_grade(ms: MeasurementSetRecord, images: Sequence[ImageRecord] = ()) -> str:
     """Return the grade of a Measurement Set: that of its newest assessed image, else how far it came.
 
     Without an image: ``fail`` when its status is failed; ``good`` once imaged; ``warn`` once calibrated; else ``fail``,
@@ -72,7 +71,7 @@ def ms_grade(ms: MeasurementSetRecord, images: Sequence[ImageRecord]) -> str:
         return graded
     if ms.status == "failed":
         return "fail"
-    return "good" if ms.stage in _IMAGED_STAGES else "warn" if ms.stage == "calibrated" else "fail"
+    return "good" if ms.stage in IMAGED_STAGES else "warn" if ms.stage == "calibrated" else "fail"
 
 
 def ms_summary(ms: MeasurementSetRecord) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsa110_contimg.api.interfaces import (
+    CalibrationTableRecord,
     ImageRecord,
     JobRecord,
     MeasurementSetRecord,
@@ -11,7 +12,7 @@ from dsa110_contimg.api.interfaces import (
     ProvenanceRecord,
 )
 from dsa110_contimg.api.pages import Page
-from dsa110_contimg.api.replies import iso_time, path_segment
+from dsa110_contimg.api.replies import iso_time, mjd_time, path_segment
 
 View = dict[str, Any]
 
@@ -71,19 +72,68 @@ def image_detail(image: ImageRecord, cal_table: str | None) -> View:
     )
 
 
-def ms_detail(ms: MeasurementSetRecord, matches: list[View], qa_grade: str, qa_summary: str) -> View:
-    """Return one Measurement Set."""
+def ms_item(ms: MeasurementSetRecord, qa_grade: str) -> View:
+    """Return one row of the list of Measurement Sets."""
     return {
+        "id": ms.group_id or None,
         "path": ms.path,
+        "run_id": ms.run_id,
+        "qa_grade": qa_grade,
+        "created_at": iso_time(ms.processed_at),
         "pointing_ra_deg": ms.pointing_ra_deg,
         "pointing_dec_deg": ms.pointing_dec_deg,
-        "calibrator_matches": matches,
-        "qa_grade": qa_grade,
-        "qa_summary": qa_summary,
-        "run_id": ms.run_id,
-        "created_at": iso_time(ms.processed_at),
         "missing_subbands": list(ms.missing_subbands),
     } | {name: getattr(ms, name) for name in _MS_FACTS}
+
+
+def match(table: CalibrationTableRecord) -> View:
+    """Return one calibration table of a Measurement Set."""
+    return {
+        "cal_table": table.path,
+        "type": table.table_type,
+        "id": _text(table.id),
+        "set_name": table.set_name,
+        "valid_start_mjd": table.valid_start_mjd,
+        "valid_end_mjd": table.valid_end_mjd,
+        "source_ms_path": table.source_ms_path,
+    }
+
+
+def calibration_item(table: CalibrationTableRecord) -> View:
+    """Return one row of the list of calibration tables."""
+    return {
+        "id": _text(table.id),
+        "path": table.path,
+        "table_type": table.table_type,
+        "set_name": table.set_name,
+        "order_index": table.order_index,
+        "cal_field": table.cal_field,
+        "refant": table.refant,
+        "created_at": iso_time(table.created_at),
+        "valid_start_mjd": table.valid_start_mjd,
+        "valid_end_mjd": table.valid_end_mjd,
+        "source_ms_path": table.source_ms_path,
+        "status": table.status,
+    }
+
+
+def calibration_detail(table: CalibrationTableRecord) -> View:
+    """Return one calibration table."""
+    return calibration_item(table) | {
+        "valid_start": mjd_time(table.valid_start_mjd),
+        "valid_end": mjd_time(table.valid_end_mjd),
+        "notes": table.notes,
+        "solver_command": table.solver_command,
+        "solver_version": table.solver_version,
+        "solver_params": dict(table.solver_params),
+        "quality_metrics": dict(table.quality_metrics),
+        "source_ms_url": f"/api/v1/ms/{path_segment(table.source_ms_path)}" if table.source_ms_path else None,
+    }
+
+
+def ms_detail(ms: MeasurementSetRecord, matches: list[View], qa_grade: str, qa_summary: str) -> View:
+    """Return one Measurement Set."""
+    return ms_item(ms, qa_grade) | {"calibrator_matches": matches, "qa_summary": qa_summary}
 
 
 def job_item(job: JobRecord) -> View:
@@ -133,7 +183,7 @@ def provenance(facts: Mapping[str, Any], image: ImageRecord | None, stages: Sequ
         "image_url": f"/api/images/{image.id}" if image else None,
     }
     camel = {camel: told[snake] for snake, camel in _CAMEL_CASE.items()} | {
-        "calUrl": None,
+        "calUrl": f"/cal/{path_segment(facts['cal_table'])}" if facts["cal_table"] else None,
         "msUrl": f"/ms/{ms_segment}" if ms_segment else None,
         "imageUrl": f"/images/{image.id}" if image else None,
     }

@@ -1,0 +1,131 @@
+"""Pictures of rasters: values in, a PNG with axes and a colour bar out, made in a process of its own.
+
+``python -m dsa110_contimg.api.batch.rasters --fd 5 --width 800 --height 600 --xaxis time --yaxis amp`` reads the
+``.npz`` of ``pipeline.ms_reports`` from a descriptor and writes the PNG on standard output. Colours run from the 1st to
+the 99th percentile, of phases from -180 to 180 degrees; pixels without data are grey.
+"""
+
+import argparse
+import os
+import resource
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from dsa110_contimg.api.batch.colour_maps import named
+from dsa110_contimg.api.colour_map_names import MAP_NAMES
+
+_BLANK_RGB = (96, 96, 96)
+_INK = (30, 30, 30)
+_LEFT, _TOP, _RIGHT, _BOTTOM = 72, 28, 96, 40
+_BAR_WIDTH, _BAR_GAP = 14, 12
+_TICKS = 5
+_MEMORY_BYTES = 2 << 30
+_CPU_S = 20
+
+#: What stands at the axes and at the colour bar.
+_ACROSS = {"time": "time (s)", "baseline": "baseline", "frequency": "frequency (MHz)"}
+_DOWN = {"time": "baseline", "baseline": "time (s)", "frequency": "time (s)"}
+_UNITS = {"amp": "amplitude", "phase": "phase (deg)", "real": "real part", "imag": "imaginary part"}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a raster is drawn; sizes in pixels."""
+
+    xaxis: str
+    yaxis: str
+    colormap: str = "viridis"
+    width: int = 800
+    height: int = 600
+
+
+def limits(values: npt.NDArray[np.float32], yaxis: str) -> tuple[float, float]:
+    """Return the values of the darkest and the lightest colour."""
+    known = values[np.isfinite(values)]
+    if yaxis == "phase":
+        return -180.0, 180.0
+    if known.size == 0:
+        return 0.0, 1.0
+    low, high = (float(one) for one in np.percentile(known, (1, 99)))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def draw(
+    values: npt.NDArray[np.float32], across: npt.NDArray[np.float64], down: npt.NDArray[np.float64], style: Style
+) -> Image.Image:
+    """Return the picture of a raster.
+
+    Parameters
+    ----------
+    values : ndarray (down, across)
+        NaN where there is no data.
+    across, down : ndarray (2,)
+        First and last value of each axis.
+    style : Style
+    """
+    low, high = limits(values, style.yaxis)
+    colours = named(style.colormap, 256)
+    shade = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low), 0, 1)
+    pixels = colours[np.round(255 * shade).astype(np.uint8)]
+    pixels[~np.isfinite(values)] = _BLANK_RGB
+    size = (style.width - _LEFT - _RIGHT, style.height - _TOP - _BOTTOM)
+    picture = Image.new("RGB", (style.width, style.height), "white")
+    picture.paste(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST), (_LEFT, _TOP))
+    bar = Image.fromarray(colours[::-1, None].repeat(_BAR_WIDTH, axis=1)).resize((_BAR_WIDTH, size[1]))
+    picture.paste(bar, (_LEFT + size[0] + _BAR_GAP, _TOP))
+    _write_axes(ImageDraw.Draw(picture), size, (across, down, np.array([high, low])), style)
+    return picture
+
+
+def _write_axes(
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], ends: tuple[npt.NDArray[np.float64], ...], style: Style
+) -> None:
+    across, down, colours = ends
+    right, bottom = _LEFT + size[0], _TOP + size[1]
+    pen.rectangle((_LEFT - 1, _TOP - 1, right, bottom), outline=_INK)
+    for share in np.linspace(0, 1, _TICKS):
+        x, y = _LEFT + share * size[0], _TOP + share * size[1]
+        pen.line((x, bottom, x, bottom + 4), fill=_INK)
+        pen.text((x, bottom + 6), _at(across, share), fill=_INK, anchor="ma")
+        pen.line((_LEFT - 5, y, _LEFT - 1, y), fill=_INK)
+        pen.text((_LEFT - 8, y), _at(down, share), fill=_INK, anchor="rm")
+        pen.text((right + _BAR_GAP + _BAR_WIDTH + 5, y), _at(colours, share), fill=_INK, anchor="lm")
+    pen.text(((_LEFT + right) / 2, bottom + 22), _ACROSS[style.xaxis], fill=_INK, anchor="ma")
+    title = f"{_UNITS[style.yaxis]}, {_DOWN[style.xaxis]} downwards"
+    pen.text((_LEFT, _TOP - 8), title, fill=_INK, anchor="ls")
+
+
+def _at(ends: npt.NDArray[np.float64], share: float) -> str:
+    return f"{ends[0] + share * (ends[1] - ends[0]):.4g}"
+
+
+def main() -> int:
+    """Draw; the exit code is 2 and standard error has the reason when it cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m dsa110_contimg.api.batch.rasters")
+    parser.add_argument("--fd", type=int, required=True, help="descriptor of the .npz")
+    parser.add_argument("--width", type=int, default=800)
+    parser.add_argument("--height", type=int, default=600)
+    parser.add_argument("--xaxis", choices=sorted(_ACROSS), required=True)
+    parser.add_argument("--yaxis", choices=sorted(_UNITS), required=True)
+    parser.add_argument("--colormap", choices=MAP_NAMES, default="viridis")
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    try:
+        with os.fdopen(options.fd, "rb") as file:
+            held = np.load(file, allow_pickle=False)
+            style = Style(options.xaxis, options.yaxis, options.colormap, options.width, options.height)
+            draw(held["values"], held["across"], held["down"], style).save(sys.stdout.buffer, "PNG")
+    except (OSError, ValueError, KeyError, MemoryError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

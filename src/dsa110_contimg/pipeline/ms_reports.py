@@ -1,0 +1,91 @@
+"""What a Measurement Set holds, for people who look at it: a process of its own that only reads.
+
+``python -m dsa110_contimg.pipeline.ms_reports antennas --fd 5`` writes JSON on standard output; ``raster --fd 5 --xaxis
+time --yaxis amp`` an ``.npz`` with the values of a picture. The Measurement Set is the directory behind the descriptor.
+No lock is taken (a stage that writes it is not held up), nothing is written, memory and CPU time have limits, and
+tables that refer to data elsewhere are refused.
+"""
+
+import argparse
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from casacore.tables import table
+
+from dsa110_contimg.pipeline.ms_antennas import antenna_report
+from dsa110_contimg.pipeline.ms_raster import XAXES, YAXES, RasterRequest, raster
+
+_MEMORY_BYTES = 4 << 30
+_CPU_S = 60
+
+
+@contextmanager
+def opened_without_lock(path: str) -> Iterator[Any]:
+    """Open a plain table for reading without a lock.
+
+    Raises
+    ------
+    RuntimeError
+        There is no complete table.
+    ValueError
+        It refers to data elsewhere.
+    """
+    rows = table(path, readonly=True, ack=False, lockoptions="usernoread")
+    try:
+        if list(rows.partnames()) != [rows.name()]:
+            raise ValueError("it refers to data of other tables")
+        yield rows
+    finally:
+        rows.close()
+
+
+def _limit() -> None:
+    """Take what a reader needs and no more: no file can be written."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _answer(options: argparse.Namespace) -> None:
+    base = f"/proc/self/fd/{options.fd}"
+    with opened_without_lock(base) as rows, opened_without_lock(f"{base}/ANTENNA") as antennas:
+        names = tuple(antennas.getcol("NAME"))
+        if options.what == "antennas":
+            json.dump(antenna_report(rows, names, antennas.getcol("POSITION")), sys.stdout)
+            return
+        with opened_without_lock(f"{base}/SPECTRAL_WINDOW") as windows:
+            if options.spw >= windows.nrows():
+                raise ValueError(f"there is no spectral window {options.spw}")
+            frequencies_hz = np.asarray(windows.getcell("CHAN_FREQ", options.spw))
+        request = RasterRequest(options.xaxis, options.yaxis, options.antenna)
+        drawn = raster(rows, names, frequencies_hz, request)
+        np.savez(sys.stdout.buffer, values=drawn.values, across=drawn.across, down=drawn.down)
+
+
+def main() -> int:
+    """Answer; the exit code is 2 and standard error has the reason when there is no answer."""
+    parser = argparse.ArgumentParser(prog="python -m dsa110_contimg.pipeline.ms_reports")
+    parser.add_argument("what", choices=["antennas", "raster"])
+    parser.add_argument("--fd", type=int, required=True, help="descriptor of the directory")
+    parser.add_argument("--xaxis", choices=XAXES, default="time")
+    parser.add_argument("--yaxis", choices=YAXES, default="amp")
+    parser.add_argument("--antenna", help="name; only its baselines")
+    parser.add_argument("--spw", type=int, default=0, help="number of the spectral window")
+    options = parser.parse_args()
+    _limit()
+    try:
+        _answer(options)
+    except (ValueError, RuntimeError, IndexError, OSError, MemoryError) as error:
+        sys.stderr.write(f"{str(error) or type(error).__name__}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
