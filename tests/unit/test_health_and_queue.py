@@ -30,6 +30,9 @@ class Schema:
         """Return the revision."""
         return "0001"
 
+    async def is_read_only(self) -> bool:
+        return False
+
     async def require_current(self) -> None:
         """Fail, hang or do nothing."""
         if self.hangs:

@@ -241,6 +241,10 @@ class AsyncSchemaRepository(_AsyncRepository):
         """Raise DatabaseSchemaError unless the tables are those of this version."""
         schema.require(await self.get_revision(), SCHEMA_REVISION)
 
+    async def is_read_only(self) -> bool:
+        """Tell whether it is a database of the earlier pipeline, which is served but never changed."""
+        return self._adapter.read_only
+
 
 class AsyncProductRecorder(_AsyncRepository):
     """Keeps what stages made."""

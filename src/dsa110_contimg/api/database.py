@@ -96,6 +96,11 @@ class BlockingDatabase:
         self._resources.close()
         self._portal = None
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it is a database of the earlier pipeline."""
+        return self._adapter.read_only
+
     def read(self, steps: Steps[T]) -> T:
         """Execute ``steps`` in one connection."""
         return self._open_portal().call(read, self._adapter, steps)

@@ -22,6 +22,8 @@
         ├── DatabaseQueryError            500 DATABASE_QUERY_ERROR
         ├── DatabaseTransactionError      500 DATABASE_TRANSACTION_ERROR
         ├── DatabaseConnectionError       503 DATABASE_CONNECTION_ERROR   not there, refused, unreadable, wrong password
+        ├── DatabaseReadOnlyError         409 DATABASE_READ_ONLY          of the earlier pipeline, never written
+        ├── DatabaseFullError             507 STORAGE_FULL                no space on its disk
         ├── DatabaseBusyError             503 DATABASE_BUSY               there, but somebody else holds it too long
         └── DatabaseSchemaError           503 DATABASE_SCHEMA_ERROR       there, but never migrated to our tables
 
@@ -276,6 +278,35 @@ class DatabaseConnectionError(DatabaseError):
     def code(self) -> str:
         """The web client's name for it."""
         return "PRODUCTS_DB_UNAVAILABLE"
+
+
+class DatabaseReadOnlyError(DatabaseError):
+    """The database is one of the earlier pipeline: it is served, and never changed.
+
+    Parameters
+    ----------
+    database : str
+        The file.
+    """
+
+    status_code = 409
+    error_code = "DATABASE_READ_ONLY"
+    action = "Ask the operators for a database of this version: `dsa110 db upgrade` makes one at PRODUCTS_DB_PATH."
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"The products database {database} was made by the earlier pipeline and is only read; to change something, "
+            "set PRODUCTS_DB_PATH to a new file and make it with `dsa110 db upgrade`",
+            database,
+        )
+
+
+class DatabaseFullError(DatabaseError):
+    """The disk of the database has no space left; what is there can still be read."""
+
+    status_code = 507
+    error_code = "STORAGE_FULL"
+    action = "Ask the operators to free some space, then send the request again."
 
 
 class DatabaseBusyError(DatabaseError):

@@ -425,3 +425,6 @@ class SchemaRepositoryProtocol(Protocol):
 
     async def require_current(self) -> None:
         """Raise DatabaseSchemaError unless the tables are those of this version."""
+
+    async def is_read_only(self) -> bool:
+        """Tell whether it is a database of the earlier pipeline, which is served but never changed."""

@@ -238,6 +238,10 @@ class SchemaRepository(_Repository):
         """Raise DatabaseSchemaError unless the tables are those of this version."""
         schema.require(self.get_revision(), SCHEMA_REVISION)
 
+    def is_read_only(self) -> bool:
+        """Tell whether it is a database of the earlier pipeline, which is served but never changed."""
+        return self._database.read_only
+
 
 class ProductRecorder(_Repository):
     """Keeps what stages made."""

@@ -81,7 +81,11 @@ class HealthMonitor:
         try:
             async with asyncio.timeout(self.config.timeouts.health_check):
                 await self.schema.require_current()
-                return {"status": "ready", "schema_revision": await self.schema.get_revision()}
+                return {
+                    "status": "ready",
+                    "schema_revision": await self.schema.get_revision(),
+                    "read_only": await self.schema.is_read_only(),
+                }
         except TimeoutError as error:
             raise ServiceUnavailableError("products database", "no answer in time") from error
 

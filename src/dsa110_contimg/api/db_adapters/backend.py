@@ -63,13 +63,18 @@ class DatabaseAdapter(AsyncConnection, Protocol):
 
     Every method may raise
     DatabaseConnectionError (cannot be reached or opened), DatabaseSchemaError (not our tables), DatabaseBusyError (held
-    by somebody else for too long), InvalidRecordError or RecordAlreadyExistsError (refused by a constraint),
+    by somebody else for too long), DatabaseReadOnlyError (of the earlier pipeline), DatabaseFullError (no space left),
+    InvalidRecordError or RecordAlreadyExistsError (refused by a constraint),
     DatabaseQueryError (anything else).
     """
 
     @property
     def backend(self) -> DatabaseBackend:
         """Which database it is."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it is a file of the earlier pipeline, in which every transaction is refused."""
 
     @property
     def placeholder(self) -> str:

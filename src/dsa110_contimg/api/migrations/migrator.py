@@ -25,12 +25,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
-from dsa110_contimg.api.db_adapters.adapters import postgresql_errors, sqlite_errors
+from dsa110_contimg.api.db_adapters.adapters import earlier_file, postgresql_errors, sqlite_errors
 from dsa110_contimg.api.db_adapters.adapters.sqlite_adapter import existing
 from dsa110_contimg.api.db_adapters.backend import DatabaseBackend
 from dsa110_contimg.api.exceptions import (
     DatabaseBusyError,
     DatabaseConnectionError,
+    DatabaseReadOnlyError,
     DatabaseSchemaError,
     DSA110APIError,
 )
@@ -188,6 +189,8 @@ class Migrator:
             return
         path = self._config.products_path
         with directory_lock(path.parent, self._timeout_s):
+            if path.is_file() and earlier_file.is_earlier(path):
+                raise DatabaseReadOnlyError(str(path))
             with sqlite_errors.in_our_words(str(path)):
                 _use_wal(path, self._timeout_s)
             change()

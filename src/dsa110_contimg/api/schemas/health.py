@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from dsa110_contimg.api.schemas.base import Health, Reply
 
 
@@ -30,3 +32,4 @@ class Readiness(Reply):
 
     status: Literal["ready"]
     schema_revision: str | None
+    read_only: bool = Field(description="the products database is one of the earlier pipeline: changes are refused")

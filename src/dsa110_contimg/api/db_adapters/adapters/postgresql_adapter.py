@@ -81,6 +81,7 @@ class PostgreSQLAdapter:
 
     backend = DatabaseBackend.POSTGRESQL
     placeholder = "$"
+    read_only = False
 
     def __init__(
         self,

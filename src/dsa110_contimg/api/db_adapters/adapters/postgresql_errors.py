@@ -8,6 +8,7 @@ import asyncpg
 from dsa110_contimg.api.exceptions import (
     DatabaseBusyError,
     DatabaseConnectionError,
+    DatabaseFullError,
     DatabaseQueryError,
     DatabaseSchemaError,
     DSA110APIError,
@@ -50,6 +51,8 @@ def translate(error: Exception, name: str) -> DSA110APIError:
             f"The products database {name} is not of this version ({reason}); make its tables with `dsa110 db upgrade`",
             name,
         )
+    if isinstance(error, asyncpg.DiskFullError):
+        return DatabaseFullError(f"There is no space for the products database {name}: {reason}; free some", name)
     if isinstance(error, asyncpg.UniqueViolationError):
         return RecordAlreadyExistsError(f"The record exists already: {reason}")
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):

@@ -3,20 +3,29 @@
 Every write transaction begins IMMEDIATE: it takes the write lock before it reads, so that two writers wait for each
 other instead of failing. Within a process writers queue at a lock, between processes at SQLite's busy timeout.
 The database file is never created here, and its journal mode (WAL, set by the migrations) is never changed.
+
+Before a connection is lent, the file is asked for by its name: one that was replaced is opened anew, so is one after
+an error of the file, and one that is gone is said to be. A file of the earlier pipeline is only read; see
+:mod:`.earlier_file`.
 """
 
 import asyncio
+import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
+from dsa110_contimg.api.db_adapters.adapters import earlier_file
+from dsa110_contimg.api.db_adapters.adapters.earlier_file import EarlierFile
 from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import in_our_words
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
-from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
+from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseReadOnlyError
+
+Identity = tuple[int, int]
 
 
 def existing(path: Path) -> Path:
@@ -36,6 +45,15 @@ def existing(path: Path) -> Path:
     return path
 
 
+def identity_of(path: Path | str) -> Identity | None:
+    """Return what distinguishes a file from another one of the same name; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - asked for each statement; a Path would take twice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 async def open_connection(path: Path, busy_timeout_s: float, *, read_only: bool) -> aiosqlite.Connection:
     """Open a connection to an existing database file, with our settings, in autocommit mode."""
     uri = f"{existing(path).absolute().as_uri()}?mode=rw"
@@ -52,27 +70,47 @@ async def open_connection(path: Path, busy_timeout_s: float, *, read_only: bool)
 
 
 class SQLiteConnection:
-    """One connection; errors come in our words."""
+    """One connection; errors come in our words.
 
-    def __init__(self, raw: aiosqlite.Connection, name: str) -> None:
-        self._raw = raw
+    ``seen`` is what its file was when it was opened, None when it must be opened anew.
+    """
+
+    def __init__(self, name: str, read_only: bool) -> None:
+        self._raw: Any = None
         self._name = name
+        self.read_only = read_only
+        self.seen: Identity | EarlierFile | None = None
+
+    def open(self, raw: aiosqlite.Connection, seen: Identity | EarlierFile | None) -> None:
+        """Use another connection of the driver."""
+        self._raw, self.seen = raw, seen
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Raise errors in our words; after one of the file it is opened anew."""
+        try:
+            with in_our_words(self._name):
+                yield
+        except DatabaseConnectionError:
+            self.seen = None
+            raise
 
     async def execute(self, query: str, params: Params = ()) -> int:
         """Execute a statement and return how many rows it changed."""
-        with in_our_words(self._name):
+        with self._watched():
             async with self._raw.execute(query, params) as cursor:
-                return max(cursor.rowcount, 0)
+                changed: int = cursor.rowcount
+                return max(changed, 0)
 
     async def execute_many(self, query: str, rows: Sequence[Params]) -> None:
         """Execute a statement once for each of ``rows``."""
-        with in_our_words(self._name):
+        with self._watched():
             async with self._raw.executemany(query, rows):
                 pass
 
     async def fetch_all(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Execute a statement and return all its rows."""
-        with in_our_words(self._name):
+        with self._watched():
             return list(await self._raw.execute_fetchall(query, params))
 
     async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
@@ -91,7 +129,8 @@ class SQLiteConnection:
 
     async def close(self) -> None:
         """Close the connection; what is not committed is rolled back."""
-        await self._raw.close()
+        if self._raw is not None:
+            await self._raw.close()
 
 
 class SQLiteAdapter:
@@ -119,8 +158,16 @@ class SQLiteAdapter:
         self._timeout_s = timeout_s
         self._busy_timeout_s = busy_timeout_s
         self._open: list[SQLiteConnection] = []
+        self._earlier: EarlierFile | None = None
+        self._log: Identity | None = None
+        self._renewing = asyncio.Lock()
         self._readers: asyncio.LifoQueue[SQLiteConnection] = asyncio.LifoQueue()
         self._writer: asyncio.LifoQueue[SQLiteConnection] = asyncio.LifoQueue()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file is one of the earlier pipeline, which is never written."""
+        return self._earlier is not None
 
     async def connect(self) -> None:
         """Open all connections; does nothing when they are open."""
@@ -128,22 +175,65 @@ class SQLiteAdapter:
             return
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self.disconnect)
-            self._writer.put_nowait(await self._opened(read_only=False))
-            for _ in range(self._reader_count):
-                self._readers.put_nowait(await self._opened(read_only=True))
+            for pool, read_only in ((self._writer, False), *((self._readers, True),) * self._reader_count):
+                connection = SQLiteConnection(self.name, read_only)
+                self._open.append(connection)
+                await self._renew(connection)
+                pool.put_nowait(connection)
             undo.pop_all()
 
-    async def _opened(self, *, read_only: bool) -> SQLiteConnection:
-        with in_our_words(self.name):
-            raw = await open_connection(self.path, self._busy_timeout_s, read_only=read_only)
-        self._open.append(SQLiteConnection(raw, self.name))
-        return self._open[-1]
+    def _is_current(self, connection: SQLiteConnection) -> bool:
+        """Tell whether the file of a connection is still the one of this name."""
+        seen = connection.seen
+        if isinstance(seen, EarlierFile):
+            return seen is self._earlier and seen.is_current(self.path)
+        return seen is not None and seen == identity_of(self.name)
+
+    async def _renew(self, connection: SQLiteConnection) -> None:
+        """Open the file of a connection anew, as what it is now."""
+        async with self._renewing:
+            before, connection.seen = connection.seen, None
+            identity = identity_of(existing(self.path))
+            self._refuse_log_of_another(before, identity)
+            await connection.close()
+            if await asyncio.to_thread(earlier_file.is_earlier, self.path):
+                await self._renew_earlier(connection)
+                return
+            self._forget_earlier()
+            with in_our_words(self.name):
+                raw = await open_connection(self.path, self._busy_timeout_s, read_only=connection.read_only)
+            connection.open(raw, identity)
+            self._log = identity_of(f"{self.name}-wal")
+
+    async def _renew_earlier(self, connection: SQLiteConnection) -> None:
+        if self._earlier is None or not self._earlier.is_current(self.path):
+            self._forget_earlier()
+            self._earlier = await asyncio.to_thread(earlier_file.look, self.path, self._busy_timeout_s)
+        if connection.read_only:
+            with in_our_words(self.name):
+                raw = await self._earlier.open_connection(self._busy_timeout_s)
+            connection.open(raw, self._earlier)
+
+    def _forget_earlier(self) -> None:
+        earlier, self._earlier = self._earlier, None
+        if earlier is not None:
+            earlier.keeper.close()
+
+    def _refuse_log_of_another(self, before: Identity | EarlierFile | None, now: Identity | None) -> None:
+        """Raise if the file was replaced, but not its log: SQLite would mix the two."""
+        if isinstance(before, tuple) and before != now and self._log and identity_of(f"{self.name}-wal") == self._log:
+            raise DatabaseConnectionError(
+                f"The products database {self.name} was replaced while its log stayed; what is in {self.name}-wal "
+                "belongs to the earlier file: move it and the file ending in -shm away",
+                self.name,
+            )
 
     async def disconnect(self) -> None:
         """Close all connections."""
         self._readers, self._writer = asyncio.LifoQueue(), asyncio.LifoQueue()
         while self._open:
             await self._open.pop().close()
+        self._forget_earlier()
 
     @asynccontextmanager
     async def _lent(self, pool: asyncio.LifoQueue[SQLiteConnection]) -> AsyncIterator[SQLiteConnection]:
@@ -158,6 +248,8 @@ class SQLiteAdapter:
                 f"No connection to the products database {self.name} became free in {self._timeout_s:g} s", self.name
             ) from None
         try:
+            if not self._is_current(connection):
+                await self._renew(connection)
             yield connection
         finally:
             pool.put_nowait(connection)
@@ -172,6 +264,8 @@ class SQLiteAdapter:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend the writer in a transaction: committed at the end, rolled back by any exception or cancellation."""
         async with self._lent(self._writer) as connection:
+            if self.read_only:
+                raise DatabaseReadOnlyError(self.name)
             committed = False
             try:
                 await connection.execute("BEGIN IMMEDIATE")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dsa110_contimg.api.exceptions import (
     DatabaseBusyError,
     DatabaseConnectionError,
+    DatabaseFullError,
     DatabaseQueryError,
     DatabaseSchemaError,
     DSA110APIError,
@@ -21,7 +22,6 @@ _UNUSABLE = {
     "SQLITE_NOTADB": "it is not an SQLite database; restore it from a backup, or set PRODUCTS_DB_PATH to another file",
     "SQLITE_CORRUPT": "it is damaged; restore it from a backup",
     "SQLITE_READONLY": "it cannot be written; check the permissions of the file, its directory and the mount",
-    "SQLITE_FULL": "the disk is full; free some space",
     "SQLITE_IOERR": "the disk does not answer; check it and the file system",
     "SQLITE_PERM": "it may not be opened; check its permissions",
 }
@@ -32,6 +32,8 @@ def translate(error: sqlite3.Error, name: str) -> DSA110APIError:
     code = getattr(error, "sqlite_errorname", None) or ""
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return DatabaseBusyError(f"The products database {name} was held by another writer for too long", name)
+    if code == "SQLITE_FULL":
+        return DatabaseFullError(f"There is no space for the products database {name}; free some", name)
     if code in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"):
         return RecordAlreadyExistsError(f"The record exists already: {error}")
     if code.startswith("SQLITE_CONSTRAINT"):
