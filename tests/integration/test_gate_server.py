@@ -1,5 +1,6 @@
 """The gate behind a real server: what a socket can say, the server hands on, and the gate must judge."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -175,3 +176,22 @@ def test_half_a_request_does_not_stop_others(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), source_address=(CLIENT, 0)) as slow:
         slow.sendall(b"GET /api/v1/health/live HTTP/1.1\r\nHost: local")
         assert say(port, request())[0] == 200
+
+
+def test_a_head_that_never_ends_is_refused_at_a_bounded_size(tmp_path: Path) -> None:
+    with (
+        running(server_settings(settings(tmp_path), AbsurdConfig(enabled=False))) as port,
+        socket.create_connection((PROXY, port)) as link,
+    ):
+        link.sendall(b"GET / HTTP/1.1\r\nX: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 4 << 20:
+                sent += link.send(b"y" * 8192)
+                link.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    if reply := link.recv(100):
+                        break
+                link.settimeout(None)
+        assert reply.startswith(b"HTTP/1.1 431 ")
+        assert sent < 1 << 20

@@ -267,3 +267,14 @@ async def test_a_client_that_is_dead_is_dropped_and_a_living_one_hears_on(
         await queue.client.spawn("small")
         await ear.next("task_update")
         await ear.connection.close()
+
+
+async def test_a_socket_that_says_nothing_outlives_the_time_that_headers_have(
+    tmp_path: Path, queue_database: str, sockets: Sockets
+) -> None:
+    config = settings(tmp_path, DSA110_PORT="0", DSA110_TIMEOUT_HEADERS="0.3")
+    with running(server_settings(config, AbsurdConfig(enabled=True, database_url=queue_database))) as port:
+        ear = await sockets.open(port)
+        await asyncio.sleep(1.0)
+        await ear.connection.send('{"type": "ping"}')
+        assert (await ear.next("pong"))["type"] == "pong"

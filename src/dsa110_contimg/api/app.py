@@ -182,12 +182,12 @@ def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None)
         create_app(config, queue_config),
         host=config.server.host,
         port=config.server.port,
-        http=patient(config.access.header_timeout_s, config.access.idle_timeout_s),
+        loop="uvloop",
+        http=patient(config.access.header_timeout_s, config.access.idle_timeout_s, 2 * config.access.max_header_bytes),
         proxy_headers=False,
         server_header=False,
         access_log=False,  # the gate writes one line per request
         log_config=None,
-        h11_max_incomplete_event_size=2 * config.access.max_header_bytes,
         ws_max_size=64 << 10,
         ws_per_message_deflate=False,  # its buffers cost more memory than small messages save time on a line
         ws_ping_interval=config.timeouts.websocket_ping,

@@ -5,17 +5,22 @@ take the reply. Here all headers must come within a time, and the client must ta
 """
 
 import asyncio
-from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class PatientConnection(H11Protocol):
-    """HTTP/1.1 with bounded waits; the bounds are set by :func:`patient`."""
+class PatientConnection(HttpToolsProtocol):
+    """HTTP/1.1 with bounded waits and a bounded head; the bounds are set by :func:`patient`."""
 
     header_timeout_s = 10.0
     idle_timeout_s = 30.0
+    max_head_bytes = 32 << 10
 
+    _in_head = False
+    _head_bytes = 0  # of the request whose head is not complete yet, but for what came together with its first byte
+    _upgraded = False
     _until_headers: asyncio.TimerHandle | None = None
     _until_taken: asyncio.TimerHandle | None = None
 
@@ -25,23 +30,43 @@ class PatientConnection(H11Protocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; go on waiting while it was no whole head of a request."""
+        """Read what came; go on waiting while it was no whole head of a request, of which there may be so much."""
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._in_head and self._head_bytes > self.max_head_bytes and not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
         self._watch()
+
+    def on_message_begin(self) -> None:
+        """Begin to count the head of a request."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """End counting: the gate judges a head that is complete. A target with a host of its own is refused here.
+
+        The parser would drop that host, which RFC 9112 (3.2.2) puts above the one of the header.
+        """
+        self._in_head = False
+        if not self.url.startswith(b"/"):
+            raise ValueError("the request target must be a path that begins with a slash")  # the parser answers 400
+        super().on_headers_complete()
 
     def _watch(self) -> None:
         idle = self.cycle is None or self.cycle.response_complete
-        if idle and not self.transport.is_closing():
+        if idle and not self._upgraded and not self.transport.is_closing():
             if self._until_headers is None:
                 self._until_headers = self.loop.call_later(self.header_timeout_s, self.transport.abort)
         elif self._until_headers is not None:
             self._until_headers.cancel()
             self._until_headers = None
 
-    def handle_websocket_upgrade(self, event: Any) -> None:
+    def handle_websocket_upgrade(self) -> None:
         """Hand the connection on; from now on the WebSocket has its own waits."""
         self._forget()
-        super().handle_websocket_upgrade(event)
+        self._upgraded = True
+        super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
         """The client takes less than is sent: give it a time to catch up."""
@@ -74,6 +99,7 @@ class PatientConnection(H11Protocol):
             self._until_taken = None
 
 
-def patient(header_s: float, idle_s: float) -> type[PatientConnection]:
-    """Return the connection with these bounds, in seconds."""
-    return type("PatientConnection", (PatientConnection,), {"header_timeout_s": header_s, "idle_timeout_s": idle_s})
+def patient(header_s: float, idle_s: float, max_head_bytes: int) -> type[PatientConnection]:
+    """Return the connection with these bounds, in seconds and bytes."""
+    bounds = {"header_timeout_s": header_s, "idle_timeout_s": idle_s, "max_head_bytes": max_head_bytes}
+    return type("PatientConnection", (PatientConnection,), bounds)
