@@ -151,7 +151,13 @@ def test_every_command_has_a_help_with_an_example(path: str, command: Any) -> No
 
 def test_every_variable_that_a_document_names_is_read() -> None:
     known = {name for _, item in declared_settings() for name in item.metadata["variables"]}
-    known |= {variable for variable, *_ in AbsurdConfig().describe()}
+    known |= {
+        f"{name}_FILE"
+        for _, item in declared_settings()
+        if item.metadata["secret"]
+        for name in item.metadata["variables"]
+    }
+    known |= {variable for variable, *_ in AbsurdConfig().describe()} | {"ABSURD_DATABASE_URL_FILE"}
     for document in DOCUMENTS:
         named = set(re.findall(r"\b(?:DSA110|ABSURD)_[A-Z][A-Z_]*[A-Z]\b", document.read_text()))
         assert named <= known, name_of(document)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
+from dsa110_contimg.secret_files import SUFFIX, secret_text
+
 logger = logging.getLogger(__name__)
 
 
@@ -136,7 +138,8 @@ class AbsurdConfig:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "AbsurdConfig":
         """Read the ``ABSURD_*`` variables of ``environ`` (the process's environment when it is not given).
 
-        A variable that is empty counts as not set. One that nothing reads is named in a warning, with the variable it
+        A variable that is empty counts as not set; the database's address can stand in a file that
+        ``ABSURD_DATABASE_URL_FILE`` names. One that nothing reads is named in a warning, with the variable it
         resembles.
 
         Raises
@@ -148,14 +151,16 @@ class AbsurdConfig:
         values: dict[str, object] = {}
         for variable, (name, read, _) in _VARIABLES.items():
             text = environ.get(variable, "")
-            if text == "":
-                continue
             try:
-                values[name] = read(text)
+                if name == "database_url":
+                    text = secret_text(environ, variable)
+                if text:
+                    values[name] = read(text)
             except ValueError as error:
                 shown = masked(text) if name == "database_url" else text
                 raise ConfigError(f"{variable} is {shown!r}; give {error}") from None
-        for unread in sorted(name for name in environ if name.startswith("ABSURD_") and name not in _VARIABLES):
+        known = {*_VARIABLES, f"ABSURD_DATABASE_URL{SUFFIX}"}
+        for unread in sorted(name for name in environ if name.startswith("ABSURD_") and name not in known):
             near = difflib.get_close_matches(unread, _VARIABLES, n=1)
             logger.warning("nothing reads %s%s", unread, f"; did you mean {near[0]}?" if near else "")
         return cls(**values)  # type: ignore[arg-type]

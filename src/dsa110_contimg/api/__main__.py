@@ -11,7 +11,7 @@ from dsa110_contimg.api.server import Server, inherited_sockets
 
 def serve(config: APIConfig) -> int:
     """Serve the API until the process is told to stop; exit code 3 = it could not start."""
-    logs.setup("api", config.log.level)
+    logs.setup("api", config.log.level, secrets=config.secrets())
     server = Server(server_settings(config))
     server.run(sockets=inherited_sockets(config.server))
     return 0 if server.started else 3
@@ -19,7 +19,7 @@ def serve(config: APIConfig) -> int:
 
 def work(config: APIConfig) -> int:
     """Take jobs from the RQ queue until the process is told to stop."""
-    logs.setup("rq-worker", config.log.level)
+    logs.setup("rq-worker", config.log.level, secrets=config.secrets())
     run_worker(config)
     return 0
 

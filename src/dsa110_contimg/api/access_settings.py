@@ -2,13 +2,26 @@
 # ruff: noqa: RUF009 - setting is dataclasses.field, with our metadata
 
 import ipaddress
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from dsa110_contimg.api import readings
 from dsa110_contimg.api.readings import Network, Rate, setting
 
 PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 SHORTEST_KEY = 32
+FEWEST_CHARACTERS = 6  # different ones, of a key
+#: What stands in examples, or where one began to replace it.
+_EXAMPLES = re.compile(
+    r"change.?me|example|placeholder|insert.?|your.?(?:secret|password|key)|secret.?key|(?:dev|test|demo).?(?:key|secret)"
+    r"|0123456789|deadbeef",
+    re.IGNORECASE,
+)
+_COMMON = frozenset(
+    {"postgres", "password", "secret", "admin", "root", "redis", "dsa110", "test", "changeme", "12345678"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +126,39 @@ class RateLimitConfig:
 
 def access_faults(access: AccessConfig, auth: AuthConfig, host: str) -> list[str]:
     """Return what would let in more people than anybody means to."""
-    return [*_faults_of_networks(access), *_faults_of_keys(auth), *_faults_of_disabled(auth, host)]
+    return [
+        *_faults_of_networks(access), *_faults_of_origins(access, auth), *_faults_of_keys(auth),
+        *_faults_of_disabled(auth, host),
+    ]  # fmt: skip
+
+
+def weak_secrets(environment: str, secrets: Iterable[str]) -> list[str]:
+    """Return a complaint when a secret of a production system is one that everybody knows."""
+    if environment != "production" or not any(_is_known(secret) for secret in secrets):
+        return []
+    return [
+        "A password or key (not shown) cannot be used in production: it stands in examples, is a common word, or "
+        f"repeats a few characters; make a random one of at least {SHORTEST_KEY} characters, or set DSA110_ENV"
+    ]
+
+
+def _is_known(secret: str) -> bool:
+    few = len(secret) >= SHORTEST_KEY and len(set(secret)) < FEWEST_CHARACTERS
+    return few or secret.lower() in _COMMON or _EXAMPLES.search(secret) is not None
+
+
+def _faults_of_origins(access: AccessConfig, auth: AuthConfig) -> list[str]:
+    plain = [
+        origin
+        for origin in access.allowed_origins
+        if origin.startswith("http://") and not is_loopback(urlsplit(origin).hostname or "")
+    ]
+    if auth.environment != "production" or not plain:
+        return []
+    return [
+        f"DSA110_CORS_ORIGINS={plain[0]!r} cannot be used in production: who stands on the line could change the page; "
+        "it must be an origin with https"
+    ]
 
 
 def _faults_of_networks(access: AccessConfig) -> list[str]:

@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from dsa110_contimg.api import readings
-from dsa110_contimg.api.access_settings import AccessConfig, AuthConfig, RateLimitConfig, access_faults
+from dsa110_contimg.api.access_settings import AccessConfig, AuthConfig, RateLimitConfig, access_faults, weak_secrets
 from dsa110_contimg.api.command_template import CommandTemplate
 from dsa110_contimg.api.readings import setting
+from dsa110_contimg.secret_files import SUFFIX, secret_text
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -236,6 +237,15 @@ class APIConfig:
             raise ConfigError(reader.problems)
         return config
 
+    def secrets(self) -> list[str]:
+        """Return every secret that is set, as it must never be shown: keys, passwords, addresses with a password."""
+        found: list[str] = []
+        for name, item in declared_settings():
+            value = getattr(getattr(self, name), item.name) if item.metadata["secret"] else ""
+            for text in (value,) if isinstance(value, str) else value:
+                found.append((urlsplit(text).password or "") if "://" in text else text)
+        return [text for text in found if text]
+
     def describe(self) -> list[SettingRow]:
         """Return every setting in force, secrets masked."""
         defaults = APIConfig.from_env({"DSA110_STATE_DIR": str(self.paths.state_dir)})
@@ -286,16 +296,26 @@ class _Reader:
 
     def value(self, item: "dataclasses.Field[Any]") -> Any:
         told = item.metadata
-        variable = next((name for name in told["variables"] if self.environ.get(name, "").strip()), None)
-        if variable is None:
-            return self.default(item)
-        text = self.environ[variable].strip()
-        try:
-            return told["read"](text)
-        except ValueError as right:
-            shown = "(not shown)" if told["secret"] else repr(text)
-            self.problems.append(f"{variable}={shown} cannot be used: it must be {right}")
-            return self.default(item)
+        for variable in told["variables"]:
+            try:
+                text = self.text(variable, told["secret"])
+                if text:
+                    return told["read"](text)
+            except ValueError as right:
+                self.problems.append(f"{self.named(variable, told['secret'])} cannot be used: it must be {right}")
+                break
+        return self.default(item)
+
+    def text(self, variable: str, secret: bool) -> str:
+        """Return the text of a variable; that of a secret may stand in a file."""
+        return secret_text(self.environ, variable) if secret else self.environ.get(variable, "").strip()
+
+    def named(self, variable: str, secret: bool) -> str:
+        """Return a variable with its value, fit to be shown."""
+        if not secret:
+            return f"{variable}={self.environ[variable].strip()!r}"
+        path = self.environ.get(variable + SUFFIX, "").strip()
+        return f"{variable}{SUFFIX}={path!r}" if path else f"{variable}=(not shown)"
 
     def default(self, item: "dataclasses.Field[Any]") -> Any:
         below = item.metadata["below_state"]
@@ -313,7 +333,8 @@ def _contradictions(config: APIConfig) -> list[str]:
             f"DSA110_DB_PG_POOL_MIN={database.pg_pool_min} cannot be used: "
             f"it must be at most DSA110_DB_PG_POOL_MAX={database.pg_pool_max}"
         )
-    return problems + access_faults(config.access, config.auth, config.server.host)
+    problems += access_faults(config.access, config.auth, config.server.host)
+    return problems + weak_secrets(config.auth.environment, config.secrets())
 
 
 def without_password(url: str) -> str:

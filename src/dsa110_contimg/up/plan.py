@@ -13,6 +13,7 @@ from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.access_settings import is_loopback
 from dsa110_contimg.api.config import APIConfig, process_environment
 from dsa110_contimg.exit_codes import CommandError, ExitCode
+from dsa110_contimg.secret_files import SUFFIX, secret_text
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port
 from dsa110_contimg.up.state import NothingRunsError, Servers, StateDirectory
 from dsa110_contimg.up.supervisor import ProcessSpec
@@ -111,6 +112,9 @@ def make_plan(environment: Mapping[str, str], port: int | None = None) -> Plan:
     wanted = APIConfig.from_env(known)
     AbsurdConfig.from_env(known)
     state = StateDirectory(wanted.paths.state_dir)
+    for variable in ("ABSURD_DATABASE_URL", "REDIS_URL"):
+        known[variable] = secret_text(known, variable)
+        known.pop(variable + SUFFIX, None)
     postgres = None if known.get("ABSURD_DATABASE_URL") else EmbeddedPostgres(state.postgres)
     redis = None if known.get("REDIS_URL") else EmbeddedRedis(state.redis)
     state.create()
