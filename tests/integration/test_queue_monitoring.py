@@ -160,16 +160,37 @@ async def test_times_are_those_of_the_last_day(queue: Bench, frozen: Monitor) ->
 async def test_python_and_sql_count_a_time_in_the_same_bucket(queue: Bench) -> None:
     rng = random.Random(2)
     times_s = [rng.lognormvariate(0.0, 5.0) for _ in range(500)] + [0.0, 0.001, 0.0014, 3600.0, 1e6]
-    await queue.connection.executemany(
-        "select absurd.count_completed('q', $1, absurd.clock(), array[$2::float8], array[$2])",
-        [(str(number), time_s) for number, time_s in enumerate(times_s)],
-    )
-    rows = await queue.connection.fetch("select name, wait_hist, run_hist from absurd.stat where queue = 'q'")
-    assert len(rows) == len(times_s)
-    for row in rows:
-        time_s = times_s[int(row["name"])]
-        assert (len(row["run_hist"]), sum(row["run_hist"])) == (BUCKETS, 1)
-        assert row["run_hist"].index(1) == row["wait_hist"].index(1) == bucket_of(time_s), time_s
+    for time_s in times_s:
+        counts = await queue.sql("select absurd.histogram(array[$1::float8])", time_s)
+        assert (len(counts), sum(counts)) == (BUCKETS, 1)
+        assert counts.index(1) == bucket_of(time_s), time_s
+
+
+async def test_counting_what_flushes_have_noted_changes_no_figure(queue: Bench, frozen: Monitor) -> None:
+    await queue.connection.execute("select set_config('absurd.fake_now', $1, false)", NOON.isoformat())
+    for name in ("good", "bad", "good"):
+        for _ in range(3):
+            await queue.client.spawn(name)
+        await queue.connection.execute("update absurd.ready set run_at = absurd.clock() - interval '200 s'")
+        claims = await queue.claim(3)
+        await queue.connection.execute("update absurd.lease set started_at = absurd.clock() - interval '10 s'")
+        arguments = [row["task_id"] for row in claims], [row["claim"] for row in claims]
+        await queue.connection.execute(
+            "select absurd.flush('w', $1, $2, array['1', '2', '3']::jsonb[], '{}', 0)", *arguments
+        )
+        before = await frozen.metrics(), await frozen.history(None, 6, "5m"), await frozen.metrics_by_task()
+        assert await queue.sql("select count(*) from absurd.tally") == (2 if name == "bad" else 1)
+        if name == "bad":
+            await queue.sql("select absurd.reap(1e6, 2)")
+            assert await queue.sql("select count(*) from absurd.tally") == 0
+        after = await frozen.metrics(), await frozen.history(None, 6, "5m"), await frozen.metrics_by_task()
+        assert flat(after) == pytest.approx(flat(before))
+    assert (await frozen.metrics())["total_completed"] == 9
+    assert (await frozen.metrics())["avg_execution_time_sec"] == pytest.approx(10.0)
+    await queue.sql("select absurd.reap(1e6, 2)")
+    assert await queue.sql("select sum(completed) from absurd.stat") == 9
+    assert await queue.sql("select sum(x) from absurd.stat s, unnest(s.wait_hist) x") == 9
+    await queue.connection.execute("reset absurd.fake_now")
 
 
 async def test_the_oldest_pending_task_is_the_oldest_however_many_came_later(queue: Bench) -> None:

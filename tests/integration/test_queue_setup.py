@@ -91,7 +91,7 @@ def test_the_setup_command_says_in_one_line_what_is_wrong_and_shows_no_password(
 
 async def test_two_set_ups_at_once_make_one_queue(postgres_database: str) -> None:
     await asyncio.gather(*(setup.init(postgres_database) for _ in range(3)))
-    assert (await setup.status(postgres_database))["schema_version"] == 2
+    assert (await setup.status(postgres_database))["schema_version"] == SCHEMA_VERSION
 
 
 async def test_a_client_without_a_queue_says_which_command_makes_one(postgres_database: str) -> None:

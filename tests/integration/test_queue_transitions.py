@@ -14,6 +14,14 @@ from fixtures.queue_bench import QUEUE, Bench, open_bench
 pytest_plugins = ["fixtures.queue_database"]
 
 
+#: What the reaper does with a lease whose worker is lost; $3 is the number of lost workers that makes a task poison.
+TAKE_OVER = """
+with gone as (delete from absurd.lease where task_id = $1 and claim = $2 returning lease)
+select absurd.take_over_leases(array_agg(g.lease), $3) from gone g
+"""
+LOSE_WORKER = TAKE_OVER.replace("$3", "9")
+
+
 @pytest.fixture
 async def queue(queue_database: str) -> AsyncIterator[Bench]:
     async with open_bench(queue_database) as bench:
@@ -76,7 +84,7 @@ async def test_a_worker_claims_only_the_names_that_it_knows(queue: Bench) -> Non
 async def test_completion_heartbeat_progress_and_failure_of_a_stale_claim_are_refused(queue: Bench) -> None:
     task = await spawn_one(queue)
     [stale] = await queue.claim(worker="slow")
-    assert await queue.sql("select absurd.take_over($1, $2, 2)", task, stale["claim"])
+    await queue.sql(TAKE_OVER, task, stale["claim"], 2)
     [current] = await queue.claim(worker="quick")
     assert current["attempt"] == 2
     assert not await queue.complete(stale, {"by": "slow"})
@@ -156,7 +164,7 @@ async def test_a_task_that_killed_two_workers_is_poison_and_dies(queue: Bench) -
     task = await spawn_one(queue, max_retries=10)
     for end in ("pending", "failed"):
         [claimed] = await queue.claim()
-        await queue.sql("select absurd.take_over($1, $2, 2)", task, claimed["claim"])
+        await queue.sql(TAKE_OVER, task, claimed["claim"], 2)
         assert await queue.states(task) == [end]
     assert await queue.sql("select reason from absurd.dead where task_id = $1", task) == "crashed"
 
@@ -164,7 +172,7 @@ async def test_a_task_that_killed_two_workers_is_poison_and_dies(queue: Bench) -
 async def test_a_crash_of_the_worker_does_not_use_up_a_retry(queue: Bench) -> None:
     await spawn_one(queue, max_retries=0)
     [first] = await queue.claim()
-    await queue.sql("select absurd.take_over($1, $2, 5)", first["task_id"], first["claim"])
+    await queue.sql(TAKE_OVER, first["task_id"], first["claim"], 5)
     [second] = await queue.claim()
     assert second["attempt"] == 2
     assert await queue.fail(second) == "failed"
@@ -206,12 +214,12 @@ async def test_a_running_task_is_asked_to_stop_and_ends_as_cancelled(queue: Benc
     assert await queue.states(task) == ["cancelled"]
 
 
-@pytest.mark.parametrize("how", ["take_over($1, $2, 9)", "release_task($1, $2)"])
+@pytest.mark.parametrize("how", [LOSE_WORKER, "select absurd.release_task($1, $2)"], ids=["dies", "stops"])
 async def test_a_cancel_is_not_forgotten_when_the_worker_dies_or_stops(queue: Bench, how: str) -> None:
     task = await spawn_one(queue)
     [claimed] = await queue.claim()
     await queue.client.cancel_task(task)
-    await queue.sql(f"select absurd.{how}", task, claimed["claim"])
+    await queue.sql(how, task, claimed["claim"])
     assert await queue.states(task) == ["cancelled"]
 
 
@@ -403,7 +411,7 @@ async def test_a_failure_may_say_when_to_try_again(queue: Bench) -> None:
 async def test_a_task_says_itself_how_many_workers_it_may_kill(queue: Bench) -> None:
     fragile, tough = await spawn_node(queue, max_crashes=1), await spawn_node(queue, max_crashes=3)
     for claimed in await queue.claim(limit=2):
-        await queue.sql("select absurd.take_over($1, $2, 2)", claimed["task_id"], claimed["claim"])
+        await queue.sql(TAKE_OVER, claimed["task_id"], claimed["claim"], 2)
     assert await queue.states(fragile, tough) == ["failed", "pending"]
 
 
@@ -515,7 +523,7 @@ async def test_waiting_and_running_times_are_counted_in_the_histograms_of_their_
     row = await queue.connection.fetchrow(
         """select sum(completed) as completed, sum(failed) as failed, sum(wait_s) as wait_s, sum(run_s) as run_s,
                   sum((select sum(x) from unnest(wait_hist) x)) as waits, sum(wait_hist[34]) as near_100_s,
-                  sum(run_hist[34]) as run_100_s from absurd.stat"""
+                  sum(run_hist[34]) as run_100_s from absurd.stats"""
     )
     assert row is not None and len(tasks) == 4
     assert (row["completed"], row["failed"], row["waits"], row["near_100_s"], row["run_100_s"]) == (3, 1, 3, 3, 3)
@@ -524,10 +532,11 @@ async def test_waiting_and_running_times_are_counted_in_the_histograms_of_their_
 
 async def test_attempts_that_did_not_succeed_are_counted_by_their_reasons(queue: Bench) -> None:
     task = await spawn_node(queue, max_attempts=9)
-    for call in ("fail_task($1, $2, '{}')", 'fail_task($1, $2, \'{"reason": "timeout"}\')', "take_over($1, $2, 5)"):
+    error, late = "select absurd.fail_task($1, $2, '{}')", 'select absurd.fail_task($1, $2, \'{"reason": "timeout"}\')'
+    for call in (error, late, LOSE_WORKER):
         [claimed] = await claim_again(queue)
-        await queue.sql(f"select absurd.{call}", task, claimed["claim"])
+        await queue.sql(call, task, claimed["claim"])
     row = await queue.connection.fetchrow(
-        "select sum(retried) as retried, sum(timed_out) as timed_out, sum(crashed) as crashed from absurd.stat"
+        "select sum(retried) as retried, sum(timed_out) as timed_out, sum(crashed) as crashed from absurd.stats"
     )
     assert row is not None and tuple(row) == (3, 1, 1)

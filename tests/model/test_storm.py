@@ -27,7 +27,7 @@ from absurd.conc c
 """
 COUNTED = """
 select coalesce(sum(completed), 0), coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(skipped), 0)
-from absurd.stat where queue = 'storm'
+from absurd.stats where queue = 'storm'
 """
 OUTCOMES = """
 select count(*) filter (where outcome = 'completed'), count(*) filter (where outcome = 'failed'),

@@ -24,7 +24,7 @@ select (select jsonb_object_agg(task_id, jsonb_build_array(status, attempt)) fro
             (select count(*) from absurd.ready r where r.conc_key = c.key) +
             (select count(*) from absurd.lease l where l.conc_key = c.key))) from absurd.conc c),
        (select jsonb_agg(task_id) from absurd.dead),
-       (select jsonb_build_array(sum(completed), sum(failed), sum(cancelled), sum(skipped)) from absurd.stat)
+       (select jsonb_build_array(sum(completed), sum(failed), sum(cancelled), sum(skipped)) from absurd.stats)
 """
 FLUSH = "select verdict, task_id, claim from absurd.flush($1, $2::uuid[], $3::bigint[], $4::jsonb[], $5::text[], $6)"
 EMPTY = """

@@ -13,7 +13,7 @@ from dsa110_contimg.absurd.config import masked
 from dsa110_contimg.absurd.payloads import encode
 from dsa110_contimg.absurd.statements import installation
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 60.0
 

@@ -32,7 +32,6 @@ _REFUSALS = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.exceptions.ProgramLimitExceededError,
 )
-_SMALL_BATCH = 16
 
 
 def _encode(text: str) -> bytes:
@@ -82,8 +81,6 @@ class Flusher:
         self._queues = list(config.queues)
         self._names = list(names)
         self._hooks = hooks
-        # Each way at most half of the slots in one flush: one half works while the other is being recorded.
-        self._batch = max(_SMALL_BATCH, config.worker_concurrency // 2)
         self._ended: list[tuple[ClaimedTask, str | None]] = []
         self._news = asyncio.Event()
 
@@ -131,26 +128,24 @@ class Flusher:
     async def _round(self, flush: Any) -> None:
         """Flush once, and wait until there is a reason to do so again."""
         self._news.clear()
-        limit = min(max(0, self._hooks.free()), self._batch)
         try:
-            n_claimed = await self._flush(flush, min(len(self._ended), self._batch), limit)
+            await self._flush(flush, len(self._ended), max(0, self._hooks.free()))
         except _REFUSALS as error:
             if not self._ended:
                 raise
             logger.warning("a flush of %d results was refused (%s); sending them one by one", len(self._ended), error)
             await self._flush_singly(flush)
             return
-        more = bool(self._ended) or (0 < n_claimed == limit and self._hooks.free() > 0)
-        if not more and not self._news.is_set():
+        if not self._ended and not self._news.is_set():
             seconds = self._config.worker_poll_interval_sec * random.uniform(0.7, 1.0)  # noqa: S311 - spreads workers
             timer = asyncio.get_running_loop().call_later(seconds, self._news.set)
             await self._news.wait()
             timer.cancel()
 
-    async def _flush(self, flush: Any, n_ended: int, limit: int) -> int:
-        """Send the oldest results and claim; they are forgotten when the answer is here. Returns the tasks claimed."""
+    async def _flush(self, flush: Any, n_ended: int, limit: int) -> None:
+        """Send the oldest results and claim; they are forgotten when the answer is here."""
         if not n_ended and not limit:
-            return 0
+            return
         ended = self._ended[:n_ended]
         rows = await flush.fetch(
             self._worker_id, [task.task_id for task, _ in ended], [task.claim for task, _ in ended],
@@ -167,7 +162,6 @@ class Flusher:
                 )
             elif verdict == "stale":
                 logger.error("the result of task %s (claim %d) came too late", task_id, claim)
-        return len(rows) - n_ended
 
     async def _flush_singly(self, flush: Any) -> None:
         """Send results one by one, so that one that the database does not take harms no other."""

@@ -199,9 +199,9 @@ create table if not exists absurd.worker (
     drain         boolean not null default false -- somebody asked it to stop softly
 ) with (fillfactor = 50);
 
--- What ended, by minute. `shard` is the session and the 0.12 s that wrote the row (500 * process id + part of the minute): nobody
--- waits for anybody's row, and none is rewritten very often; fold_stats() puts them together later (0). Histograms:
--- bucket i (from 1) counts seconds up to 0.001 * 2^(i/2), the last one all above.
+-- What ended, by minute. `shard` is 0 or the process id of the session that wrote the row: no session waits for the row of
+-- another. fold_stats() puts old rows together (0). Histograms: bucket i (from 1) counts seconds up to 0.001 * 2^(i/2),
+-- the last one all above.
 create table if not exists absurd.stat (
     queue     text not null,
     name      text not null,
@@ -220,6 +220,16 @@ create table if not exists absurd.stat (
     run_hist  integer[],
     primary key (queue, name, minute, shard)
 ) with (fillfactor = 50);
+
+-- What was completed in the last second or so: a row for each flush and task name, which a flush only adds. The reaper
+-- counts it into `stat` (shard 0) and empties it; the view `stats` shows both together.
+create table if not exists absurd.tally (
+    queue  text not null,
+    name   text not null,
+    at     timestamptz not null,
+    wait_s double precision[] not null,              -- of each task: from ready to claimed
+    run_s  double precision[] not null               -- and from claimed to completed
+) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 
 -- Keys. A key's rows exist while somebody needs them (repair).
 
@@ -292,8 +302,8 @@ as $$
         52, 1), 53, 1), 'hex')::uuid
 $$;
 
--- Months of `task` for now and the next two; a month that cannot be made now is left to the next call, its rows go to
--- the default partition until then.
+-- Months of `task` for now and the next; a month that cannot be made now is left to the next call, its rows go to the
+-- default partition until then. Not more of them than needed: each statement that looks into `task` asks each (pruning.sql).
 create or replace function absurd.make_partitions() returns void language plpgsql
 set search_path = pg_catalog, absurd, pg_temp set lock_timeout = '2s'
 as $$
@@ -301,7 +311,7 @@ declare
     v_month timestamptz;
     v_name  text;
 begin
-    for i in 0..2 loop
+    for i in 0..1 loop
         v_month := date_trunc('month', now() at time zone 'UTC') at time zone 'UTC' + make_interval(months => i);
         v_name := 'task_' || to_char(v_month at time zone 'UTC', 'YYYY_MM');
         if to_regclass('absurd.' || v_name) is null then

@@ -51,57 +51,12 @@ begin
     order by task_id for update;
 end $$;
 
--- Count completed tasks of one name with how long (s) they waited and ran, in this session's own row of 0.12 s: old
--- versions of a row cannot be cleaned away while somebody holds an old snapshot, and each update would pass them all. The
--- bucket of a time follows from its logarithm to the base of the square root of 2, from 1 ms: c_steps = 2 / ln(2).
-create or replace function absurd.count_completed(
-    p_queue text, p_name text, p_now timestamptz, p_wait_s double precision[], p_run_s double precision[]) returns integer
-language plpgsql set search_path = pg_catalog, absurd, pg_temp
-as $$
-declare
-    c_steps  constant double precision := 2.8853900817779268;
-    v_minute timestamptz := date_trunc('minute', p_now);
-    v_wait   integer[];
-    v_run    integer[];
-    v_wait_s double precision := 0;
-    v_run_s  double precision := 0;
-    v_s      double precision;
-    v_i      integer;
-    v_shard  integer := pg_backend_pid() * 500 + floor(extract(second from p_now) * 500 / 60)::integer;
-    v_old    boolean;
-begin
-    select s.wait_hist, s.run_hist into v_wait, v_run from stat s
-    where s.queue = p_queue and s.name = p_name and s.minute = v_minute and s.shard = v_shard;
-    v_old := found;
-    v_wait := coalesce(v_wait, array_fill(0, array[48]));
-    v_run := coalesce(v_run, array_fill(0, array[48]));
-    foreach v_s in array p_wait_s loop
-        v_i := 1 + least(47, greatest(0, floor(c_steps * ln(greatest(v_s, 0.001) / 0.001))::integer));
-        v_wait[v_i] := v_wait[v_i] + 1;
-        v_wait_s := v_wait_s + greatest(v_s, 0);
-    end loop;
-    foreach v_s in array p_run_s loop
-        v_i := 1 + least(47, greatest(0, floor(c_steps * ln(greatest(v_s, 0.001) / 0.001))::integer));
-        v_run[v_i] := v_run[v_i] + 1;
-        v_run_s := v_run_s + greatest(v_s, 0);
-    end loop;
-    if v_old then
-        update stat s set completed = s.completed + cardinality(p_run_s), wait_s = s.wait_s + v_wait_s,
-               run_s = s.run_s + v_run_s, wait_hist = v_wait, run_hist = v_run
-        where s.queue = p_queue and s.name = p_name and s.minute = v_minute and s.shard = v_shard;
-    else
-        insert into stat (queue, name, minute, shard, completed, wait_s, run_s, wait_hist, run_hist)
-        values (p_queue, p_name, v_minute, v_shard, cardinality(p_run_s), v_wait_s, v_run_s, v_wait, v_run);
-    end if;
-    return cardinality(p_run_s);
-end $$;
-
 -- Count an end (or, with -1, a revival) of tasks that were not completed in a flush.
 create or replace function absurd.count_ends(p_tasks uuid[], p_sign integer) returns void language sql
 set search_path = pg_catalog, absurd, pg_temp
 as $$
     insert into stat as s (queue, name, minute, shard, completed, failed, cancelled, skipped)
-    select t.queue, t.name, date_trunc('minute', clock()), pg_backend_pid() * 500,
+    select t.queue, t.name, date_trunc('minute', clock()), pg_backend_pid(),
            p_sign * count(*) filter (where t.outcome = 'completed'), p_sign * count(*) filter (where t.outcome = 'failed'),
            p_sign * count(*) filter (where t.outcome = 'cancelled'), p_sign * count(*) filter (where t.outcome = 'skipped')
     from task t where t.task_id = any(p_tasks) and t.outcome is not null
@@ -116,7 +71,7 @@ create or replace function absurd.count_attempts(p_tasks uuid[], p_verdicts text
 language sql set search_path = pg_catalog, absurd, pg_temp
 as $$
     insert into stat as s (queue, name, minute, shard, retried, timed_out, crashed)
-    select t.queue, t.name, date_trunc('minute', clock()), pg_backend_pid() * 500,
+    select t.queue, t.name, date_trunc('minute', clock()), pg_backend_pid(),
            count(*) filter (where x.verdict in ('retrying', 'pending')), count(*) filter (where x.reason = 'timeout'),
            count(*) filter (where x.reason = 'crashed')
     from unnest(p_tasks, p_verdicts, p_reasons) x(task_id, verdict, reason) join task t on t.task_id = x.task_id

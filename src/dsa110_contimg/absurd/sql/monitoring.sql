@@ -52,6 +52,21 @@ as $$
           from generate_subscripts(p_all, 1) r cross join generate_subscripts(p_all, 2) i group by i) x
 $$;
 
+-- Count what flushes have noted. Both halves see the same rows of `tally`: they are one statement, and the caller, the
+-- reaper, is alone.
+create or replace function absurd.count_tallies() returns void language sql volatile
+set search_path = pg_catalog, absurd, pg_temp
+as $$
+    with gone as (delete from tally)
+    insert into stat as s (queue, name, minute, shard, completed, wait_s, run_s, wait_hist, run_hist)
+    select t.queue, t.name, t.minute, 0, t.completed, t.wait_s, t.run_s, t.wait_hist, t.run_hist
+    from tallied t order by t.queue, t.name, t.minute
+    on conflict (queue, name, minute, shard) do update
+    set completed = s.completed + excluded.completed, wait_s = s.wait_s + excluded.wait_s, run_s = s.run_s + excluded.run_s,
+        wait_hist = sum_histograms(array[s.wait_hist, excluded.wait_hist]),
+        run_hist = sum_histograms(array[s.run_hist, excluded.run_hist])
+$$;
+
 -- Fold old statistics: those older than an hour into rows of five minutes, those older than eight days into one row for
 -- each queue and task name, at minute '-infinity'. So the totals stay true, and reading them stays cheap.
 create or replace function absurd.fold_stats() returns integer language plpgsql volatile

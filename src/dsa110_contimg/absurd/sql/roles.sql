@@ -14,7 +14,7 @@ set search_path = pg_catalog, absurd, pg_temp
 as $$
     select 'absurd_' || r, c
     from (values
-        ('reader', array['clock', 'first_id', 'new_id', 'get_queue_stats', 'role_calls', 'listen']),
+        ('reader', array['clock', 'first_id', 'new_id', 'get_queue_stats', 'role_calls', 'listen', 'histogram']),
         ('api', array['spawn_tasks', 'spawn_batch', 'spawn_task', 'spawn_workflow', 'cancel_task', 'cancel_workflow',
                       'retry_task', 'retry_workflow', 'pause_queue', 'set_queue_limits', 'set_concurrency', 'drain_worker',
                       'edit_dead', 'replay_dead', 'replay_dead_letters', 'purge_dead', 'purge_dead_letter', 'prune_tasks',

@@ -36,6 +36,33 @@ cross join lateral (
          + (select count(*) from absurd.lease x where x.task_id = t.task_id) as n) places
 where places.n <> (t.outcome is null)::integer;
 
+-- The histogram of times. The bucket of a time follows from its logarithm to the base of the square root of 2, from 1 ms:
+-- 2 / ln(2) = 2.885… steps.
+create or replace function absurd.histogram(p_times_s double precision[]) returns integer[] language sql immutable
+set search_path = pg_catalog, absurd, pg_temp
+as $$
+    select array_agg(coalesce(x.n, 0) order by b.i)
+    from generate_series(1, 48) b(i) left join (
+        select 1 + least(47, greatest(0, floor(2.8853900817779268::float8 * ln(greatest(t, 0.001) / 0.001))::integer)) as i,
+               count(*)::integer as n
+        from unnest(p_times_s) t group by 1) x on x.i = b.i
+$$;
+
+create or replace view absurd.tallied as
+select t.queue, t.name, date_trunc('minute', t.at) as minute, count(*)::integer as completed,
+       sum(greatest(u.wait_s, 0)) as wait_s, sum(greatest(u.run_s, 0)) as run_s,
+       absurd.histogram(array_agg(u.wait_s)) as wait_hist, absurd.histogram(array_agg(u.run_s)) as run_hist
+from absurd.tally t cross join unnest(t.wait_s, t.run_s) u(wait_s, run_s) group by 1, 2, 3;
+
+-- All statistics, to the last flush.
+create or replace view absurd.stats as
+select s.queue, s.name, s.minute, s.completed, s.failed, s.cancelled, s.skipped, s.wait_s, s.run_s, s.retried, s.timed_out,
+       s.crashed, s.wait_hist, s.run_hist
+from absurd.stat s
+union all
+select t.queue, t.name, t.minute, t.completed, 0, 0, 0, t.wait_s, t.run_s, 0, 0, 0, t.wait_hist, t.run_hist
+from absurd.tallied t;
+
 create or replace function absurd.get_queue_stats(p_queue text)
 returns table (queue_name text, pending bigint, claimed bigint, completed bigint, failed bigint, cancelled bigint,
                retrying bigint, blocked bigint, skipped bigint, scheduled bigint, parked bigint)
@@ -51,6 +78,6 @@ as $$
            (select count(*) from parked k where k.queue = p_queue)
     from (select count(*) filter (where l.why = 'retry') as retrying, count(*) filter (where l.why <> 'retry') as scheduled
           from later l join task t on t.task_id = l.task_id where t.queue = p_queue) w
-         left join stat s on s.queue = p_queue
+         left join stats s on s.queue = p_queue
     group by w.retrying, w.scheduled
 $$;

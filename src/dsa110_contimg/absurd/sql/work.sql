@@ -139,33 +139,40 @@ language plpgsql set search_path = pg_catalog, absurd, pg_temp set plan_cache_mo
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
-    v_count   integer;
     v_done    uuid[];
     v_parents uuid[];
     v_back    uuid[];
+    v_locked  boolean := false;
 begin
-    if exists (select from edge e where e.parent = any(p_tasks) and e.policy = 'failure') then
+    loop
+        -- A parent whose completion skips children waits until their families are locked: then it does it all again.
+        with given as materialized (
+            select * from unnest(p_tasks, p_claims, p_results) g(task_id, claim, result)
+            where v_locked or not exists (select from edge e where e.parent = any(p_tasks) and e.policy = 'failure')
+            order by g.task_id),
+        gone as (
+            delete from lease l using given g where l.task_id = g.task_id and l.claim = g.claim
+            returning l.task_id, l.attempt, l.started_at, l.ready_at, l.conc_key, g.result),
+        done as (
+            update task t set outcome = 'completed', finished_at = p_now, started_at = g.started_at,
+                   attempts = g.attempt, result = g.result, error = null
+            from gone g where t.task_id = g.task_id
+            returning t.task_id, t.queue, t.name, t.has_children, g.conc_key, g.ready_at, g.started_at),
+        counted as (
+            insert into tally (queue, name, at, wait_s, run_s)
+            select d.queue, d.name, p_now, array_agg(date_part('epoch', d.started_at - d.ready_at)),
+                   array_agg(date_part('epoch', p_now - d.started_at))
+            from done d group by d.queue, d.name)
+        select array_agg(d.task_id), array_agg(d.task_id) filter (where d.has_children),
+               array_agg(d.task_id) filter (where d.conc_key is not null)
+        into v_done, v_parents, v_back from done d;
+        exit when v_done is not null or v_locked
+               or not exists (select from edge e where e.parent = any(p_tasks) and e.policy = 'failure');
         perform 1 from lease l join unnest(p_tasks, p_claims) g(task_id, claim)
                 on g.task_id = l.task_id and g.claim = l.claim order by l.task_id for update of l;
         perform lock_families(p_tasks, array_fill('completed'::text, array[cardinality(p_tasks)]));
-    end if;
-    with given as materialized (
-        select * from unnest(p_tasks, p_claims, p_results) g(task_id, claim, result) order by g.task_id),
-    gone as (
-        delete from lease l using given g where l.task_id = g.task_id and l.claim = g.claim
-        returning l.task_id, l.attempt, l.started_at, l.ready_at, l.conc_key, g.result),
-    done as (
-        update task t set outcome = 'completed', finished_at = p_now, started_at = g.started_at, attempts = g.attempt,
-               result = g.result, error = null
-        from gone g where t.task_id = g.task_id
-        returning t.task_id, t.queue, t.name, t.has_children, g.conc_key, g.ready_at, g.started_at),
-    counted as materialized (
-        select count_completed(d.queue, d.name, p_now, array_agg(date_part('epoch', d.started_at - d.ready_at)),
-                               array_agg(date_part('epoch', p_now - d.started_at))) as n
-        from done d group by d.queue, d.name)
-    select (select sum(c.n) from counted c), array_agg(d.task_id), array_agg(d.task_id) filter (where d.has_children),
-           array_agg(d.task_id) filter (where d.conc_key is not null)
-    into v_count, v_done, v_parents, v_back from done d;
+        v_locked := true;
+    end loop;
     if v_parents is not null or v_back is not null then
         perform admit(settle(coalesce(v_parents, '{}')), null, null, coalesce(v_back, '{}'));
     end if;

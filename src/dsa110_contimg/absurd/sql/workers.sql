@@ -76,7 +76,8 @@ begin
     end if;
 end $$;
 
--- Take tasks, whose leases the caller has just deleted, from workers that are lost.
+-- Take tasks, whose leases the caller has just deleted, from workers that are lost; a task that has now lost
+-- p_max_crashes workers is poison and dies.
 create or replace function absurd.take_over_leases(p_leases absurd.lease[], p_max_crashes integer) returns void
 language sql volatile set search_path = pg_catalog, absurd, pg_temp
 as $$
@@ -85,22 +86,9 @@ as $$
     from unnest(p_leases) l having count(*) > 0
 $$;
 
--- Take a task from a worker that is lost; a task that has now lost p_max_crashes workers is poison and dies.
-create or replace function absurd.take_over(p_task uuid, p_claim bigint, p_max_crashes integer) returns boolean
-language plpgsql set search_path = pg_catalog, absurd, pg_temp
-as $$
-declare
-    l lease;
-begin
-    delete from lease where task_id = p_task and claim = p_claim returning * into l;
-    if found then
-        perform take_over_leases(array[l], p_max_crashes);
-    end if;
-    return l.task_id is not null;
-end $$;
-
 -- One round of housekeeping, done by one session at a time: let in tasks whose time has come, raise the priority of those
--- that have waited long, find lost workers, take over what they held, end attempts that outlived their deadline by 30 s.
+-- that have waited long, find lost workers, take over what they held, end attempts that outlived their deadline by 30 s,
+-- count what has been completed.
 -- Returns how many leases were ended.
 --
 -- A worker is lost when its beat is older than the lease, or when its advisory lock has been free for 0.7 s (a worker
@@ -151,6 +139,7 @@ begin
     from unnest(v_late) l having count(*) > 0;
     perform promote(v_now);
     perform age(v_now);
+    perform count_tallies();
     return coalesce(cardinality(v_held), 0) + coalesce(cardinality(v_late), 0);
 end $$;
 

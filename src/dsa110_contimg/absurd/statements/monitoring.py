@@ -16,12 +16,12 @@ from absurd.live v where $1::text is null or v.queue = $1 group by v.queue, v.na
 TOTALS = """
 select s.queue, s.name, sum(s.completed) as completed, sum(s.failed) as failed, sum(s.cancelled) as cancelled,
        sum(s.skipped) as skipped, sum(s.retried) as retried, sum(s.timed_out) as timed_out, sum(s.crashed) as crashed
-from absurd.stat s where $1::text is null or s.queue = $1 group by s.queue, s.name
+from absurd.stats s where $1::text is null or s.queue = $1 group by s.queue, s.name
 """
 TIMES = f"""
 select s.queue, s.name, sum(s.completed) as completed, sum(s.wait_s) as wait_s, sum(s.run_s) as run_s,
        {_bucket_sums("wait_hist")} as wait_hist, {_bucket_sums("run_hist")} as run_hist
-from absurd.stat s
+from absurd.stats s
 where s.minute > (select absurd.clock()) - interval '1 day' and s.completed <> 0 and ($1::text is null or s.queue = $1)
 group by s.queue, s.name
 """  # noqa: S608 - made of constants
@@ -30,7 +30,7 @@ RATES = """
 select s.queue, s.name, w.minutes,
        greatest(sum(s.completed * x.share), 0)::float8 as completed,
        greatest(sum(s.failed * x.share), 0)::float8 as failed
-from absurd.stat s cross join (values (1), (5), (15)) w(minutes)
+from absurd.stats s cross join (values (1), (5), (15)) w(minutes)
 cross join lateral (select least(1, extract(epoch from s.minute + interval '1 minute' - (select absurd.clock())
                                                         + make_interval(mins => w.minutes)) / 60)) x(share)
 where s.minute > (select absurd.clock()) - interval '16 minutes' and x.share > 0 and ($1::text is null or s.queue = $1)
@@ -41,7 +41,7 @@ select extract(epoch from date_bin(make_interval(secs => $2), s.minute, 'epoch')
        greatest(sum(s.completed), 0) as completed, greatest(sum(s.failed), 0) as failed,
        sum(s.wait_s) as wait_s, sum(s.run_s) as run_s,
        {_bucket_sums("wait_hist")} as wait_hist, {_bucket_sums("run_hist")} as run_hist
-from absurd.stat s where s.minute >= to_timestamp($3) and ($1::text is null or s.queue = $1) group by 1
+from absurd.stats s where s.minute >= to_timestamp($3) and ($1::text is null or s.queue = $1) group by 1
 """  # noqa: S608 - made of constants
 NOW = "select absurd.clock()"
 #: The tasks are looked up one by one, as in `absurd.live`, whatever the planner believes of the number of leases.
@@ -66,7 +66,7 @@ select absurd.clock() as at,
         where v.state = 'pending' and ($1::text is null or v.queue = $1)) as oldest_pending_s,
        (select count(*) from absurd.live v where v.state = 'claimed' and ($1::text is null or v.queue = $1)) as running,
        (select count(*) from absurd.dead d where $1::text is null or d.queue = $1) as dead,
-       (select greatest(extract(epoch from (select absurd.clock()) - s.minute)::float8 - 60, 0) from absurd.stat s
+       (select greatest(extract(epoch from (select absurd.clock()) - s.minute)::float8 - 60, 0) from absurd.stats s
         where s.completed > 0 and s.minute > (select absurd.clock()) - interval '7 days'
           and ($1::text is null or s.queue = $1)
         order by s.minute desc limit 1) as last_completed_s,

@@ -3,7 +3,7 @@
 QUEUE_STATS = "select * from absurd.get_queue_stats($1)"
 LIST_QUEUE_STATS = """
 select s.* from (
-    select queue from absurd.stat union select queue from absurd.ready union select queue from absurd.parked
+    select queue from absurd.stats union select queue from absurd.ready union select queue from absurd.parked
     union select t.queue from absurd.lease l join absurd.task t on t.task_id = l.task_id
     union select t.queue from absurd.blocked b join absurd.task t on t.task_id = b.task_id
     union select t.queue from absurd.later w join absurd.task t on t.task_id = w.task_id
