@@ -119,6 +119,14 @@ class RunLogs:
         whole = content[: content.rfind(b"\n") + 1]
         return LogPart(_lines(whole, whole=True), start + len(whole))
 
+    def size(self, run_id: str) -> int:
+        """Return the length of a log, bytes; 0 when there is none that can be read."""
+        try:
+            with self._opened(run_id) as (_, size_bytes):
+                return size_bytes
+        except NoRunLogError:
+            return 0
+
     def _path(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):
             raise NoRunLogError("a run of this name cannot have a log")

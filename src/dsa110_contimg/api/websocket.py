@@ -1,22 +1,30 @@
-"""Live updates of the durable queue over WebSockets.
+"""Live updates over WebSockets: the durable queue, the runs of the pipeline, one run with its log.
 
-``/ws/absurd`` and ``/ws/pipeline``, each at ``/``, ``/api`` and ``/api/v1``, tell the same: every change of every task,
-from every worker, to every client of every API process. The gate judges who may connect, as for every read.
+``/ws/absurd``, ``/ws/pipeline`` and ``/ws/jobs/{job_id}``, each at ``/``, ``/api`` and ``/api/v1``, tell what every
+worker does to every client of every API process. The gate judges who may connect, as for every read; a job that nobody
+knows is refused with 404 before the socket is open.
 
 ::
 
-    server → {"type": "connected", "topic", "client_id", "timestamp"}
+    server → {"type": "connected", "topic", "client_id", "timestamp"}    and "job_id" at /ws/jobs
              {"type": "listening", "event_id"}            from now on everything is told
              {"type": "task_update", "event_id", "queue_name", "task_id", "task_name", "workflow_id",
               "update": {"status", ...}}
              {"type": "queue_stats_update", "event_id", "queue_name", "stats": {"pending", ...}}
              {"type": "resync", "event_id"}               something may be missing: read the tables, then go on
+             {"type": "status", "job_id", "data": {"status", "progress", "message"}, "timestamp"}
+             {"type": "complete", "job_id", "data": {"success", "result", "error"}, "timestamp"}
+             {"type": "progress", "job_id", "data": {"progress" (0 to 1), "stage", "message", "eta_seconds"}, ...}
+             {"type": "log", "job_id", "data": {"level", "message", "source"}, ...}
              {"type": "ping", "timestamp"}                after a while without a word of the client
     client → {"type": "ping"}                             answered by {"type": "pong", "timestamp"}
+             {"type": "subscribe", "topic"}               job:<id> or pipeline:all; answered by subscribed or error
+             {"type": "unsubscribe", "topic"}             answered by unsubscribed
 
+Tasks are told at ``/ws/absurd`` and ``/ws/pipeline``, states of all runs at ``/ws/pipeline``, the rest at ``/ws/jobs``.
 A client that comes back gives the last ``event_id`` it saw as ``?last_event_id=``: it gets what followed, or ``resync``
-when that is not known any more. Each client reads from the one log of its process at its own pace; who does not take
-what is sent to it for a while is dropped, and nobody waits for it.
+when that is not known any more; states of runs are told as they are now. Each client reads from the one log of its
+process at its own pace; who does not take what is sent to it for a while is dropped, and nobody waits for it.
 """
 
 import asyncio
@@ -24,7 +32,7 @@ import contextlib
 import logging
 import re
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
 
@@ -33,10 +41,12 @@ from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from dsa110_contimg.api.config import TimeoutConfig
-from dsa110_contimg.api.exceptions import QueueDisabledError, ServiceUnavailableError
+from dsa110_contimg.api.exceptions import DSA110APIError, ValidationError
+from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.services.absurd.gateway import Row
+from dsa110_contimg.api.services.run_watch import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +55,12 @@ router = APIRouter()
 STATS_EVERY_S = 1.0
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UNSUPPORTED_DATA = 1003
+_JOB = "job:"
+_SELF = "the client itself"
+MOST_TOPICS = 16
 
 ClientId = Annotated[str | None, Query(max_length=200)]
-LastEventId = Annotated[str | None, Query(max_length=64)]
+LastEventId = Annotated[str | None, Query(max_length=80)]
 
 
 @router.websocket("/ws/absurd")
@@ -62,18 +75,30 @@ async def watch_pipeline(websocket: WebSocket, client_id: ClientId = None, last_
     await _watch(websocket, "pipeline:all", client_id, last_event_id)
 
 
+@router.websocket("/ws/jobs/{job_id}")
+async def watch_job(
+    websocket: WebSocket, job_id: str, client_id: ClientId = None, last_event_id: LastEventId = None
+) -> None:
+    """Tell what happens to one run, or one job of the queue: states, progress, lines of the log, the end."""
+    await _watch(websocket, f"{_JOB}{job_id}", client_id, last_event_id)
+
+
 async def _watch(websocket: WebSocket, topic: str, client_id: str | None, last_event_id: str | None) -> None:
     services = websocket.app.state.services
+    runs = None if topic == "absurd" else services.run_watch
     try:
-        services.absurd.events.require_enabled()
+        if topic.startswith(_JOB):
+            await services.run_watch.find(topic.removeprefix(_JOB))
+        else:
+            services.absurd.events.require_enabled()
         services.sockets.enter()
-    except ServiceUnavailableError as error:
+    except DSA110APIError as error:
         request_id = websocket.scope["state"]["request_id"]
         await websocket.send_denial_response(json_reply(error_body(error, request_id), status=error.status_code))
         return
     try:
         await websocket.accept()
-        watcher = Watcher(websocket, services.absurd.events, services.sockets.timeouts)
+        watcher = Watcher(websocket, services.absurd.events, services.sockets.timeouts, runs)
         await watcher.run(topic, client_id, last_event_id)
     finally:
         services.sockets.leave()
@@ -102,46 +127,114 @@ class Events(Protocol):
         """Return the counts of a queue."""
 
 
-class Watcher:
-    """One client that watches."""
+class Runs(Protocol):
+    """Where runs are watched."""
 
-    def __init__(self, websocket: Socket, events: Events, timeouts: TimeoutConfig) -> None:
+    async def find(self, job_id: str) -> JobRecord:
+        """Return a run."""
+
+    def feeds(self, job_id: str, job: JobRecord, cursor: Cursor) -> Sequence[AsyncGenerator[Row, None]]:
+        """Return what tells of a run."""
+
+    def all_states(self) -> AsyncGenerator[Row, None]:
+        """Give the states of all runs."""
+
+    def notice(self, message: Row) -> None:
+        """Look at the runs at once if a message of the queue is about their begin or end."""
+
+
+class Watcher:
+    """One client that watches.
+
+    Parameters
+    ----------
+    websocket : Socket
+        The client.
+    events : Events
+        What happens in the durable queue.
+    timeouts : TimeoutConfig
+        How long the client may be silent, and take nothing.
+    runs : Runs, optional
+        Where runs are watched; without it there is nothing to subscribe to.
+    """
+
+    def __init__(self, websocket: Socket, events: Events, timeouts: TimeoutConfig, runs: Runs | None = None) -> None:
         self._websocket = websocket
         self._events = events
+        self._runs = runs
         self._ping_s = timeouts.websocket_ping
         self._patience_s = timeouts.websocket_pong
         self._sending = asyncio.Lock()
         self._changed: set[str] = set()
         self._news = asyncio.Event()
         self._last_id: str | None = None
+        self._topics: dict[str, list[asyncio.Task[None]]] = {}
+        self._over: asyncio.Future[asyncio.Task[None]] = asyncio.get_running_loop().create_future()
 
     async def run(self, topic: str, client_id: str | None, last_event_id: str | None) -> None:
         """Talk with the client until one of the two ends it."""
         known_as = client_id if client_id and _CLIENT_ID.fullmatch(client_id) else uuid.uuid4().hex
         hello = {"type": "connected", "topic": topic, "client_id": known_as, "timestamp": _now()}
-        work = (self._greet_and_tell(hello, last_event_id), self._tell_stats(), self._hear())
-        tasks = [asyncio.create_task(part) for part in work]
+        if topic.startswith(_JOB):
+            hello["job_id"] = topic.removeprefix(_JOB)
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        except (WebSocketDisconnect, QueueDisabledError):
-            pass  # it has left
+            await self._say(hello)
+            self._topics[_SELF] = [self._start(self._hear())]
+            self._topics[topic] = [self._start(feed) for feed in await self._feeds(topic, last_event_id)]
+            (await self._over).result()
+        except (WebSocketDisconnect, DSA110APIError):
+            pass  # it has left, or what it watched has
         except TimeoutError:
             log.info("the WebSocket client %s took nothing for %g s and is dropped", known_as, self._patience_s)
         finally:
+            tasks = [task for tasks in self._topics.values() for task in tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _greet_and_tell(self, hello: Row, last_event_id: str | None) -> None:
-        await self._say(hello)
+    def _start(self, feed: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Begin a part of the conversation; when it ends by itself, all of it ends."""
+        task = asyncio.create_task(feed)
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and not self._over.done():
+            self._over.set_result(task)
+        elif not task.cancelled():
+            task.exception()  # a second reason of the same end
+
+    async def _feeds(self, topic: str, last_event_id: str | None) -> list[Coroutine[Any, Any, None]]:
+        """Return what tells about a topic.
+
+        Raises
+        ------
+        DSA110APIError
+            There is no such topic.
+        """
+        if self._runs is not None and topic.startswith(_JOB):
+            job_id = topic.removeprefix(_JOB)
+            feeds = self._runs.feeds(job_id, await self._runs.find(job_id), Cursor.parse(last_event_id))
+            return [self._tell(feed) for feed in feeds]
+        if topic not in ("absurd", "pipeline:all"):
+            raise ValidationError(f"there is no topic {topic[:80]!r}; there are job:<id> and pipeline:all", "topic")
+        about_runs = [self._tell(self._runs.all_states())] if self._runs else []
+        return [self._tell_tasks(last_event_id), self._tell_stats(), *about_runs]
+
+    async def _tell(self, feed: AsyncGenerator[Row, None]) -> None:
+        async with contextlib.aclosing(feed) as messages:
+            async for message in messages:
+                await self._say(message)
+
+    async def _tell_tasks(self, last_event_id: str | None) -> None:
         async with contextlib.aclosing(self._events.follow(last_event_id)) as messages:
             async for message in messages:
                 self._last_id = message["event_id"] or self._last_id
                 if message["type"] == "task_update":
                     self._changed.add(message["queue_name"])
                     self._news.set()
+                if self._runs:
+                    self._runs.notice(message)
                 await self._say(message)
 
     async def _tell_stats(self) -> None:
@@ -167,25 +260,49 @@ class Watcher:
                 continue
             except KeyError:  # a binary message
                 text = ""
-            kind = _type_of(text)
-            if kind is None:
+            message = _message_of(text)
+            if message is None:
                 await self._websocket.close(_UNSUPPORTED_DATA, "send JSON objects with a type")
                 return
-            if kind == "ping":
-                await self._say({"type": "pong", "timestamp": _now()})
+            await self._answer(message)
+
+    async def _answer(self, message: Row) -> None:
+        kind, topic = message.get("type"), message.get("topic")
+        if kind == "ping":
+            await self._say({"type": "pong", "timestamp": _now()})
+        elif kind in ("subscribe", "unsubscribe") and self._runs is not None:
+            try:
+                await (self._subscribe if kind == "subscribe" else self._unsubscribe)(str(topic))
+            except DSA110APIError as error:
+                await self._say({"type": "error", "topic": topic, "error": error.error_code, "message": str(error)})
+            else:
+                await self._say({"type": f"{kind}d", "topic": topic})
+
+    async def _subscribe(self, topic: str) -> None:
+        if topic in self._topics:
+            return
+        if len(self._topics) > MOST_TOPICS:
+            raise ValidationError(f"{MOST_TOPICS} topics are all that one client can watch at once", "topic")
+        self._topics[topic] = [self._start(feed) for feed in await self._feeds(topic, None)]
+
+    async def _unsubscribe(self, topic: str) -> None:
+        tasks = self._topics.pop(topic, []) if topic != _SELF else []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _say(self, message: Row) -> None:
         async with asyncio.timeout(self._patience_s), self._sending:
             await self._websocket.send_text(orjson.dumps(message).decode())
 
 
-def _type_of(text: str) -> Any:
-    """Return the type of a client's message, an empty text when it has none; None when it is no JSON object."""
+def _message_of(text: str) -> Row | None:
+    """Return a client's message; None when it is no JSON object."""
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return message.get("type", "") if isinstance(message, dict) else None
+    return message if isinstance(message, dict) else None
 
 
 def _now() -> str:

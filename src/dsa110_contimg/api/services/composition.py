@@ -35,6 +35,8 @@ from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
+from dsa110_contimg.api.services.run_board import RunBoard
+from dsa110_contimg.api.services.run_watch import RunWatch
 from dsa110_contimg.api.services.socket_limit import SocketLimit
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
@@ -64,6 +66,7 @@ class Services:
     work: WorkService
     reruns: RerunService
     rq: RqService
+    run_watch: RunWatch
 
 
 def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | None, queue_name: str) -> Services:
@@ -75,6 +78,7 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
     absurd = AbsurdServices.over(queue, queue_name)
     files = FileStore(config.paths.served_roots)
     thumbnails = ThumbnailService(files, config.paths.state_dir / "thumbnails")
+    logs = RunLogs(config.log.run_directory)
     rq = JobQueue.from_config(config)
     work = WorkService(Means(AsyncWorkRepository(adapter), jobs.jobs, rq, absurd.gateway), config)
     return Services(
@@ -85,7 +89,7 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
         calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),
         sources=AsyncSourceService(AsyncSourceRepository(adapter), image_rows),
         jobs=jobs,
-        logs=RunLogService(jobs, RunLogs(config.log.run_directory)),
+        logs=RunLogService(jobs, logs),
         provenance=AsyncProvenanceService(images, measurement_sets, jobs, AsyncProvenanceRepository(adapter)),
         stats=AsyncStatsService(AsyncStatsRepository(adapter)),
         health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.monitoring.presence),
@@ -95,4 +99,5 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
         work=work,
         reruns=RerunService(jobs, measurement_sets, work, config, tasks_enabled=queue is not None),
         rq=RqService(work, rq),
+        run_watch=RunWatch(jobs.jobs, work.orders, absurd.events, RunBoard(work.orders), logs),
     )

@@ -20,6 +20,11 @@ class QueueEvents:
         self._counted: dict[str, tuple[float, Row | None]] = {}
         self._counting = asyncio.Lock()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a durable queue."""
+        return self._gateway.client is not None
+
     def require_enabled(self) -> None:
         """Refuse to watch a queue that is switched off.
 
