@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -18,7 +17,7 @@ from dsa110_contimg import __version__
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
-from dsa110_contimg.api import schemas, websocket
+from dsa110_contimg.api import documentation, websocket
 from dsa110_contimg.api.authorization import require_scopes
 from dsa110_contimg.api.config import APIConfig, get_config
 from dsa110_contimg.api.db_adapters import create_adapter
@@ -54,9 +53,6 @@ _ROUTERS = (
     absurd.router,
 )
 _WEB = Path(__file__).parent.parent / "web"
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.ErrorBody} for status in (400, 401, 403, 404, 409, 422, 500, 503)
-}
 _QUEUE_PATIENCE_S = 0.5  # a person waits for the reply
 _START_PATIENCE_S = 2.0  # what is not there by then is waited for in the background
 _AGAIN_AFTER_S = 1.0
@@ -79,16 +75,16 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app = FastAPI(
         title="DSA-110 Continuum Imaging Pipeline API",
         version=__version__,
-        openapi_url="/api/openapi.json",
-        docs_url=None,  # the usual pages load scripts of other servers, which our content policy forbids
-        redoc_url=None,
+        openapi_url=None,  # documentation.py describes the API, and has the pages that show it
+        generate_unique_id_function=documentation.operation_id,
         lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter),
     )
     for router in _ROUTERS:
-        app.include_router(router, prefix=BASE, responses=_ERRORS)
+        app.include_router(router, prefix=BASE)
     app.include_router(websocket.router, prefix=BASE)
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
+    documentation.install(app)
     require_scopes(app)
     app.router.routes.insert(0, RouteIndex(app.routes, BASE))
     exception_handler.install(app)

@@ -9,6 +9,10 @@ _PAGE_POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+# Swagger UI and ReDoc set styles from their scripts and draw signs from data: addresses.
+_DOCUMENTATION_POLICY = _PAGE_POLICY.replace(b"style-src 'self'", b"style-src 'self' 'unsafe-inline'").replace(
+    b"img-src 'self'", b"img-src 'self' data:"
+)
 _SECURITY: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -27,6 +31,18 @@ def is_page(path: str) -> bool:
     return path == "/" or path.startswith("/web/")
 
 
+def is_documentation(path: str) -> bool:
+    """Tell whether a path belongs to the pages that show the description of the API, with their scripts."""
+    return path in ("/api/docs", "/api/redoc") or path.startswith("/api/docs/")
+
+
+def content_policy(path: str) -> bytes:
+    """Return what a browser may load into a reply."""
+    if is_documentation(path):
+        return _DOCUMENTATION_POLICY
+    return _PAGE_POLICY if is_page(path) else _API_POLICY
+
+
 def cache_control(method: str, path: str, status: int) -> bytes:
     """Return how long a reply may be kept when the route itself does not say.
 
@@ -37,7 +53,7 @@ def cache_control(method: str, path: str, status: int) -> bytes:
         return b"no-store"
     if any(part in path for part in _LIVE_PARTS):
         return _NO_STORE
-    if is_page(path) or any(part in path for part in _KEPT_PARTS):
+    if is_page(path) or is_documentation(path) or any(part in path for part in _KEPT_PARTS):
         return b"private, no-cache"
     return _NO_STORE
 
@@ -60,7 +76,7 @@ def finished_headers(
     names = {name for name, _ in headers}
     varies = [value for name, value in given if name == b"vary"]
     added = [*_SECURITY, (b"x-request-id", request_id.encode())]
-    added.append((b"content-security-policy", _PAGE_POLICY if is_page(path) else _API_POLICY))
+    added.append((b"content-security-policy", content_policy(path)))
     added.append((b"cache-control", cache_control(method, path, status)))
     if secure:
         added.append(_STRICT_TRANSPORT)

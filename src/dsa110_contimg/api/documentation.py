@@ -1,0 +1,219 @@
+"""The description of the API (OpenAPI) and the pages that show it.
+
+The framework describes routes and models. Here is added what it cannot know: meaning and unit of each field, from the
+column registry (``tables.py``); an example of each; what every status means; that ``fields`` leaves out keys. The pages
+are Swagger UI and ReDoc with scripts of this server, so that they work without the net.
+"""
+
+import asyncio
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.middleware.error_body import error_body
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.request_error import RequestError
+from dsa110_contimg.api.tables import metadata
+
+Spec = dict[str, Any]
+
+_PAGES = Path(__file__).parent.parent / "web" / "docs"
+_EVERYWHERE = (400, 403, 404, 405, 408, 413, 415, 421, 422, 429, 431, 500, 503)
+_OF_CHANGES = (401, 409, 507)
+_TELLS = {
+    400: ("VALIDATION_ERROR", "A value that cannot be used, or a query parameter that is not known"),
+    401: ("UNAUTHORIZED", "No key, or one that is not valid"),
+    403: ("FORBIDDEN", "The address or the key may not do this"),
+    404: ("NOT_FOUND", "Nothing is known under this id, or the file is gone"),
+    405: ("METHOD_NOT_ALLOWED", "The path does not know this method"),
+    408: ("BODY_TOO_SLOW", "The body did not come in time"),
+    409: ("INVALID_STATE", "Not possible in the present state, or the database is one of the earlier pipeline"),
+    413: ("PAYLOAD_TOO_LARGE", "The body is larger than the settings allow"),
+    415: ("UNSUPPORTED_MEDIA_TYPE", "The body is no JSON, or was compressed"),
+    421: ("UNKNOWN_HOST", "The server is not called so"),
+    422: ("VALIDATION_ERROR", "A parameter or body of a wrong type or out of bounds"),
+    429: ("RATE_LIMITED", "Too many requests; Retry-After tells when to come again"),
+    431: ("HEADERS_TOO_LARGE", "The headers are larger than the settings allow"),
+    500: ("INTERNAL_ERROR", "Unforeseen; the reference id is in the log"),
+    503: ("SERVICE_UNAVAILABLE", "A part of the service is down or busy; Retry-After tells when to come again"),
+    507: ("STORAGE_FULL", "The disk is full"),
+}
+_TAGS = {
+    "images": "Images, their files, pictures and verdicts",
+    "sources": "Sources of the sky, their light curves and variability",
+    "jobs": "Runs of the pipeline",
+    "measurement sets": "Measurement Sets: converted observations",
+    "calibration": "Calibration tables",
+    "qa": "Verdicts on quality",
+    "logs": "Logs of runs",
+    "job queue": "The RQ job queue, for work whose loss costs a click",
+    "task queue": "The durable task queue, for work whose loss costs science",
+    "stats": "How much there is of everything",
+    "cache": "The cache of replies",
+    "services": "What the service depends on, and how it is",
+    "health": "Does the process answer, can it serve, how are its parts",
+}
+_EXAMPLES_BY_NAME: Mapping[str, Any] = {
+    "run_id": "job-2026-02-11-030405",
+    "source_id": "DSA J123456.7+420312",
+    "name": "DSA J123456.7+420312",
+    "group_id": "2026-02-11T03:04:05",
+    "ms_path": "/data/products/ms/2026-02-11T03:04:05.ms",
+    "ms_id": "2026-02-11T03:04:05",
+    "image_path": "/data/products/images/2026-02-11T03:04:05.img-image-pb.fits",
+    "image_id": "42",
+    "qa_grade": "good",
+    "status": "completed",
+    "stage": "imaged",
+}
+_EXAMPLES_BY_UNIT: Mapping[str, Any] = {
+    "deg": 188.5, "arcsec": 31.25, "Jy / beam": 0.0125, "Jy": 0.0131, "mJy": 13.1, "d": 61082.15, "GHz": 1.405,
+    "MHz": 187.5, "s": 309.0, "pix": 4800, "byte": 4194304,
+}  # fmt: skip
+#: Table whose columns a schema shows, by the beginning of its name; the first that fits counts.
+_TABLES_OF_SCHEMAS = {
+    "Image": "images", "Contributing": "images", "Source": "sources", "LightCurve": "photometry", "Job": "jobs",
+    "MS": "ms_index", "MeasurementSet": "ms_index", "Cal": "caltables", "Batch": "batch_jobs", "Variability": "sources",
+}  # fmt: skip
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+async def interactive_page() -> Response:
+    """Return the page on which every call can be tried."""
+    return FileResponse(_PAGES / "index.html")
+
+
+async def described(request: Request) -> Response:
+    """Return the description; making it takes a moment, in which others are served."""
+    spec = await asyncio.to_thread(request.app.openapi)
+    return json_reply(spec, {"Cache-Control": "private, no-cache"})
+
+
+async def reference_page() -> Response:
+    """Return the page to be read."""
+    return FileResponse(_PAGES / "reference.html")
+
+
+def install(app: FastAPI) -> None:
+    """Give an application its description and the pages that show it."""
+    app.openapi = _describer(app)  # type: ignore[method-assign]
+    app.mount("/api/docs/assets", StaticFiles(directory=_assets()))
+    app.add_api_route("/api/openapi.json", described, include_in_schema=False)
+    app.add_api_route("/api/docs", interactive_page, include_in_schema=False)
+    app.add_api_route("/api/redoc", reference_page, include_in_schema=False)
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of a call in generated clients: that of its function."""
+    return route.name
+
+
+def _assets() -> Path:
+    found = importlib.util.find_spec("fastapi_offline")
+    if found is None or found.origin is None:
+        raise RuntimeError("fastapi-offline is not installed; it carries the scripts of the documentation pages")
+    return Path(found.origin).parent / "static"
+
+
+# --- description --------------------------------------------------------------------------------------------------
+
+
+def _describer(app: FastAPI) -> Callable[[], Spec]:
+    def describe() -> Spec:
+        if app.openapi_schema is None:
+            app.openapi_schema = description(app)
+        return app.openapi_schema
+
+    return describe
+
+
+def description(app: FastAPI) -> Spec:
+    """Return the OpenAPI description of an application."""
+    spec = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary="Continuum images, sources and runs of the DSA-110 radio telescope",
+        description="Times are ISO 8601 in UTC, or MJD (UTC); angles degrees (ICRS); null is a value not known.",
+        license_info={"name": "GPL-3.0-or-later", "identifier": "GPL-3.0-or-later"},
+        routes=app.routes,
+    )
+    used = {tag for _, operation in _operations(spec) for tag in operation.get("tags", ())}
+    spec["tags"] = [{"name": tag, "description": _TAGS.get(tag, tag)} for tag in sorted(used)]
+    spec["servers"] = [{"url": "/", "description": "this server"}]
+    models = spec["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        models.pop(unused, None)
+    models["ErrorBody"] = schemas.ErrorBody.model_json_schema()
+    spec["components"]["responses"] = {f"Error{status}": _error_response(status) for status in _TELLS}
+    for _, operation in _operations(spec):
+        _complete(operation)
+    for name, model in models.items():
+        _tell_of_columns(name, model.get("properties", {}))
+    return spec
+
+
+def _operations(spec: Spec) -> Iterator[tuple[str, Spec]]:
+    for path, calls in spec["paths"].items():
+        yield from ((path, operation) for operation in calls.values())
+
+
+def _complete(operation: Spec) -> None:
+    """Add to a call what every call may answer, and what `fields` does to its rows."""
+    replies = operation["responses"]
+    changes = _OF_CHANGES if operation.get("security") else ()
+    for status in (*_EVERYWHERE, *changes):
+        replies[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
+    for status, reply in replies.items():
+        if "$ref" not in reply and not reply.get("description"):
+            reply["description"] = HTTPStatus(int(status)).phrase
+    for parameter in operation.get("parameters", ()):
+        _exemplify(parameter["name"], parameter["schema"])
+    if any(parameter["name"] == "fields" for parameter in operation.get("parameters", ())):
+        rows = replies["200"]["content"]["application/json"]["schema"]
+        partial = {"type": "object", "description": "only the keys that `fields` names"}
+        rows["items"] = {"anyOf": [rows["items"], partial]}
+
+
+def _error_response(status: int) -> Spec:
+    code, meaning = _TELLS[status]
+    example = error_body(RequestError(status, code, meaning), "0190b4c27f0e7cc0")
+    content = {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "example": example}
+    return {"description": meaning, "content": {"application/json": content}}
+
+
+def _tell_of_columns(model: str, properties: Spec) -> None:
+    """Add meaning, unit and an example to the fields of a model that are columns."""
+    table = next((table for start, table in _TABLES_OF_SCHEMAS.items() if model.startswith(start)), None)
+    columns: Any = metadata.tables[table].c if table else {}
+    for name, field in properties.items():
+        if name in columns:
+            info = columns[name].info
+            is_text = field.get("type") == "string" or {"type": "string"} in field.get("anyOf", ())
+            meaning = info["description"].replace("Unix time", "ISO 8601") if is_text else info["description"]
+            unit = f", {info['unit']}" if info["unit"] and not is_text else ""
+            field.setdefault("description", f"{meaning}{unit}")
+            _exemplify(name, field, info["unit"])
+        elif "$ref" not in field:
+            _exemplify(name, field)
+
+
+def _exemplify(name: str, schema: Spec, unit: str = "") -> None:
+    """Add an example that fits the type."""
+    kinds = {schema.get("type"), *(each.get("type") for each in schema.get("anyOf", ()))}
+    example = _EXAMPLES_BY_NAME.get(name, _EXAMPLES_BY_UNIT.get(unit))
+    if name.endswith("_at") and "string" in kinds:
+        example = "2026-02-11T03:04:05Z"
+    fits = {"string": str, "number": float, "integer": int}
+    if any(kind in kinds and isinstance(example, made) for kind, made in fits.items()) and "enum" not in schema:
+        schema.setdefault("examples", [example])

@@ -1,0 +1,108 @@
+"""The description of the API: whole, true to the columns, fit for generators; its pages work without the net."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dsa110_contimg.api.app import create_app
+from dsa110_contimg.api.tables import images
+from fixtures.api_server import serving
+from fixtures.api_world import QUEUE_OFF, settings
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return create_app(settings(tmp_path_factory.mktemp("described")), QUEUE_OFF).openapi()
+
+
+def operations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, calls in spec["paths"].items():
+        for method, operation in calls.items():
+            yield f"{method} {path}", operation
+
+
+def test_every_call_has_a_name_of_its_own_that_is_one_in_any_language(spec: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, operation in operations(spec)]
+    assert len(names) == len(set(names))
+    assert all(NAME.fullmatch(name) for name in names)
+
+
+def test_every_call_has_a_summary_a_description_and_one_explained_tag(spec: dict[str, Any]) -> None:
+    explained = {tag["name"]: tag["description"] for tag in spec["tags"]}
+    assert all(text != name for name, text in explained.items()), explained
+    for name, operation in operations(spec):
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert len(operation["tags"]) == 1, name
+        assert operation["tags"][0] in explained, name
+
+
+def test_every_status_of_every_call_is_described_and_errors_have_the_one_body(spec: dict[str, Any]) -> None:
+    errors = spec["components"]["responses"]
+    for name, operation in operations(spec):
+        assert {"400", "403", "404", "405", "413", "422", "429", "500", "503"} <= operation["responses"].keys(), name
+        if operation.get("security"):
+            assert {"401", "409", "507"} <= operation["responses"].keys(), name
+        for status, reply in operation["responses"].items():
+            told = errors[reply["$ref"].rpartition("/")[2]] if "$ref" in reply else reply
+            assert told["description"], (name, status)
+            if int(status) >= 400 and "$ref" in reply:
+                body = told["content"]["application/json"]
+                assert body["schema"]["$ref"].endswith("/ErrorBody")
+                assert body["example"]["http_status"] == int(status)
+
+
+def test_calls_that_change_something_say_which_credentials_they_take(spec: dict[str, Any]) -> None:
+    schemes = spec["components"]["securitySchemes"]
+    for name, operation in operations(spec):
+        if not name.startswith("get "):
+            assert {scheme for each in operation["security"] for scheme in each} <= schemes.keys()
+            assert operation["security"], name
+
+
+def test_fields_that_are_columns_have_the_words_and_the_unit_of_the_column(spec: dict[str, Any]) -> None:
+    detail = spec["components"]["schemas"]["ImageDetail"]["properties"]
+    cell = images.c.cellsize_arcsec.info
+    assert detail["cellsize_arcsec"]["description"] == f"{cell['description']}, {cell['unit']}"
+    assert "ISO 8601" in detail["created_at"]["description"]
+    assert detail["beam_major_arcsec"]["examples"] == [31.25]
+
+
+def test_every_reference_leads_somewhere_and_no_schema_is_unused(spec: dict[str, Any]) -> None:
+    used = set(re.findall(r"'\$ref': '#/components/(\w+/\w+)'", str(spec)))
+    known = {f"{kind}/{name}" for kind, parts in spec["components"].items() for name in parts}
+    assert used <= known
+    assert {name for name in known if name.startswith("schemas/")} <= used
+
+
+async def test_the_pages_are_served_with_all_that_they_load_from_this_server_only(tmp_path: Any) -> None:
+    async with serving(settings(tmp_path, DSA110_ENV="testing")) as served:
+        assert (await served.json("/api/openapi.json"))["info"]["title"]
+        for page in ("/api/docs", "/api/redoc"):
+            reply = await served.get(page)
+            assert reply.status_code == 200
+            policy = reply.headers["content-security-policy"]
+            assert "script-src 'self';" in policy
+            assert "default-src 'none'" in policy
+            assert not re.search(r"<script[^>]*>[^<]", reply.text), "scripts in the page are forbidden by its policy"
+            loaded = re.findall(r'(?:src|href)="([^"]+)"', reply.text)
+            assert loaded
+            for address in loaded:
+                assert address.startswith("/")
+                assert (await served.get(address)).status_code == 200, address
+
+
+async def test_the_description_is_not_sent_twice_to_one_who_has_it(tmp_path: Any) -> None:
+    async with serving(settings(tmp_path, DSA110_ENV="testing")) as served:
+        tag = (await served.get("/api/openapi.json")).headers["etag"]
+        assert (await served.get("/api/openapi.json", If_None_Match=tag)).status_code == 304
+
+
+async def test_only_the_pages_of_the_description_may_have_styles_in_their_text(tmp_path: Any) -> None:
+    async with serving(settings(tmp_path, DSA110_ENV="testing")) as served:
+        for path in ("/", "/web/app.js", "/api/v1/health/live", "/api/openapi.json", "/api/docsx", "/api/v1/docs/x"):
+            assert "unsafe" not in (await served.get(path)).headers["content-security-policy"], path
