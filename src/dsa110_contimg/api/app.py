@@ -30,12 +30,27 @@ from dsa110_contimg.api.middleware.connection import patient
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
+from dsa110_contimg.api.middleware.meter import Meter
 from dsa110_contimg.api.route_index import RouteIndex
-from dsa110_contimg.api.routes import absurd, cal, health, images, jobs, logs, ms, queue, reruns, sources, stats
+from dsa110_contimg.api.routes import (
+    absurd,
+    cal,
+    health,
+    images,
+    jobs,
+    logs,
+    metrics,
+    ms,
+    queue,
+    reruns,
+    sources,
+    stats,
+)
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.access_service import warn_of_settings
 from dsa110_contimg.api.services.composition import compose
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
+from dsa110_contimg.api.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -72,16 +87,18 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     """
     config = config or get_config()
     limiter = RateLimiter(config.rates, config.redis.url)
+    tally = Tally(config.paths.state_dir / "metrics")
     app = FastAPI(
         title="DSA-110 Continuum Imaging Pipeline API",
         version=__version__,
         openapi_url=None,  # documentation.py describes the API, and has the pages that show it
         generate_unique_id_function=documentation.operation_id,
-        lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter),
+        lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter, tally),
     )
     for router in _ROUTERS:
         app.include_router(router, prefix=BASE)
     app.include_router(websocket.router, prefix=BASE)
+    app.include_router(metrics.router)
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
     documentation.install(app)
@@ -90,6 +107,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     exception_handler.install(app)
     app.add_middleware(Bases)
     app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
+    app.add_middleware(Meter, tally=tally)
     return app
 
 
@@ -124,11 +142,12 @@ def admission_rules(config: APIConfig) -> AdmissionRules:
     )
 
 
-def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimiter) -> Lifespan:
+def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimiter, tally: Tally) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for warning in warn_of_settings(config.auth):
             log.warning(warning)
+        tally.open()
         adapter = create_adapter(config.database, config.timeouts)
         tried = asyncio.Event()
         opening = asyncio.create_task(_open(adapter, tried))
@@ -136,7 +155,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
             await asyncio.wait_for(tried.wait(), _START_PATIENCE_S)
         database = Database(queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S)
         client = AbsurdClient(queue_config, database) if queue_config.enabled else None
-        services = compose(config, adapter, client, queue_config.queue_name)
+        services = compose(config, adapter, client, queue_config.queue_name, tally)
         app.state.services = services
         keeping = asyncio.create_task(services.work.run())
         keeping.add_done_callback(_tell_of_death)
@@ -149,6 +168,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
             await services.absurd.gateway.close()
             await adapter.disconnect()
             await limiter.close()
+            tally.close()
 
     return lifespan
 

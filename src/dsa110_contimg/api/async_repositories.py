@@ -15,6 +15,7 @@ from dsa110_contimg.api.interfaces import (
     JobRecord,
     LightCurvePoint,
     MeasurementSetRecord,
+    ProductFigures,
     ProvenanceRecord,
     Recording,
     SourceRecord,
@@ -26,6 +27,7 @@ from dsa110_contimg.api.queries import (
     calibration,
     counts,
     credentials,
+    events,
     images,
     jobs,
     measurement_sets,
@@ -213,6 +215,14 @@ class AsyncStatsRepository(_AsyncRepository):
     async def get_generations(self) -> dict[str, int]:
         """Return the number of the last write of each table."""
         return await database.read(self._adapter, counts.generations())
+
+
+class AsyncFigureRepository(_AsyncRepository):
+    """Reads figures for Prometheus."""
+
+    async def get_figures(self) -> ProductFigures:
+        """Return how often things happened and how much there is."""
+        return await database.read(self._adapter, events.figures())
 
 
 class AsyncProvenanceRepository(_AsyncRepository):

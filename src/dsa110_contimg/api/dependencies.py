@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from dsa110_contimg.api.interfaces import ImageRepositoryProtocol
+from dsa110_contimg.api.metrics import MetricsExporter
 from dsa110_contimg.api.services.absurd.dead_letters import DeadLetterService
 from dsa110_contimg.api.services.absurd.monitoring import MonitoringService
 from dsa110_contimg.api.services.absurd.queues import QueueService
@@ -96,6 +97,11 @@ async def get_health_monitor(request: Request) -> HealthMonitor:
     return (await get_services(request)).health
 
 
+async def get_metrics_exporter(request: Request) -> MetricsExporter:
+    """Return what makes the text for Prometheus."""
+    return (await get_services(request)).metrics
+
+
 async def get_queue_tasks(request: Request) -> TaskService:
     """Return the service of tasks of the durable queue."""
     return (await get_services(request)).absurd.tasks
@@ -158,6 +164,7 @@ CalibrationService = Annotated[AsyncCalibrationService, Depends(get_calibration_
 LogService = Annotated[RunLogService, Depends(get_log_service)]
 StatsService = Annotated[AsyncStatsService, Depends(get_async_stats_service)]
 Monitor = Annotated[HealthMonitor, Depends(get_health_monitor)]
+Exporter = Annotated[MetricsExporter, Depends(get_metrics_exporter)]
 Tasks = Annotated[TaskService, Depends(get_queue_tasks)]
 Workflows = Annotated[WorkflowService, Depends(get_queue_workflows)]
 Queues = Annotated[QueueService, Depends(get_queue_queues)]

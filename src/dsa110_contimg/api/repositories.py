@@ -14,6 +14,7 @@ from dsa110_contimg.api.interfaces import (
     JobRecord,
     LightCurvePoint,
     MeasurementSetRecord,
+    ProductFigures,
     ProvenanceRecord,
     Recording,
     SourceRecord,
@@ -25,6 +26,7 @@ from dsa110_contimg.api.queries import (
     calibration,
     counts,
     credentials,
+    events,
     images,
     jobs,
     measurement_sets,
@@ -210,6 +212,14 @@ class StatsRepository(_Repository):
     def get_generations(self) -> dict[str, int]:
         """Return the number of the last write of each table."""
         return self._database.read(counts.generations())
+
+
+class FigureRepository(_Repository):
+    """Reads figures for Prometheus."""
+
+    def get_figures(self) -> ProductFigures:
+        """Return how often things happened and how much there is."""
+        return self._database.read(events.figures())
 
 
 class ProvenanceRepository(_Repository):

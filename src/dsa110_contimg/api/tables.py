@@ -9,63 +9,29 @@ Both databases get the same tables: numbers with a point are double precision, t
 NaN and the infinities are no values; they are kept as NULL.
 """
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    Column,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     Table,
     Text,
     UniqueConstraint,
 )
 
 from dsa110_contimg.api.column_kinds import Flag, Identifier, Json, Number, RowNumber
+from dsa110_contimg.api.columns import column as _column
+from dsa110_contimg.api.columns import metadata as metadata
+from dsa110_contimg.api.columns import mjd as _mjd
+from dsa110_contimg.api.columns import path as _path
+from dsa110_contimg.api.columns import row_number as _row_number
+from dsa110_contimg.api.columns import run as _run
+from dsa110_contimg.api.columns import unix as _unix
 
 SCHEMA_REVISION = "0007"
 """Revision of the migrations that makes these tables."""
 
-
-def _column(
-    name: str, kind: Any, description: str, ucd: str = "", unit: str = "", *rules: Any, **options: Any
-) -> Column[Any]:
-    info = {"unit": unit, "ucd": ucd, "description": description}
-    return Column(name, kind, *rules, info=info, **options)
-
-
-def _mjd(name: str, description: str, ucd: str = "time.epoch", **options: Any) -> Column[Any]:
-    return _column(name, Number, f"{description}, MJD (UTC)", ucd, "d", **options)
-
-
-def _unix(name: str, description: str, ucd: str = "time", **options: Any) -> Column[Any]:
-    return _column(name, Number, f"{description}, Unix time (UTC)", ucd, "s", **options)
-
-
-def _row_number() -> Column[Any]:
-    return _column("id", RowNumber, "Number of the row", "meta.id;meta.main", primary_key=True)
-
-
-def _path(name: str, description: str, *rules: Any, **options: Any) -> Column[Any]:
-    return _column(name, Identifier, description, "meta.ref.url", "", *rules, nullable=False, **options)
-
-
-def _run(**options: Any) -> Column[Any]:
-    return _column("run_id", Identifier, "Pipeline run that made it", "meta.id", **options)
-
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 ms_index = Table(
     "ms_index",
@@ -493,3 +459,25 @@ idempotency_keys = Table(
     Index(None, "created_at"),
 )
 """Replies to requests that create something, so that the same request again creates nothing."""
+
+event_counts = Table(
+    "event_counts",
+    metadata,
+    _column("name", Identifier, "What happened", "meta.id", primary_key=True),
+    _column("label", Identifier, "Its first label, or upper bound of its value", "meta.code.class", primary_key=True),
+    _column("second_label", Identifier, "Its second label, empty for none", "meta.code.class", primary_key=True),
+    _column("n", BigInteger, "How often it happened", "meta.number", nullable=False),
+    _column("total", Number, "Sum of its values", "stat", nullable=False),
+)
+"""How often things happened, and histograms of what was made: kept by triggers inside each write; no number falls."""
+
+service_history = Table(
+    "service_history",
+    metadata,
+    _column("service", Identifier, "Name of the service", "meta.id", primary_key=True),
+    _unix("minute_at", "Begin of the minute", "time", primary_key=True),
+    _column("status", Identifier, "running, stopped, degraded or error", "meta.code.status", primary_key=True),
+    _column("response_ms", Number, "Time to its answer", "time.duration", "ms"),
+    _column("error", Text, "Why it was not running", "meta.note"),
+)
+"""States of monitored services: one row for each state that was seen in a minute; the last day is kept."""

@@ -6,6 +6,7 @@ from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.api.async_repositories import (
     AsyncCalibrationRepository,
     AsyncCredentialRepository,
+    AsyncFigureRepository,
     AsyncImageRepository,
     AsyncJobRepository,
     AsyncMSRepository,
@@ -18,6 +19,7 @@ from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.job_queue import JobQueue
+from dsa110_contimg.api.metrics import MetricsExporter
 from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.services.absurd import AbsurdServices
 from dsa110_contimg.api.services.access_service import AccessService
@@ -42,6 +44,7 @@ from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 from dsa110_contimg.api.services.work_service import Means, WorkService
 from dsa110_contimg.api.services_monitor import HealthMonitor
+from dsa110_contimg.api.tally import Tally
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 
@@ -60,6 +63,7 @@ class Services:
     provenance: AsyncProvenanceService
     stats: AsyncStatsService
     health: HealthMonitor
+    metrics: MetricsExporter
     absurd: AbsurdServices
     access: AccessService
     sockets: SocketLimit
@@ -69,7 +73,9 @@ class Services:
     run_watch: RunWatch
 
 
-def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | None, queue_name: str) -> Services:
+def compose(
+    config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | None, queue_name: str, tally: Tally
+) -> Services:
     """Return the services over a products database and a queue (None: switched off); nothing is opened here."""
     image_rows, ms_rows = AsyncImageRepository(adapter), AsyncMSRepository(adapter)
     images = AsyncImageService(image_rows, ms_rows)
@@ -93,6 +99,7 @@ def compose(config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | N
         provenance=AsyncProvenanceService(images, measurement_sets, jobs, AsyncProvenanceRepository(adapter)),
         stats=AsyncStatsService(AsyncStatsRepository(adapter)),
         health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.monitoring.presence),
+        metrics=MetricsExporter(AsyncFigureRepository(adapter), tally, config.auth.environment),
         absurd=absurd,
         access=AccessService(AsyncCredentialRepository(adapter), config.auth),
         sockets=SocketLimit(config.timeouts, config.access.max_websockets),
