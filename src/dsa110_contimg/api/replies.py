@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ def tagged_reply(
     return Response(content, status, {"ETag": tag, **(headers or {})}, media_type=media_type)
 
 
+@lru_cache(maxsize=16_384)  # the newest rows are asked for again and again
 def iso_time(unix_s: float | None) -> str | None:
     """Return Unix seconds as ISO 8601 UTC with Z; None stays None."""
     if unix_s is None:

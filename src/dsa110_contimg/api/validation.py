@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from dsa110_contimg.api.exceptions import ValidationError
+from dsa110_contimg.api.lean import shortened
 
 MAX_PAGE = 1000
 
@@ -61,7 +62,7 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the framework's handler behind the check."""
-        handler = super().get_route_handler()
+        handler = shortened(self.dependant, super().get_route_handler())
         known = frozenset(_query_names(self.dependant))
 
         async def strict(request: Request) -> Response:
