@@ -46,9 +46,23 @@ async def run(connection: AsyncConnection, backend: DatabaseBackend, steps: Step
 
 
 async def read(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
-    """Execute ``steps`` in one connection."""
+    """Execute ``steps``, in one connection unless it is faster where prompt queries need none."""
+    if adapter.is_prompt:
+        return await _read_promptly(adapter, steps)
     async with adapter.acquire() as connection:
         return await run(connection, adapter.backend, steps)
+
+
+async def _read_promptly(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
+    try:
+        query = next(steps)
+        while True:
+            text = query.statement.text(adapter.backend)
+            fetch = adapter.fetch_prompt if query.prompt else adapter.fetch_all
+            query = steps.send(query.decode(await fetch(text.sql, text.arrange(query.params))))
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 async def write(adapter: DatabaseAdapter, steps: Steps[T]) -> T:

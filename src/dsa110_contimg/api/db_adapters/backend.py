@@ -81,8 +81,15 @@ class DatabaseAdapter(AsyncConnection, Protocol):
         """Sign of a parameter: ``?`` or ``$`` (followed by its number)."""
 
     @property
+    def is_prompt(self) -> bool:
+        """Whether :meth:`fetch_prompt` is faster than a connection that is lent."""
+
+    @property
     def name(self) -> str:
         """File or address, fit to be shown."""
+
+    async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
+        """Read all rows of a statement that an index answers from a few pages."""
 
     async def connect(self) -> None:
         """Open the pool; the database must be there. Does nothing when it is open."""

@@ -114,7 +114,8 @@ def _nothing(rows: Sequence[Row]) -> Any:
 class Query:
     """One statement to execute.
 
-    With ``many``, the statement is executed once for each of its members, and there is no result. The result of a
+    One that is ``prompt`` is answered by an index from a few pages: some hundred rows at most, whatever the number of
+    all. With ``many``, the statement is executed once for each of its members, and there is no result. The result of a
     query is what ``decode`` makes of its rows.
     """
 
@@ -122,6 +123,7 @@ class Query:
     params: Mapping[str, Any] = field(default_factory=dict)
     decode: Callable[[Sequence[Row]], Any] = _nothing
     many: Sequence[Mapping[str, Any]] | None = None
+    prompt: bool = False
 
 
 Steps = Generator[Query, Any, T]

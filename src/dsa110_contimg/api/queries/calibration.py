@@ -62,8 +62,8 @@ def by_id(table_id: str) -> Steps[CalibrationTableRecord | None]:
     """Find a table by its path, or by the number of its row."""
     number = row_number(table_id)
     if number is not None:
-        return ask(Query(_BY_NUMBER, {"id": number}, first(_read)))
-    return ask(Query(_BY_PATH, {"path": table_id}, first(_read)))
+        return ask(Query(_BY_NUMBER, {"id": number}, first(_read), prompt=True))
+    return ask(Query(_BY_PATH, {"path": table_id}, first(_read), prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[CalibrationTableRecord]]:
@@ -73,16 +73,16 @@ def page(limit: int, offset: int) -> Steps[list[CalibrationTableRecord]]:
 
 def active(mjd: float) -> Steps[list[CalibrationTableRecord]]:
     """Read the newest active set that is valid at a time, in the order of application."""
-    return ask(Query(_ACTIVE, {"mjd": mjd}, every(_read)))
+    return ask(Query(_ACTIVE, {"mjd": mjd}, every(_read), prompt=True))
 
 
 def matches(ms_path: str) -> Steps[list[CalibrationTableRecord]]:
     """Read the tables of a Measurement Set: those solved from it, else the active set of its mid time."""
-    own: list[CalibrationTableRecord] = yield Query(_SOLVED_FROM, {"ms_path": ms_path}, every(_read))
+    own: list[CalibrationTableRecord] = yield Query(_SOLVED_FROM, {"ms_path": ms_path}, every(_read), prompt=True)
     usable = [table for table in own if table.status == "active"]
     if usable:
         return usable
-    mjd = yield Query(_MID_TIME, {"ms_path": ms_path}, value)
+    mjd = yield Query(_MID_TIME, {"ms_path": ms_path}, value, prompt=True)
     return [] if mjd is None else (yield from active(mjd))
 
 

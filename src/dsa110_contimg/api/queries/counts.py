@@ -33,16 +33,16 @@ def _pairs(rows: Sequence[Row]) -> dict[str, int]:
 
 def counts() -> Steps[Counts]:
     """Read how many rows each table has in each bucket; a bucket without rows is left out."""
-    return ask(Query(_COUNTS, {}, _nested))
+    return ask(Query(_COUNTS, {}, _nested, prompt=True))
 
 
 def total(table: str, bucket: str | None = None) -> Steps[int]:
     """Read how many rows a table has, in all buckets or in one."""
     if bucket is None:
-        return int((yield Query(_TOTAL, {"name": table}, value)))  # a sum is no integer in PostgreSQL
-    return (yield Query(_BUCKET, {"name": table, "bucket": bucket}, value)) or 0
+        return int((yield Query(_TOTAL, {"name": table}, value, prompt=True)))  # a sum is no integer in PostgreSQL
+    return (yield Query(_BUCKET, {"name": table, "bucket": bucket}, value, prompt=True)) or 0
 
 
 def generations() -> Steps[dict[str, int]]:
     """Read the number of the last write of each table; a table that was never written may be absent."""
-    return ask(Query(_GENERATIONS, {}, _pairs))
+    return ask(Query(_GENERATIONS, {}, _pairs, prompt=True))

@@ -13,6 +13,9 @@ from dsa110_contimg.api.db_adapters.statement import LARGEST_INTEGER, Query, Sta
 
 T = TypeVar("T")
 
+SHORT = 256
+"""Rows that are read in less time than a change of threads and a queue of others behind it would cost."""
+
 
 def record_columns(record: type[Any], table: Table, *more: ColumnElement[Any]) -> list[ColumnElement[Any]]:
     """Return the columns that ``record`` has fields for, in the order of the fields.
@@ -70,6 +73,11 @@ def value(rows: Sequence[Row]) -> Any:
 def as_they_are(rows: Sequence[Row]) -> Sequence[Row]:
     """Leave rows as the database gives them."""
     return rows
+
+
+def is_short(limit: int, offset: int) -> bool:
+    """Tell whether so few rows are read that the event loop may wait for them."""
+    return limit + offset <= SHORT
 
 
 def ask(query: Query) -> Steps[Any]:

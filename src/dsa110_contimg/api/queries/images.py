@@ -12,6 +12,7 @@ from dsa110_contimg.api.queries.decoding import (
     ask,
     every,
     first,
+    is_short,
     paged,
     record_columns,
     record_reader,
@@ -56,22 +57,22 @@ LIST = ListQuery(
 def by_id(image_id: str) -> Steps[ImageRecord | None]:
     """Find an image by its id, the decimal text of its number."""
     number = row_number(image_id)
-    return None if number is None else (yield Query(_BY_ID, {"id": number}, first(_read)))
+    return None if number is None else (yield Query(_BY_ID, {"id": number}, first(_read), prompt=True))
 
 
 def by_path(path: str) -> Steps[ImageRecord | None]:
     """Find an image by its path."""
-    return ask(Query(_BY_PATH, {"path": path}, first(_read)))
+    return ask(Query(_BY_PATH, {"path": path}, first(_read), prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[ImageRecord]]:
     """Read a part of all images, newest first."""
-    return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(_read)))
+    return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(_read), prompt=is_short(limit, offset)))
 
 
 def for_ms(ms_path: str) -> Steps[list[ImageRecord]]:
     """Read the images of a Measurement Set, newest first."""
-    return ask(Query(_FOR_MS, {"ms_path": ms_path}, every(_read)))
+    return ask(Query(_FOR_MS, {"ms_path": ms_path}, every(_read), prompt=True))
 
 
 def for_source(source_id: str, limit: int, offset: int) -> Steps[list[ImageRecord]]:

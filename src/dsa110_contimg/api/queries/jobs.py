@@ -36,7 +36,7 @@ LIST = ListQuery(
 
 def by_run(run_id: str) -> Steps[JobRecord | None]:
     """Find a run by exactly this id."""
-    return ask(Query(_BY_RUN, {"run_id": run_id}, first(_read)))
+    return ask(Query(_BY_RUN, {"run_id": run_id}, first(_read), prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[JobRecord]]:

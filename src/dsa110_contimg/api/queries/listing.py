@@ -18,7 +18,7 @@ from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.exceptions import ValidationError
 from dsa110_contimg.api.pages import Document, Page, Wish, read_cursor, write_cursor
 from dsa110_contimg.api.queries import counts
-from dsa110_contimg.api.queries.decoding import as_they_are, page_limit, page_offset
+from dsa110_contimg.api.queries.decoding import as_they_are, is_short, page_limit, page_offset
 
 Columns = Mapping[str, ColumnElement[Any]]
 Conditions = tuple[tuple[str, str], ...]
@@ -71,7 +71,8 @@ class ListQuery:
         params = {"limit": wish.limit + 1, "offset": wish.offset, **condition_values(wish)}
         if wish.cursor is not None:
             params["after_value"], params["after_key"] = read_cursor(wish.cursor, sort, self._kinds(sort))
-        rows: Sequence[Row] = yield Query(statement, params, as_they_are)
+        prompt = not wish.filters and is_short(wish.limit, wish.offset)
+        rows: Sequence[Row] = yield Query(statement, params, as_they_are, prompt=prompt)
         last = rows[wish.limit - 1] if len(rows) > wish.limit else None
         return Page(
             self.documents(fields, rows[: wish.limit]),

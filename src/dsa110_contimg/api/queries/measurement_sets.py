@@ -68,20 +68,20 @@ LIST = ListQuery(
 
 def by_path(path: str) -> Steps[MeasurementSetRecord | None]:
     """Find a Measurement Set by its path."""
-    return ask(Query(_BY_PATH, {"path": path}, first(_read)))
+    return ask(Query(_BY_PATH, {"path": path}, first(_read), prompt=True))
 
 
 def by_id(ms_id: str) -> Steps[MeasurementSetRecord | None]:
     """Find a Measurement Set by its path, or by its short id: the stamp of its group (the newest one of it)."""
-    found: MeasurementSetRecord | None = yield Query(_BY_PATH, {"path": ms_id}, first(_read))
+    found: MeasurementSetRecord | None = yield Query(_BY_PATH, {"path": ms_id}, first(_read), prompt=True)
     if found is None and not ms_id.startswith("/"):
-        found = yield Query(_BY_GROUP, {"group_id": ms_id}, first(_read))
+        found = yield Query(_BY_GROUP, {"group_id": ms_id}, first(_read), prompt=True)
     return found
 
 
 def by_run(run_id: str) -> Steps[MeasurementSetRecord | None]:
     """Find the Measurement Set of a run."""
-    return ask(Query(_BY_RUN, {"run_id": run_id}, first(_read)))
+    return ask(Query(_BY_RUN, {"run_id": run_id}, first(_read), prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[MeasurementSetRecord]]:

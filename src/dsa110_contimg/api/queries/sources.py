@@ -17,10 +17,12 @@ from dsa110_contimg.api.interfaces import LightCurvePoint, SourceRecord, SourceS
 from dsa110_contimg.api.pages import Document, Page, Wish, read_cursor, write_cursor
 from dsa110_contimg.api.queries import counts
 from dsa110_contimg.api.queries.decoding import (
+    SHORT,
     as_they_are,
     ask,
     every,
     first,
+    is_short,
     page_limit,
     paged,
     record_columns,
@@ -125,7 +127,7 @@ _BEFORE_ALL = -1  # numbers of images begin at 1
 
 def by_id(source_id: str) -> Steps[SourceSummary | None]:
     """Find a source by its id."""
-    return ask(Query(_BY_ID, {"id": source_id}, first(_read_summary)))
+    return ask(Query(_BY_ID, {"id": source_id}, first(_read_summary), prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[SourceSummary]]:
@@ -164,15 +166,25 @@ def lightcurve_page(source_id: str, start_mjd: float | None, end_mjd: float | No
         "source_id": source_id, "start_mjd": start, "after": after, "limit": wish.limit + 1,
         "end_mjd": _LAST_MJD if end_mjd is None else end_mjd,
     }  # fmt: skip
-    rows: Sequence[Row] = yield Query(_CURVE_PAGE, params, as_they_are)
+    rows = yield from _curve_rows(params)
     last = rows[wish.limit - 1] if len(rows) > wish.limit else None
     cursor = None if last is None else write_cursor(_CURVE_CURSOR, last[0], last[-1])
     return Page(_documents(_POINTS, rows[: wish.limit]), None, cursor)
 
 
+def _curve_rows(params: dict[str, Any]) -> Steps[Sequence[Row]]:
+    """Read a short curve promptly; of a longer one it is not known before that it is long."""
+    few = {**params, "limit": min(params["limit"], SHORT)}
+    rows: Sequence[Row] = yield Query(_CURVE_PAGE, few, as_they_are, prompt=True)
+    if len(rows) == SHORT < params["limit"]:
+        rows = yield Query(_CURVE_PAGE, params, as_they_are)
+    return rows
+
+
 def contributions(source_id: str, limit: int, offset: int) -> Steps[list[Document]]:
     """Read a part of the images in which a source was measured, the last epoch first, as documents."""
-    rows = yield Query(_CONTRIBUTING, {"source_id": source_id, "limit": limit, "offset": offset}, as_they_are)
+    params = {"source_id": source_id, "limit": limit, "offset": offset}
+    rows: Sequence[Row] = yield Query(_CONTRIBUTING, params, as_they_are, prompt=is_short(limit, offset))
     return _documents(_CONTRIBUTIONS, rows)
 
 
@@ -185,7 +197,7 @@ def by_ids(source_ids: Sequence[str]) -> Steps[list[Document]]:
     """Read the sources of these ids that there are, as documents."""
     found: list[Document] = []
     for source_id in source_ids:
-        found += yield Query(_ITEM, {"eq_id": source_id}, lambda rows: LIST.documents(LIST.names, rows))
+        found += yield Query(_ITEM, {"eq_id": source_id}, lambda rows: LIST.documents(LIST.names, rows), prompt=True)
     return found
 
 

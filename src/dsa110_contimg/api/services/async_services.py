@@ -147,7 +147,7 @@ class AsyncSourceService:
     async def get_source(self, source_id: str) -> View:
         """Return one source and the images in which it was measured, at most 1000."""
         source = await self.find(source_id)
-        images = await self.sources.list_contributions(source_id, _MOST_CONTRIBUTIONS)
+        images = await self.sources.list_contributions(source_id, min(source.num_images, _MOST_CONTRIBUTIONS))
         return source_reports.detail(source, _dated(images))
 
     async def list_contributions(self, source_id: str, limit: int, offset: int) -> list[View]:

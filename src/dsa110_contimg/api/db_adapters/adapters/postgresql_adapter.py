@@ -82,6 +82,7 @@ class PostgreSQLAdapter:
     backend = DatabaseBackend.POSTGRESQL
     placeholder = "$"
     read_only = False
+    is_prompt = False
 
     def __init__(
         self,
@@ -182,6 +183,10 @@ class PostgreSQLAdapter:
         """Execute a statement and return all its rows."""
         async with self.acquire() as connection:
             return await connection.fetch_all(query, params)
+
+    async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
+        """Execute a statement and return all its rows; another process reads anyway."""
+        return await self.fetch_all(query, params)
 
     async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
         """Execute a statement and return its first row."""
