@@ -10,7 +10,7 @@ import pytest
 
 from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.up.servers import EmbeddedPostgres
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import QUEUE, TAKE_OVER, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
@@ -158,13 +158,13 @@ async def test_other_keys_other_queues_and_tasks_without_a_key_do_not_wait(queue
 @pytest.mark.parametrize(
     ("call", "first", "second"),
     [
-        ("complete_task($1, $2, null)", "completed", "pending"),
-        ("fail_task($1, $2, '{}', false)", "failed", "pending"),
-        ("fail_task($1, $2, '{}', true, 100)", "retrying", "pending"),
-        ("snooze_task($1, $2, 100)", "scheduled", "pending"),
-        ("release_task($1, $2)", "pending", "parked"),
-        ("take_over($1, $2, 5)", "pending", "parked"),
-        ("take_over($1, $2, 1)", "failed", "pending"),
+        ("select absurd.complete_task($1, $2, null)", "completed", "pending"),
+        ("select absurd.fail_task($1, $2, '{}', false)", "failed", "pending"),
+        ("select absurd.fail_task($1, $2, '{}', true, 100)", "retrying", "pending"),
+        ("select absurd.snooze_task($1, $2, 100)", "scheduled", "pending"),
+        ("select absurd.release_task($1, $2)", "pending", "parked"),
+        (TAKE_OVER.replace("$3", "5"), "pending", "parked"),
+        (TAKE_OVER.replace("$3", "1"), "failed", "pending"),
     ],
 )
 async def test_a_permit_is_kept_or_handed_on_at_each_end_of_an_attempt(
@@ -172,7 +172,7 @@ async def test_a_permit_is_kept_or_handed_on_at_each_end_of_an_attempt(
 ) -> None:
     tasks = await spawn_ids(queue, node(concurrency_key="k"), node(concurrency_key="k"))
     [claimed] = await queue.claim()
-    await queue.sql(f"select absurd.{call}", claimed["task_id"], claimed["claim"])
+    await queue.sql(call, claimed["task_id"], claimed["claim"])
     assert await queue.states(*tasks) == [first, second]
     assert await permits(queue) == {"k": (1, 1)}
 
@@ -291,8 +291,9 @@ async def test_the_sweep_lets_in_a_task_that_was_left_parked_and_forgets_keys_th
 
 
 ENDS = (
-    "complete_task($1, $2, null)", "fail_task($1, $2, '{}')", "fail_task($1, $2, '{}', false)", "release_task($1, $2)",
-    "take_over($1, $2, 2)", "snooze_task($1, $2, 0)",
+    "select absurd.complete_task($1, $2, null)", "select absurd.fail_task($1, $2, '{}')",
+    "select absurd.fail_task($1, $2, '{}', false)", "select absurd.release_task($1, $2)",
+    "select absurd.snooze_task($1, $2, 0)", TAKE_OVER.replace("$3", "2"),
 )  # fmt: skip
 LIMITS = {"a": 1, "b": 2, "c": 3}
 
@@ -302,7 +303,7 @@ async def disturb(queue: Bench, tasks: list[UUID], chance: random.Random) -> Non
     async with queue.session() as session:
         for _ in range(25):
             for row in await session.fetch("select * from absurd.claim_task($1, 'w', 2)", QUEUE):
-                await session.fetchval(f"select absurd.{chance.choice(ENDS)}", row["task_id"], row["claim"])
+                await session.fetchval(chance.choice(ENDS), row["task_id"], row["claim"])
             call = chance.choice(["cancel_task($1)", "retry_task($1)", "retry_task($1)"])
             await session.fetchval(f"select absurd.{call}", chance.choice(tasks))
             await session.fetchval("select absurd.promote(absurd.clock())")

@@ -1,5 +1,6 @@
 """Each transition of a task, and that nobody without the current claim can make one."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -9,17 +10,9 @@ import pytest
 
 from dsa110_contimg.absurd.client import TaskSpec
 from dsa110_contimg.absurd.ids import new_id
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import LOSE_WORKER, QUEUE, TAKE_OVER, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
-
-
-#: What the reaper does with a lease whose worker is lost; $3 is the number of lost workers that makes a task poison.
-TAKE_OVER = """
-with gone as (delete from absurd.lease where task_id = $1 and claim = $2 returning lease)
-select absurd.take_over_leases(array_agg(g.lease), $3) from gone g
-"""
-LOSE_WORKER = TAKE_OVER.replace("$3", "9")
 
 
 @pytest.fixture
@@ -246,6 +239,26 @@ async def test_a_dead_task_runs_again_with_all_its_attempts(queue: Bench) -> Non
     assert not await queue.client.retry_task(task)
     assert await queue.complete(again)
     assert (await queue.client.get_queue_stats(QUEUE))["failed"] == 0
+
+
+async def test_a_spawn_that_is_repeated_while_the_first_is_under_way_waits_for_it_and_makes_nothing(
+    queue: Bench,
+) -> None:
+    tasks, batch = [new_id() for _ in range(3)], "select absurd.spawn_batch($1, array_fill('{}'::text, array[3]), $2)"
+    like = {"queue": QUEUE, "name": "small"}
+    async with queue.session() as first:
+        transaction = first.transaction()
+        await transaction.start()
+        assert await first.fetchval(batch, tasks, like) == tasks
+        repeated = asyncio.create_task(queue.connection.fetchval(batch, tasks, like))
+
+        async def waits() -> bool:
+            return bool(await first.fetchval("select count(*) from pg_locks where not granted"))
+
+        await queue.until(waits)
+        await transaction.commit()
+        assert await repeated == []
+    assert await queue.states(*tasks) == ["pending"] * 3
 
 
 async def test_spawning_the_same_id_twice_makes_one_task(queue: Bench) -> None:

@@ -183,20 +183,31 @@ begin
         raise exception using errcode = 'check_violation', message = format(
             'tasks like %s: give a queue, a name, and max_attempts, timeout_s and max_crashes greater than 0', p_like);
     end if;
-    with made as (
-        insert into task as t (task_id, queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id,
-                               has_children, created_at, headers, max_crashes)
-        select n.id, v_queue, v_name, n.params::jsonb, v_rank, coalesce((p_like->>'max_attempts')::integer, 4),
-               (p_like->>'timeout_s')::float8, nullif(p_like->'retry', 'null'), (p_like->>'workflow_id')::uuid, false, v_now,
-               nullif(p_like->'headers', 'null'), (p_like->>'max_crashes')::integer
-        from unnest(p_tasks, p_params) n(id, params)
-        order by n.id
-        on conflict (task_id) do nothing
-        returning t.task_id),
-    put as (
-        insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
-        select v_queue, v_rank, v_now, m.task_id, v_name, 0, 0 from made m)
-    select coalesce(array_agg(m.task_id), '{}') into v_new from made m;
+    -- No `on conflict`: it would note each row twice in the write-ahead log. Who meets the same spawn half done sees it whole
+    -- the second time.
+    for v_round in 1..2 loop
+        begin
+            with made as (
+                insert into task as t (task_id, queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id,
+                                       has_children, created_at, headers, max_crashes)
+                select n.id, v_queue, v_name, n.params::jsonb, v_rank, coalesce((p_like->>'max_attempts')::integer, 4),
+                       (p_like->>'timeout_s')::float8, nullif(p_like->'retry', 'null'), (p_like->>'workflow_id')::uuid,
+                       false, v_now, nullif(p_like->'headers', 'null'), (p_like->>'max_crashes')::integer
+                from unnest(p_tasks, p_params) n(id, params)
+                where not exists (select from task x where x.task_id = n.id)
+                order by n.id
+                returning t.task_id),
+            put as (
+                insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
+                select v_queue, v_rank, v_now, m.task_id, v_name, 0, 0 from made m)
+            select coalesce(array_agg(m.task_id), '{}') into v_new from made m;
+            exit;
+        exception when unique_violation then
+            if v_round = 2 then
+                raise;
+            end if;
+        end;
+    end loop;
     perform wake(array[v_queue]);
     perform announce(v_new, 'pending');
     return v_new;

@@ -15,9 +15,14 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
-    v_now  timestamptz := clock();
-    v_done uuid[];
+    v_now   timestamptz := clock();
+    v_heard boolean;
+    v_set   boolean;
+    v_done  uuid[];
 begin
+    select exists (select from audience where until > clock_timestamp()),
+           cardinality(p_queues) > 1 or exists (select from queue q where q.name = any(p_queues))
+    into v_heard, v_set;
     if cardinality(p_tasks) > 0 then
         v_done := complete_claims(p_tasks, p_claims, p_results, v_now);
         return query select case when g.task_id = any(v_done) then 'completed' else 'stale' end, g.task_id, g.claim,
@@ -25,13 +30,15 @@ begin
                      from unnest(p_tasks, p_claims) g(task_id, claim);
     end if;
     if p_limit > 0 then
-        if cardinality(p_queues) = 1 and not exists (select from queue q where q.name = p_queues[1]) then
-            return query select * from claim_ready(p_worker, p_queues[1], p_limit, p_names, v_now);
-        else
+        if v_set then
             return query select * from claim_in_turn(p_worker, p_queues, p_limit, p_names, v_now);
+        else
+            return query select * from claim_ready(p_worker, p_queues[1], p_limit, p_names, v_now);
         end if;
     end if;
-    perform tell_flush(p_worker, v_done, v_now) from audience where until > clock_timestamp();
+    if v_heard then
+        perform tell_flush(p_worker, v_done, v_now);
+    end if;
 end $$;
 
 -- Claim from several queues in turn. A paused queue hands out nothing, one with a rate what its bucket holds.
@@ -84,20 +91,20 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
-    v_name  text := 'absurd.place_' || md5(p_queue);
-    v_place text[] := nullif(current_setting(v_name, true), '');  -- rank, run_at, task_id, when the scan was begun
+    v_name  text := 'absurd.seen_' || md5(p_queue);
+    v_place text[] := nullif(current_setting(v_name, true), '');  -- rank, run_at, task_id, when the scan was begun (s)
+    v_now_s double precision := date_part('epoch', clock_timestamp());
     v_begun text := v_place[4];
     v_rank  integer := -2147483648;
     v_at    timestamptz := '-infinity';
     v_task  uuid := '00000000-0000-0000-0000-000000000000';
 begin
-    if v_begun::timestamptz > clock_timestamp() - make_interval(
-            secs => coalesce(nullif(current_setting('absurd.rescan_s', true), '')::float8, 1)) then
+    if v_begun::float8 > v_now_s - coalesce(nullif(current_setting('absurd.rescan_s', true), '')::float8, 1) then
         v_rank := v_place[1];
         v_at := v_place[2];
         v_task := v_place[3];
     else
-        v_begun := clock_timestamp();
+        v_begun := v_now_s;
     end if;
     loop
         return query
@@ -127,7 +134,7 @@ begin
         exit when found or v_at = '-infinity';
         v_rank := -2147483648;
         v_at := '-infinity';
-        v_begun := clock_timestamp();
+        v_begun := v_now_s;
     end loop;
 end $$;
 
