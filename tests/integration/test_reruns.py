@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -82,7 +84,7 @@ async def test_a_command_gets_each_value_as_one_word_and_nothing_of_our_secrets(
         new = told["new_run_id"]
         assert new.startswith(f"{RUN_ID}_rerun_")
         assert (await bench.job(new)).status == "pending"
-        await asyncio.to_thread(bench.work, DSA110_TEST_SHOWN="1", DSA110_API_KEYS="k" * 40, SECRET="s")
+        await asyncio.to_thread(bench.work, DSA110_TEST_SHOWN="1", DSA110_API_KEYS=secrets.token_hex(32), SECRET="s")
         job = await bench.job(new)
         assert (job.status, job.error, job.ms_path) == ("completed", None, odd)
         assert job.started_at and job.finished_at and job.finished_at >= job.started_at
@@ -100,6 +102,7 @@ async def test_a_command_gets_each_value_as_one_word_and_nothing_of_our_secrets(
         assert (await bench.job(RUN_ID)).status == "completed", "the first run stays as it is"
 
 
+@pytest.mark.slow
 async def test_a_command_that_fails_fails_the_run_with_its_exit_code(redis_url: str, tmp_path: Path) -> None:
     environ = {"PIPELINE_CMD_TEMPLATE": template(tmp_path / "p.py", PROGRAM), "DSA110_PIPELINE_ENV": "EXIT"}
     async with work_bench(tmp_path / "state", redis_url, **environ) as bench:
@@ -113,6 +116,7 @@ async def test_a_command_that_fails_fails_the_run_with_its_exit_code(redis_url: 
         assert bench.services.rq._queue.get_job(told["job_id"])["status"] == "failed", "Redis says so too"
 
 
+@pytest.mark.slow
 async def test_a_command_that_is_not_there_is_said(redis_url: str, tmp_path: Path) -> None:
     async with work_bench(tmp_path / "state", redis_url, PIPELINE_CMD_TEMPLATE="/nowhere/run {ms_path}") as bench:
         told = await bench.done("POST", f"/jobs/{RUN_ID}/rerun")
@@ -120,6 +124,7 @@ async def test_a_command_that_is_not_there_is_said(redis_url: str, tmp_path: Pat
         assert "'/nowhere/run' is not there" in str((await bench.job(told["new_run_id"])).error)
 
 
+@pytest.mark.slow
 async def test_a_command_that_takes_too_long_is_killed_with_its_group(redis_url: str, tmp_path: Path) -> None:
     command = template(tmp_path / "p.py", SLOW.replace("SIG_IGN", "SIG_DFL"), "{ms_path}")
     environ = {"PIPELINE_CMD_TEMPLATE": command, "DSA110_PIPELINE_TIMEOUT": "1"}
@@ -131,6 +136,7 @@ async def test_a_command_that_takes_too_long_is_killed_with_its_group(redis_url:
         assert not alive(Path(f"{path}.pids"))
 
 
+@pytest.mark.slow
 async def test_a_running_command_is_canceled_and_what_it_started_goes_too(redis_url: str, tmp_path: Path) -> None:
     command = template(tmp_path / "p.py", SLOW.replace("SIG_IGN", "SIG_DFL"), "{ms_path}")
     async with work_bench(tmp_path / "state", redis_url, PIPELINE_CMD_TEMPLATE=command) as bench:
@@ -224,6 +230,57 @@ async def test_while_redis_is_down_work_is_kept_and_said_to_be_so(tmp_path: Path
         assert (await after.job(told["new_run_id"])).status == "completed"
 
 
+async def test_a_redis_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """The first call of the earlier queue blocked for more than five seconds, and everybody with it."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
+        environ = {"PIPELINE_CMD_TEMPLATE": "run {ms_path}", "DSA110_TIMEOUT_REDIS_SOCKET": "20"}
+        async with work_bench(tmp_path / "state", url, **environ) as bench:
+            async with asyncio.timeout(10):
+                told = await bench.done("POST", f"/jobs/{RUN_ID}/rerun")
+            assert told["queue_connected"] is False
+            mute.close()
+
+
+async def test_a_rerun_whose_tasks_cannot_be_canceled_now_goes_on(redis_url: str, tmp_path: Path, queue: Bench) -> None:
+    tasks = AbsurdConfig(enabled=True, database_url=queue.url)
+    async with work_bench(tmp_path / "state", redis_url, tasks) as bench:
+        told = await bench.done("POST", f"/jobs/{CHAIN_RUN}/rerun")
+        environ = bench.environ
+    nowhere = AbsurdConfig(enabled=True, database_url="postgresql://nobody:x@127.0.0.1:9/none")
+    async with serving(APIConfig.from_env(environ), nowhere, world=bench.world) as cut_off:
+        after = WorkBench(environ, cut_off, bench.keys)
+        assert (await after.ask("POST", "/jobs/bulk-cancel", {"runIds": [told["run_id"]]})).status_code == 503
+        assert (await after.ask("POST", f"/queue/jobs/{told['job_id']}/cancel")).status_code == 503
+        assert (await after.job(told["run_id"])).status == "pending"
+        second = await after.done("POST", f"/jobs/{CHAIN_RUN}/rerun")
+        assert second["queue_connected"] is False
+    async with serving(APIConfig.from_env(environ), tasks, world=bench.world) as again:
+        after = WorkBench(environ, again, bench.keys)
+        await after.services.work.look_after()
+        job = await after.job(second["run_id"])
+        assert await queue.client.get_workflow(UUID(str(job.workflow_id)))
+
+
+@pytest.mark.slow
+async def test_a_worker_process_finds_accepted_work_that_redis_has_lost(redis_url: str, tmp_path: Path) -> None:
+    command = template(tmp_path / "p.py", PROGRAM)
+    async with work_bench(tmp_path / "state", "redis://127.0.0.1:9/0", PIPELINE_CMD_TEMPLATE=command) as bench:
+        told = await bench.done("POST", f"/jobs/{RUN_ID}/rerun")
+        environ = {**os.environ, **bench.environ, "REDIS_URL": redis_url}
+        worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "dsa110_contimg.api", "jobs", env=environ)
+        try:
+            for _ in range(600):
+                if (await bench.job(told["run_id"])).status == "completed":
+                    break
+                await asyncio.sleep(0.1)
+            assert (await bench.job(told["run_id"])).status == "completed"
+        finally:
+            worker.terminate()
+            assert await asyncio.wait_for(worker.wait(), 30) == 0
+
+
+@pytest.mark.slow
 async def test_a_worker_that_is_killed_leaves_nothing_and_its_work_is_done_by_another(
     redis_url: str, tmp_path: Path
 ) -> None:

@@ -3,9 +3,11 @@
 import sys
 
 from dsa110_contimg import logs
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.config import ConfigError as QueueConfigError
 from dsa110_contimg.api.app import server_settings
 from dsa110_contimg.api.config import APIConfig, ConfigError, get_config
-from dsa110_contimg.api.job_queue import run_worker
+from dsa110_contimg.api.rq_worker import run_worker
 from dsa110_contimg.api.server import Server, inherited_sockets
 
 
@@ -20,7 +22,7 @@ def serve(config: APIConfig) -> int:
 def work(config: APIConfig) -> int:
     """Take jobs from the RQ queue until the process is told to stop."""
     logs.setup("rq-worker", config.log.level, secrets=config.secrets())
-    run_worker(config)
+    run_worker(config, AbsurdConfig.from_env())
     return 0
 
 
@@ -32,7 +34,7 @@ def main(words: list[str]) -> int:
         return 2
     try:
         return program(get_config())
-    except ConfigError as error:
+    except (ConfigError, QueueConfigError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 

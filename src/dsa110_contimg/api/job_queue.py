@@ -245,8 +245,3 @@ def _view(job: Job) -> dict[str, Any]:
 
 def _time(moment: Any) -> str | None:
     return iso_time(moment.timestamp()) if moment else None
-
-
-def run_worker(config: APIConfig) -> None:
-    """Run the worker of ``dsa110 rq-worker`` until it is told to stop."""
-    JobQueue.from_config(config).work()
