@@ -209,6 +209,21 @@ async def test_accepted_work_survives_a_redis_that_is_down_and_one_that_comes_ba
             assert (await bench.job(first["new_run_id"])).status == "completed"
 
 
+async def test_several_who_look_after_the_same_work_have_it_done_once(redis_url: str, tmp_path: Path) -> None:
+    command = template(tmp_path / "p.py", PROGRAM)
+    async with work_bench(tmp_path / "state", redis_url, PIPELINE_CMD_TEMPLATE=command) as bench:
+        told = await bench.done("POST", f"/jobs/{RUN_ID}/rerun")
+        bench.services.rq._queue.connection.flushall()
+        async with serving(bench.world.config, world=bench.world) as other:
+            second = WorkBench(bench.environ, other, bench.keys)
+            rounds = (one.services.work.look_after() for one in (bench, second) for _ in range(3))
+            await asyncio.gather(*rounds)
+            workers = [asyncio.to_thread(one.work) for one in (bench, second)]
+            await asyncio.gather(*workers, bench.services.work.look_after(), second.services.work.look_after())
+        shown = await bench.done("GET", f"/queue/jobs/{told['job_id']}")
+        assert (shown["status"], shown["attempts"]) == ("finished", 1)
+
+
 async def test_while_redis_is_down_work_is_kept_and_said_to_be_so(tmp_path: Path, redis_url: str) -> None:
     command = template(tmp_path / "p.py", PROGRAM)
     async with work_bench(tmp_path / "state", "redis://127.0.0.1:9/0", PIPELINE_CMD_TEMPLATE=command) as bench:

@@ -104,6 +104,7 @@ async def test_lists_are_newest_first_and_know_the_states_of_rq(orders: AsyncWor
     assert [order.id for order in await orders.newest("failed", 10)] == [ids[3]]
     assert await orders.newest("deferred", 10) == []
     assert [order.id for order in await orders.due()] == ids[:3]
+    assert [order.id for order in await orders.due(1)] == [ids[0], ids[1]], "what waits hides behind nothing that runs"
     assert await orders.counts() == {"accepted": 1, "sent": 1, "running": 1}
     assert (await orders.put_back(ids[1], NOW)).status == "accepted"  # type: ignore[union-attr]
 

@@ -42,8 +42,8 @@ class AsyncWorkRepository:
         """Return orders, the newest first; all, or those in a state of RQ."""
         return await database.read(self._adapter, work.newest(status, limit))
 
-    async def due(self, limit: int = 200) -> list[WorkOrder]:
-        """Return orders that have not ended, the oldest first."""
+    async def due(self, limit: int = 1000) -> list[WorkOrder]:
+        """Return orders that have not ended: first those that were not sent, the oldest first; of each a limit."""
         return await database.read(self._adapter, work.due(limit))
 
     async def counts(self) -> dict[str, int]:

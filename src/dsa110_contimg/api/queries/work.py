@@ -68,7 +68,8 @@ _LISTS = {
     "canceled": Statement(_NEWEST.where(_orders.status == "canceled")),
 }
 _OLDEST = _SELECT.order_by(_orders.created_at, _orders.id).limit(page_limit())
-_DUE = Statement(_OLDEST.where(_one_of(_orders.status, OPEN)))
+_UNSENT = Statement(_OLDEST.where(_orders.status == "accepted"))
+_UNENDED = Statement(_OLDEST.where(_one_of(_orders.status, ("sent", "running"))))
 _COUNTS = Statement(select(_orders.status, func.count()).where(_one_of(_orders.status, OPEN)).group_by(_orders.status))
 
 _is_silent = or_(_orders.beat_at.is_(None), _orders.beat_at < _SILENT_SINCE)
@@ -143,8 +144,10 @@ def _none() -> Steps[list[WorkOrder]]:
 
 
 def due(limit: int) -> Steps[list[WorkOrder]]:
-    """Read orders that have not ended, the oldest first."""
-    return ask(Query(_DUE, {"limit": limit}, every(_read)))
+    """Read orders that have not ended, first those that were not sent, the oldest first; of each kind a limit."""
+    unsent: list[WorkOrder] = yield Query(_UNSENT, {"limit": limit}, every(_read))
+    others: list[WorkOrder] = yield Query(_UNENDED, {"limit": limit}, every(_read))
+    return unsent + others
 
 
 def counts() -> Steps[dict[str, int]]:
