@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dsa110_contimg.api.batch import colours, thumbnails
-from dsa110_contimg.api.batch.thumbnails import PictureError
+from dsa110_contimg.api.batch import colours, fits_file, thumbnails
+from dsa110_contimg.api.batch.beam_mark import ellipse
+from dsa110_contimg.api.batch.fits_file import FitsError
+from dsa110_contimg.api.batch.stretches import curve_for
 from dsa110_contimg.api.exceptions import FITSParsingError
-from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.file_access import FileStore, OpenFile
+from dsa110_contimg.api.picture_wish import COLOUR_MAPS, SCALES, PictureWish
+from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 from fixtures.api_world import write_image
 
@@ -59,7 +63,7 @@ def test_north_is_up_and_east_is_left(header: dict[str, float], first: list[int]
 def test_the_stretch_is_even_for_noise_and_keeps_the_order_of_fluxes() -> None:
     noise = np.random.default_rng(1).normal(5.0, 2.0, (200, 200)).astype(np.float32)
     noise[0, :4] = [10.0, 100.0, 1000.0, np.nan]
-    shade = thumbnails.stretch(noise)
+    shade = curve_for("asinh", noise)(noise)
     assert np.isnan(shade[0, 3])
     assert np.nanmin(shade) == 0.0
     assert np.nanmax(shade) == 1.0
@@ -68,10 +72,57 @@ def test_the_stretch_is_even_for_noise_and_keeps_the_order_of_fluxes() -> None:
     assert np.nanmedian(shade) == pytest.approx(np.arcsinh(2 / 3) / np.arcsinh(22 / 3), rel=0.03)
 
 
-def test_an_image_of_one_value_and_an_image_of_none() -> None:
-    assert np.isfinite(thumbnails.stretch(np.ones((4, 4), np.float32))).all()
-    with pytest.raises(PictureError, match="no value"):
-        thumbnails.stretch(np.full((4, 4), np.nan, np.float32))
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_goes_from_dark_to_light_and_keeps_what_has_no_value(scale: str) -> None:
+    plane = np.random.default_rng(1).normal(0.0, 1.0, (50, 50)).astype(np.float32)
+    plane[0, 0] = np.nan
+    shade = curve_for(scale, plane)(plane)
+    assert np.isnan(shade[0, 0])
+    assert np.nanmin(shade) == 0.0
+    assert 0.5 < np.nanmax(shade) <= 1.000001
+    order = np.argsort(plane[1])
+    assert (np.diff(shade[1][order]) >= -1e-6).all()
+    assert np.isfinite(curve_for(scale, np.ones((4, 4), np.float32))(np.ones((4, 4), np.float32))).all()
+    with pytest.raises(FitsError, match="no value"):
+        curve_for(scale, np.full((4, 4), np.nan, np.float32))
+
+
+def test_a_large_image_read_in_bands_is_the_same_as_one_read_whole() -> None:
+    plane = np.random.default_rng(2).normal(0.0, 1.0, (300, 210)).astype(np.float32)
+    plane[10:40, 10:40] = np.nan
+    image = fits_file.open_image(fits_bytes(plane))
+    whole = thumbnails.shrink(plane, 50)
+    assert thumbnails.read_small(image, 0, 50) == pytest.approx(whole, abs=2e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", ["u1", ">i2", ">i4", ">f8"])
+def test_stored_numbers_are_scaled_and_blanks_have_no_value(kind: str) -> None:
+    stream = fits_bytes(np.array([[1, 2], [3, 4]], kind))
+    image = fits_file.open_image(stream)
+    image.header.update({"BSCALE": 2.0, "BZERO": 10.0, **({} if kind == ">f8" else {"BLANK": 3})})
+    blank = 16.0 if kind == ">f8" else np.nan
+    assert image.rows(0, 0, 2) == pytest.approx(np.array([[12.0, 14.0], [blank, 18.0]]), nan_ok=True)
+
+
+def test_the_beam_is_turned_from_north_through_east_which_is_left() -> None:
+    x, y = ellipse(10.0, 2.0, 30.0)
+    far = max(range(len(x)), key=lambda n: -y[n])  # the northernmost point
+    assert x[far] < 0
+    assert np.hypot(x, y).max() == pytest.approx(5.0)
+    assert np.degrees(np.arctan2(-x[0], -y[0])) == pytest.approx(30.0)
+
+
+def test_the_beam_stands_in_the_lower_left_corner_and_only_when_it_is_known() -> None:
+    flat = np.random.default_rng(3).normal(0.0, 1.0, (100, 100)).astype(np.float32)
+    known = {"CDELT1": -0.001, "CDELT2": 0.001, "BMAJ": 0.02, "BMIN": 0.01, "BPA": 0.0}
+    pictures = []
+    for header in (known, {**known, "BMAJ": "wide"}):
+        image = fits_file.open_image(fits_bytes(flat, **header))
+        pictures.append(np.asarray(thumbnails.render(image, PictureWish(side=100))))
+    rows, columns = np.nonzero(pictures[0] != pictures[1])
+    assert (rows.max() - rows.min(), columns.max() - columns.min()) == pytest.approx((20, 10), abs=2)
+    assert rows.max() >= 94
+    assert columns.min() <= 6
 
 
 def test_lighter_means_brighter_in_even_steps() -> None:
@@ -91,10 +142,19 @@ def test_white_black_and_red_are_where_oklab_has_them() -> None:
 
 
 def test_the_picture_uses_the_map_from_dark_to_light() -> None:
-    palette = thumbnails.render(fits_bytes(np.eye(8, dtype=np.float32))).getpalette()
+    image = fits_file.open_image(fits_bytes(np.eye(8, dtype=np.float32)))
+    palette = thumbnails.render(image, PictureWish()).getpalette()
     assert palette is not None
     assert palette[:3] == [96, 96, 96]
     assert palette[3:768] == colours.colour_map(255).ravel().tolist()
+
+
+@pytest.mark.parametrize("name", COLOUR_MAPS)
+def test_every_colour_map_that_is_offered_can_be_drawn(name: str) -> None:
+    colours_of = colours.named(name, 255)
+    assert colours_of.shape == (255, 3)
+    light = colours_of.astype(int).sum(axis=1)
+    assert (light[-1] > light[0]) == (name != "gray_r")
 
 
 def header_of(**cards: int) -> bytes:
@@ -119,21 +179,27 @@ HOSTILE = {
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_file_that_is_no_honest_image_is_refused(content: bytes) -> None:
-    with pytest.raises(PictureError):
-        thumbnails.render(BytesIO(content))
+    with pytest.raises(FitsError):
+        thumbnails.answer([BytesIO(content)], {})
 
 
-def test_half_a_picture_is_never_left(tmp_path: Path) -> None:
-    picture = thumbnails.render(fits_bytes(np.ones((4, 4), np.float32)))
-    with pytest.raises(OSError, match="nowhere"):
-        thumbnails.save(picture, tmp_path / "nowhere" / "a.png")
-    thumbnails.save(picture, tmp_path / "a.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+def opened(path: Path) -> OpenFile:
+    return FileStore([path.parent]).open(str(path))
 
 
 async def test_a_rendering_that_takes_too_long_is_stopped_and_said(tmp_path: Path) -> None:
     image = tmp_path / "a.fits"
     write_image(image)
-    service = ThumbnailService(FileStore([tmp_path]), tmp_path / "pictures", time_limit_s=0.02)
+    service = ThumbnailService(tmp_path / "pictures", LimitedChild(time_limit_s=0.02))
     with pytest.raises(FITSParsingError, match=r"after 0\.02 s"):
-        await service.picture_of(str(image))
+        await service.picture_of(opened(image), PictureWish())
+    assert not (tmp_path / "pictures").exists()
+
+
+async def test_the_oldest_pictures_go_when_there_are_too_many(tmp_path: Path) -> None:
+    image = tmp_path / "a.fits"
+    write_image(image)
+    service = ThumbnailService(tmp_path / "pictures", LimitedChild(), most_kept=2)
+    for side in (32, 40, 48):
+        (await service.picture_of(opened(image), PictureWish(side=side))).close()
+    assert len(list((tmp_path / "pictures").iterdir())) == 2

@@ -36,6 +36,7 @@ from dsa110_contimg.api.routes import (
     absurd,
     cal,
     health,
+    image_files,
     images,
     jobs,
     logs,
@@ -55,6 +56,7 @@ from dsa110_contimg.api.tally import Tally
 log = logging.getLogger(__name__)
 
 _ROUTERS = (
+    image_files.router,
     images.router,
     sources.router,
     reruns.router,

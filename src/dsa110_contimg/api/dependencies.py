@@ -22,7 +22,7 @@ from dsa110_contimg.api.services.async_services import (
 )
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.composition import Services
-from dsa110_contimg.api.services.fits_service import ImageFileService
+from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.rerun_service import RerunService

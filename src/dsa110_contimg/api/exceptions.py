@@ -13,7 +13,7 @@
     ├── RecordAlreadyExistsError          409 RECORD_ALREADY_EXISTS
     ├── InvalidStateError                 409 INVALID_STATE
     ├── ProcessingError                   500 PROCESSING_ERROR
-    │   ├── FITSParsingError              500 FITS_PARSING_ERROR
+    │   ├── FITSParsingError              422 FITS_PARSING_ERROR            the file, not we, is broken
     │   └── MSParsingError                500 MS_PARSING_ERROR
     ├── ExternalServiceError              502 EXTERNAL_SERVICE_ERROR
     ├── ServiceUnavailableError           503 SERVICE_UNAVAILABLE           a part of us that is down or switched off
@@ -197,7 +197,9 @@ class ProcessingError(DSA110APIError):
 class FITSParsingError(ProcessingError):
     """A FITS file that cannot be understood."""
 
+    status_code = 422
     error_code = "FITS_PARSING_ERROR"
+    action = "The file is damaged, or no image of this kind can be made of it; make the image again."
 
 
 class MSParsingError(ProcessingError):

@@ -6,6 +6,8 @@ degrees), chroma rises and falls in between. Colours are taken at equal lengths 
 61966-2-1).
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,9 +29,20 @@ _FINE = 4096
 def path(steps: int) -> Colours:
     """Return ``steps`` colours as rows of Oklab coordinates (L, a, b), equally far from each other."""
     along = np.linspace(0.0, 1.0, _FINE)
-    hue_rad = np.radians(285.0 + 175.0 * along)
     chroma = 0.145 * np.sin(np.pi * along**0.9) ** 0.8
-    fine = np.stack([0.16 + 0.82 * along, chroma * np.cos(hue_rad), chroma * np.sin(hue_rad)])
+    return _even(steps, 0.16 + 0.82 * along, 285.0 + 175.0 * along, chroma)
+
+
+def _violet_to_yellow(steps: int) -> Colours:
+    """Return the other path: violet (305 degrees) over blue and green to yellow (110 degrees)."""
+    along = np.linspace(0.0, 1.0, _FINE)
+    return _even(steps, 0.26 + 0.65 * along, 305.0 - 195.0 * along, 0.10 + 0.06 * along**2)
+
+
+def _even(steps: int, lightness: Colours, hue_deg: Colours, chroma: Colours) -> Colours:
+    """Return colours at equal lengths along a path."""
+    hue_rad = np.radians(hue_deg)
+    fine = np.stack([lightness, chroma * np.cos(hue_rad), chroma * np.sin(hue_rad)])
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(fine), axis=0))])
     at = np.linspace(0.0, length[-1], steps)
     return np.stack([np.interp(at, length, axis) for axis in fine], axis=1)
@@ -43,6 +56,29 @@ def linear_rgb(lab: Colours) -> Colours:
 
 def colour_map(steps: int) -> npt.NDArray[np.uint8]:
     """Return the map, dark to light, as rows of R, G, B from 0 to 255."""
-    rgb = np.clip(linear_rgb(path(steps)), 0.0, 1.0)
+    return _encoded(path(steps))
+
+
+def _grey(steps: int) -> npt.NDArray[np.uint8]:
+    return np.repeat(np.round(np.linspace(0, 255, steps)).astype(np.uint8)[:, None], 3, axis=1)
+
+
+#: Colour maps by name; each takes a number of steps. The names are those of ``COLOUR_MAPS`` of ``picture_wish``.
+MAPS: Mapping[str, Callable[[int], npt.NDArray[np.uint8]]] = {
+    "dsa": colour_map,
+    "gray": _grey,
+    "gray_r": lambda steps: _grey(steps)[::-1],
+    "viridis": lambda steps: _encoded(_violet_to_yellow(steps)),
+}
+
+
+def named(name: str, steps: int) -> npt.NDArray[np.uint8]:
+    """Return the colour map of a name as rows of R, G, B from 0 to 255."""
+    return MAPS[name](steps)
+
+
+def _encoded(lab: Colours) -> npt.NDArray[np.uint8]:
+    rgb: Colours = np.clip(linear_rgb(lab), 0.0, 1.0)
     encoded = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
-    return np.round(255.0 * encoded).astype(np.uint8)
+    colours: npt.NDArray[np.uint8] = np.round(255.0 * encoded).astype(np.uint8)
+    return colours

@@ -4,6 +4,8 @@ import asyncio
 
 from dsa110_contimg.api.config import get_config
 from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.picture_wish import PictureWish
+from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 
 
@@ -18,7 +20,11 @@ def make_thumbnail(image_path: str) -> str:
         No picture can be made of it.
     """
     paths = get_config().paths
-    service = ThumbnailService(FileStore(paths.served_roots), paths.state_dir / "thumbnails")
-    picture = asyncio.run(service.picture_of(image_path))
+    service = ThumbnailService(paths.state_dir / "thumbnails", LimitedChild())
+    image = FileStore(paths.served_roots).open(image_path)
+    try:
+        picture = asyncio.run(service.picture_of(image, PictureWish()))
+    finally:
+        image.close()
     picture.close()
     return picture.name

@@ -1,90 +1,79 @@
-"""Pictures of images: FITS in, a small PNG out, made in a process of its own.
+"""Pictures of images: FITS in, a small PNG (JPEG, WebP, GIF) out, made in a process of its own.
 
-``python -m dsa110_contimg.api.batch.thumbnails --fd 5 --output picture.png`` renders one image. The API starts it so
-that it never imports astropy itself, and so that a hostile or broken file ends a small process under limits of memory
-and time instead of the service.
+``python -m dsa110_contimg.api.batch.thumbnails --fd 5 --ask '{"picture": {"side": 512}}'`` draws one image and writes
+the picture on standard output. The API starts it so that it never imports astropy itself, and so that a hostile or
+broken file ends a small process under limits of memory and time instead of the service.
 
-Method. The first plane is averaged in boxes to at most 512 pixels a side, weighted by its valid pixels. North is up and
-east is left: rows and columns are turned by the signs of the WCS matrix. Background b is the median, noise s = 1.4826
-times the median absolute deviation. Pixel x is drawn at asinh((x - b + 2s) / 3s), from 0 at b - 2s to 1 at the 99.95th
-percentile (at least b + 20s): linear in the noise, logarithmic in the sources (Lupton et al. 2004, PASP 116, 133). The
-colour map of ``colours.py`` has steps that look equal to the eye. Pixels without a value are grey.
+Method. A plane is averaged in boxes to at most ``side`` pixels a side, weighted by its valid pixels. North is up and
+east is left: rows and columns are turned by the signs of the WCS matrix. The scale is one of ``stretches.py``, the
+colour map one of ``colours.py``. Pixels without a value are transparent (grey in JPEG). The synthesised beam stands in
+the lower left corner.
 """
 
 import argparse
+import dataclasses
 import os
-import resource
 import sys
-import uuid
-from pathlib import Path
+from collections.abc import Sequence
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
+import orjson
 from astropy.io import fits
 from PIL import Image
 
-from dsa110_contimg.api.batch.colours import colour_map
+from dsa110_contimg.api.batch.beam_mark import draw_beam
+from dsa110_contimg.api.batch.colours import named
+from dsa110_contimg.api.batch.confinement import confine
+from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, Plane, box_around, open_image
+from dsa110_contimg.api.batch.stretches import Curve, curve_for
+from dsa110_contimg.api.picture_wish import CutoutWish, PictureWish
 
-Plane = npt.NDArray[np.float32]
-
-SIDE_PIXELS = 512
-MAX_PIXELS = 1 << 28  # 1 GiB of float32
+MAX_CUTOUT_PIXELS = 2048 * 2048
 _BLANK_RGB = (96, 96, 96)
-_MEMORY_BYTES = 6 << 30  # address space; arrays of MAX_PIXELS in two copies and the libraries fit in
-_CPU_S = 25
+_PIL_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_LOST_BY_CUTTING = ("BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
 
 
-class PictureError(Exception):
-    """No picture can be made of the file; the message says why."""
-
-
-def read_plane(file: BinaryIO) -> tuple[Plane, Any]:
-    """Return the first plane of a FITS image (rows by columns, float32, NaN where there is no value) and its header.
-
-    Raises
-    ------
-    PictureError
-        The file is no FITS image, is larger than what its size allows, or is too large for a picture.
-    """
-    if file.read(9) != b"SIMPLE  =":
-        raise PictureError("the file does not begin as FITS does")
-    size_bytes = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    try:
-        with fits.open(file, memmap=False, lazy_load_hdus=True) as units:
-            header = units[0].header
-            _require_honest(header, size_bytes)
-            plane = np.asarray(units[0].section[(0,) * (header["NAXIS"] - 2)], np.float32)
-            return plane, header
-    except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
-        raise PictureError(f"the FITS file cannot be read: {error}") from error
-
-
-def _require_honest(header: Any, size_bytes: int) -> None:
-    """Refuse an image that is none, or claims more pixels than its file holds."""
-    axes = [header.get(f"NAXIS{n + 1}", 0) for n in range(header.get("NAXIS", 0))]
-    if len(axes) < 2 or min(axes) < 1:
-        raise PictureError(f"the primary unit is no image (axes {axes})")
-    pixels = int(np.prod(axes, dtype=object))
-    if pixels * abs(header["BITPIX"]) // 8 > size_bytes:
-        raise PictureError(f"the header claims {pixels} pixels, the file has {size_bytes} bytes")
-    if axes[0] * axes[1] > MAX_PIXELS:
-        raise PictureError(f"{axes[0]} x {axes[1]} pixels are more than {MAX_PIXELS}")
-
-
-def shrink(plane: Plane, side: int = SIDE_PIXELS) -> Plane:
+def shrink(plane: Plane, side: int) -> Plane:
     """Return the plane averaged in boxes to at most ``side`` pixels on its longer side; never enlarged."""
     valid = np.isfinite(plane)
-    factor = max(1.0, max(plane.shape) / side)
-    shape = (max(1, round(plane.shape[1] / factor)), max(1, round(plane.shape[0] / factor)))
-    summed = _resize(np.where(valid, plane, np.float32(0)), shape)
-    weight = _resize(valid.astype(np.float32), shape)
+    return _averaged(np.where(valid, plane, np.float32(0)), valid.astype(np.float32), side)
+
+
+def _averaged(values: Plane, weights: Plane, side: int) -> Plane:
+    """Average boxes of values (already times their weights); blank where less than half of a box has a value."""
+    factor = max(1.0, max(values.shape) / side)
+    shape = (max(1, round(values.shape[1] / factor)), max(1, round(values.shape[0] / factor)))
+    summed, weight = _resize(values, shape), _resize(weights, shape)
     return np.divide(summed, weight, out=np.full_like(summed, np.nan), where=weight >= 0.5)
 
 
 def _resize(plane: Plane, shape: tuple[int, int]) -> Plane:
     return np.asarray(Image.fromarray(plane, "F").resize(shape, Image.Resampling.BOX))
+
+
+def read_small(image: FitsImage, plane: int, side: int) -> Plane:
+    """Return a plane averaged to at most ``side`` pixels, without ever having all of it in memory."""
+    block = max(1, max(image.shape[-2:]) // (2 * side))
+    values, weights = [], []
+    for band in image.bands(plane, block * max(1, (1 << 22) // (block * image.shape[-1]))):
+        valid = np.isfinite(band)
+        values.append(_block_means(np.where(valid, band, np.float32(0)), block))
+        weights.append(_block_means(valid.astype(np.float32), block))
+    return _averaged(np.concatenate(values), np.concatenate(weights), side)
+
+
+def _block_means(band: Plane, block: int) -> Plane:
+    """Average squares of ``block`` pixels; those at the ends may be smaller."""
+    if block == 1:
+        return band
+    rows, columns = np.arange(0, band.shape[0], block), np.arange(0, band.shape[1], block)
+    sums = np.add.reduceat(np.add.reduceat(band, rows, axis=0), columns, axis=1)
+    counts = np.outer(np.diff([*rows, band.shape[0]]), np.diff([*columns, band.shape[1]]))
+    means: Plane = (sums / counts).astype(np.float32)
+    return means
 
 
 def north_up(plane: Plane, header: Any) -> Plane:
@@ -99,60 +88,125 @@ def north_up(plane: Plane, header: Any) -> Plane:
     return turned if ra_step <= 0 else turned[:, ::-1]
 
 
-def stretch(plane: Plane) -> Plane:
-    """Return the plane on a scale of 0 to 1 (see the module's text); NaN stays NaN."""
-    values = plane[np.isfinite(plane)]
-    if values.size == 0:
-        raise PictureError("the image holds no value at all")
-    background = float(np.median(values))
-    noise = 1.4826 * float(np.median(np.abs(values - background))) or float(np.ptp(values)) / 100 or 1.0
-    top = max(float(np.percentile(values, 99.95)), background + 20 * noise)
-    scaled = np.arcsinh((plane - background + 2 * noise) / (3 * noise))
-    shade: Plane = np.clip(scaled / np.arcsinh((top - background + 2 * noise) / (3 * noise)), 0.0, 1.0)
-    return shade
-
-
-def render(file: BinaryIO, side: int = SIDE_PIXELS) -> Image.Image:
-    """Return the picture of a FITS image.
-
-    Raises
-    ------
-    PictureError
-        See :func:`read_plane`; or the image holds no value.
-    """
-    plane, header = read_plane(file)
-    shade = stretch(north_up(shrink(plane, side), header))
-    picture = Image.fromarray(np.where(np.isnan(shade), 0, 1 + np.nan_to_num(shade) * 254).astype(np.uint8), "P")
-    picture.putpalette([*_BLANK_RGB, *colour_map(255).ravel().tolist()])
+def paint(plane: Plane, curve: Curve, wish: PictureWish) -> Image.Image:
+    """Return a plane (first row on top) in colours; palette entry 0 is for pixels without a value."""
+    shade = curve(plane)
+    shades = np.where(np.isnan(shade), 0, 1 + np.nan_to_num(shade) * 254).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(shades), "P")
+    picture.putpalette([*_BLANK_RGB, *named(wish.colormap, 255).ravel().tolist()])
     return picture
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG beside its final name and rename it: nobody sees half a picture."""
-    partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex}")
-    try:
-        picture.save(partial, "PNG", optimize=True)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def render(image: FitsImage, wish: PictureWish, box: Box | None = None) -> Image.Image:
+    """Return the picture of a plane, or of a part of it.
+
+    Raises
+    ------
+    FitsError
+        There is no such plane, or it holds no value.
+    """
+    small = shrink(image.window(wish.plane, box), wish.side) if box else read_small(image, wish.plane, wish.side)
+    plane = north_up(small, image.header)
+    picture = paint(plane, curve_for(wish.scale, plane), wish)
+    width = image.shape[-1] if box is None else box.x1 - box.x0
+    return draw_beam(picture, image.header, picture.width / width) if wish.beam else picture
+
+
+def encode(picture: Image.Image, wish: PictureWish) -> bytes:
+    """Return the bytes of a picture in the wanted format."""
+    stream = BytesIO()
+    if wish.format == "png":
+        picture.save(stream, "PNG", optimize=True, transparency=0)
+    else:
+        alpha = picture.convert("RGB") if wish.format == "jpg" else _with_alpha(picture)
+        alpha.save(stream, _PIL_NAMES[wish.format], quality=wish.quality)
+    return stream.getvalue()
+
+
+def _with_alpha(picture: Image.Image) -> Image.Image:
+    picture.info["transparency"] = 0
+    return picture.convert("RGBA")
+
+
+def animate(images: Sequence[FitsImage], wish: PictureWish, frames: int, fps: int) -> bytes:
+    """Return a GIF: the planes of one image, or the images given; all shaded as suits the first.
+
+    Parameters
+    ----------
+    images
+        In the order in which they are shown.
+    frames : int
+        Most frames; more planes than that are thinned out evenly.
+    fps : int
+        Frames per second.
+    """
+    first = images[0]
+    shown = [(first, plane) for plane in range(first.n_planes)] if first.n_planes > 1 else [(one, 0) for one in images]
+    picked = [shown[index] for index in np.unique(np.linspace(0, len(shown) - 1, min(frames, len(shown))).astype(int))]
+    planes = [north_up(read_small(image, plane, wish.side), image.header) for image, plane in picked]
+    curve = curve_for(wish.scale, planes[0])
+    pictures = [paint(plane, curve, wish) for plane in planes]
+    stream = BytesIO()
+    pictures[0].save(
+        stream, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, transparency=0,
+        disposal=2,
+    )  # fmt: skip
+    return stream.getvalue()
+
+
+def cut(image: FitsImage, box: Box, plane: int) -> bytes:
+    """Return a part of a plane as a FITS file of its own, with as many axes as before and right coordinates."""
+    if (pixels := (box.x1 - box.x0) * (box.y1 - box.y0)) > MAX_CUTOUT_PIXELS:
+        raise FitsError(f"a cutout of {pixels} pixels is too large: at most {MAX_CUTOUT_PIXELS}; ask for less")
+    header = image.header.copy()
+    for name in _LOST_BY_CUTTING:
+        header.remove(name, ignore_missing=True)
+    upper = np.unravel_index(plane, image.shape[:-2] or (1,))
+    firsts = [box.x0, box.y0, *reversed([int(index) for index in upper])]
+    for axis, index in enumerate(firsts[: len(image.shape)], start=1):
+        header[f"CRPIX{axis}"] = header.get(f"CRPIX{axis}", 0.0) - index
+    pixels_cut = image.window(plane, box).reshape((1,) * (len(image.shape) - 2) + (box.y1 - box.y0, box.x1 - box.x0))
+    stream = BytesIO()
+    fits.PrimaryHDU(pixels_cut.astype(">f4"), header).writeto(stream, output_verify="fix")
+    return stream.getvalue()
+
+
+def answer(files: Sequence[BinaryIO], asked: dict[str, Any]) -> bytes:
+    """Return what is asked: a picture, a cutout of the first file, or an animation.
+
+    Raises
+    ------
+    FitsError
+        A file cannot be used for it.
+    """
+    wish = PictureWish(**asked.get("picture", {}))
+    images = [open_image(file) for file in files]
+    if "frames" in asked:
+        return animate(images, wish, asked["frames"], asked["fps"])
+    if "cutout" not in asked:
+        return encode(render(images[0], wish), wish)
+    part = CutoutWish(**asked["cutout"])
+    box = box_around(images[0], part.ra, part.dec, part.width, part.height, part.unit)
+    if part.format == "fits":
+        return cut(images[0], box, wish.plane)
+    wish = dataclasses.replace(wish, format=part.format)
+    return encode(render(images[0], wish, box), wish)
 
 
 def main() -> int:
-    """Render the image behind a descriptor; the exit code is 2 and standard error has the reason when it cannot be."""
+    """Draw what is asked; the exit code is 2 and standard error has the reason when it cannot be."""
     parser = argparse.ArgumentParser(prog="python -m dsa110_contimg.api.batch.thumbnails")
-    parser.add_argument("--fd", type=int, required=True, help="descriptor of the FITS file, open for reading")
-    parser.add_argument("--output", type=Path, required=True, help="PNG to write")
-    parser.add_argument("--side", type=int, default=SIDE_PIXELS, help="longest side of the picture, pixels")
+    parser.add_argument("--fd", type=int, action="append", required=True, help="descriptor of a FITS file")
+    parser.add_argument("--ask", type=orjson.loads, default={}, help="picture, cutout, frames and fps as JSON")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    Image.init()
+    confine()
     try:
-        with os.fdopen(options.fd, "rb") as file:
-            save(render(file, options.side), options.output)
-    except (PictureError, OSError, MemoryError) as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        made = answer([os.fdopen(fd, "rb") for fd in options.fd], options.ask)
+    except (FitsError, OSError, MemoryError) as error:
+        sys.stderr.write(f"{error or 'the image needs too much memory'}\n")
         return 2
+    sys.stdout.buffer.write(made)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Images: the list, one image, its verdict, its provenance, its file and its picture."""
+"""Images: the list, one image, its verdict, its provenance."""
 
 from typing import Annotated
 
@@ -6,15 +6,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from dsa110_contimg.api import schemas
-from dsa110_contimg.api.dependencies import ImageFiles, ImageService, ProvenanceService
-from dsa110_contimg.api.file_reply import FileReply
+from dsa110_contimg.api.dependencies import ImageService, ProvenanceService
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.validation import StrictRoute
 
 router = APIRouter(prefix="/images", tags=["images"], route_class=StrictRoute)
-
-_KEPT = "private, no-cache"
 
 
 class ImageParameters(ListParameters):
@@ -62,15 +59,3 @@ async def get_image_qa(image_id: str, service: ImageService) -> Response:
 async def get_image_provenance(image_id: str, service: ProvenanceService) -> Response:
     """Return where an image comes from: inputs, parameters, code version, host, times and checksums of each stage."""
     return json_reply(await service.of_image(image_id))
-
-
-@router.get("/{image_id}/fits", response_class=Response, responses={206: {}, 304: {}, 416: {}})
-async def get_image_fits(image_id: str, service: ImageFiles) -> Response:
-    """Download the FITS file of an image; ``Range`` and ``If-None-Match`` are honoured."""
-    return FileReply(await service.open_fits(image_id), "application/fits", _KEPT, attachment=True)
-
-
-@router.get("/{image_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/png": {}}}})
-async def get_image_thumbnail(image_id: str, service: ImageFiles) -> Response:
-    """Return a picture of an image: PNG, north up, east left, at most 512 pixels a side."""
-    return FileReply(await service.open_thumbnail(image_id), "image/png", _KEPT)

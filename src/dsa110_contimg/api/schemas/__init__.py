@@ -8,6 +8,14 @@ is not known, not a number or infinite is null.
 from dsa110_contimg.api.schemas.base import ErrorBody, Health, QAGrade, Reply
 from dsa110_contimg.api.schemas.calibration import CalTable, CalTableItem
 from dsa110_contimg.api.schemas.health import HealthReply, Liveness, Readiness
+from dsa110_contimg.api.schemas.image_files import (
+    BulkDownload,
+    FitsAxis,
+    FitsHeader,
+    FitsSlice,
+    FitsStatistics,
+    FitsValidation,
+)
 from dsa110_contimg.api.schemas.images import Beam, ImageDetail, ImageListItem, ImageQA, QualityMetrics, SourceStats
 from dsa110_contimg.api.schemas.jobs import JobDetail, JobListItem
 from dsa110_contimg.api.schemas.logs import RunLog
@@ -48,6 +56,7 @@ __all__ = [
     "Antennas",
     "Beam",
     "BulkCancelReply",
+    "BulkDownload",
     "BulkRerunReply",
     "CalTable",
     "CalTableItem",
@@ -55,6 +64,11 @@ __all__ = [
     "CalibratorMatches",
     "ContributingImage",
     "ErrorBody",
+    "FitsAxis",
+    "FitsHeader",
+    "FitsSlice",
+    "FitsStatistics",
+    "FitsValidation",
     "FluxStats",
     "Health",
     "HealthReply",

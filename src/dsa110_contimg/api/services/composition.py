@@ -31,7 +31,8 @@ from dsa110_contimg.api.services.async_services import (
     AsyncSourceService,
 )
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
-from dsa110_contimg.api.services.fits_service import ImageFileService
+from dsa110_contimg.api.services.fits_service import FitsService
+from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
@@ -83,13 +84,14 @@ def compose(
     jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
     absurd = AbsurdServices.over(queue, queue_name)
     files = FileStore(config.paths.served_roots)
-    thumbnails = ThumbnailService(files, config.paths.state_dir / "thumbnails")
     logs = RunLogs(config.log.run_directory)
     rq = JobQueue.from_config(config)
     work = WorkService(Means(AsyncWorkRepository(adapter), jobs.jobs, rq, absurd.gateway), config)
+    child = LimitedChild()
+    thumbnails = ThumbnailService(config.paths.state_dir / "thumbnails", child)
     return Services(
         images=images,
-        image_files=ImageFileService(images, files, thumbnails),
+        image_files=ImageFileService(images, files, thumbnails, FitsService(child)),
         measurement_sets=measurement_sets,
         ms_files=MSFileService(measurement_sets, files, LimitedChild()),
         calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),

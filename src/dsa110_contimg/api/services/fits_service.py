@@ -1,52 +1,55 @@
-"""The files of images: the FITS file itself and its picture."""
+"""What FITS images say of themselves; every file is parsed in a limited child process."""
 
-import asyncio
+from typing import Any
 
-from dsa110_contimg.api.exceptions import FileNotAccessibleError
-from dsa110_contimg.api.file_access import FileStore, OpenFile
-from dsa110_contimg.api.services.async_services import AsyncImageService
-from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
+import orjson
+
+from dsa110_contimg.api.exceptions import FITSParsingError
+from dsa110_contimg.api.file_access import OpenFile
+from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
+
+_MODULE = "dsa110_contimg.api.batch.fits_reports"
 
 
-class ImageFileService:
-    """Opens the files of images.
+class FitsService:
+    """Reports on FITS images.
+
+    Every method may raise FITSParsingError (422): the file is no FITS image of two to four axes, claims more than it
+    holds, or cannot be read within the limits.
 
     Parameters
     ----------
-    images : AsyncImageService
-        Knows the path of an image.
-    files : FileStore
-        Opens what lies beneath the data roots.
-    thumbnails : ThumbnailService
-        Makes and keeps pictures.
+    child : LimitedChild
+        Runs the parser.
     """
 
-    def __init__(self, images: AsyncImageService, files: FileStore, thumbnails: ThumbnailService) -> None:
-        self.images = images
-        self.files = files
-        self.thumbnails = thumbnails
+    def __init__(self, child: LimitedChild) -> None:
+        self._child = child
 
-    async def open_fits(self, image_id: str) -> OpenFile:
-        """Return the FITS file of an image, open.
+    async def header(self, file: OpenFile) -> dict[str, Any]:
+        """Return the header: axes, unit, beam, frequency, Stokes parameters and all cards; no pixel is read."""
+        return await self._report(file, {"report": "header"})
 
-        An image that was recorded as a directory of CASA is served by the FITS file of the same name beside it.
+    async def validation(self, file: OpenFile) -> dict[str, Any]:
+        """Return whether the file keeps the standard, and what is wrong; no pixel is read."""
+        return await self._report(file, {"report": "validation"})
 
-        Raises
-        ------
-        RecordNotFoundError
-            No image has this id.
-        FileNotAccessibleError
-            Its file is not there, or may not be served.
-        """
-        image = await self.images.find(image_id)
+    async def statistics(self, file: OpenFile, plane: int = 0) -> dict[str, Any]:
+        """Return extremes, mean, median and noise of a plane, in the image's unit."""
+        return await self._report(file, {"report": "statistics", "plane": plane})
+
+    async def slice(self, file: OpenFile, plane: int, x: int, y: int, width: int, height: int) -> dict[str, Any]:
+        """Return the pixels of a rectangle, from column ``x`` and row ``y`` (counted from 0)."""
+        return await self._report(
+            file, {"report": "slice", "plane": plane, "x": x, "y": y, "width": width, "height": height}
+        )
+
+    async def _report(self, file: OpenFile, asked: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await asyncio.to_thread(self.files.open, image.path)
-        except FileNotAccessibleError:
-            if image.path.endswith(".fits"):
-                raise
-        return await asyncio.to_thread(self.files.open, f"{image.path}.fits")
-
-    async def open_thumbnail(self, image_id: str) -> OpenFile:
-        """Return the picture of an image, open; it is made when there is none yet."""
-        image = await self.images.find(image_id)
-        return await self.thumbnails.picture_of(image.path)
+            told = await self._child.run(
+                _MODULE, "--fd", str(file.fd), "--ask", orjson.dumps(asked).decode(), fds=[file.fd]
+            )
+        except ChildRefusedError as error:
+            raise FITSParsingError(f"{file.name} cannot be read as a FITS image: {error}") from error
+        report: dict[str, Any] = orjson.loads(told)
+        return report

@@ -1,87 +1,100 @@
 """Pictures of images: made once in a child process, kept below the state directory, served from there."""
 
 import asyncio
+import contextlib
+import dataclasses
 import hashlib
 import logging
-import sys
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from dsa110_contimg.api.exceptions import FITSParsingError
 from dsa110_contimg.api.file_access import FileStore, OpenFile
+from dsa110_contimg.api.picture_wish import CutoutWish, PictureWish
+from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
 
 log = logging.getLogger(__name__)
 
-_MADE_BY = "1"  # part of every name: raise it when pictures look different from now on
-_TIME_LIMIT_S = 30.0
-_AT_ONCE = 2
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
+_MADE_BY = "2"  # part of every name: raise it when pictures look different from now on
 _MODULE = "dsa110_contimg.api.batch.thumbnails"
+_MOST_KEPT = 5000  # some 100 KB each
 
 
 class ThumbnailService:
-    """Finds or makes the picture of an image file.
+    """Finds or makes the pictures of image files. What it cannot draw is refused with FITSParsingError (422).
 
     Parameters
     ----------
-    files : FileStore
-        Opens the image.
     directory : Path
         Where pictures are kept; losing it costs only the time to make them again.
-    time_limit_s : float
-        Longest time for one picture.
+    child : LimitedChild
+        Draws.
+    most_kept : int
+        Pictures that are kept; beyond that the oldest go.
     """
 
-    def __init__(self, files: FileStore, directory: Path, time_limit_s: float = _TIME_LIMIT_S) -> None:
-        self.files = files
+    def __init__(self, directory: Path, child: LimitedChild, most_kept: int = _MOST_KEPT) -> None:
         self.directory = directory
         self.pictures = FileStore([directory])
-        self.time_limit_s = time_limit_s
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self.most_kept = most_kept
+        self._child = child
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def picture_of(self, path: str) -> OpenFile:
-        """Return the PNG of an image, open; several askers at once share one rendering.
+    async def picture_of(self, image: OpenFile, wish: PictureWish) -> OpenFile:
+        """Return the picture of an image, open; several askers at once share one drawing.
 
-        Raises
-        ------
-        FileNotAccessibleError
-            The image may not be read or is not there.
-        FITSParsingError
-            No picture can be made of it, or not in time.
+        The name under which it is kept follows from the content of the file and the wish.
         """
-        image = await asyncio.to_thread(self.files.open, path)
+        told = f"{image.name}|{image.tag}|{wish}|{_MADE_BY}"
+        picture = self.directory / f"{hashlib.sha256(told.encode()).hexdigest()[:40]}.{wish.format}"
+        lock = self._locks.setdefault(picture.name, asyncio.Lock())
         try:
-            name = hashlib.sha256(f"{path}|{image.tag}|{_MADE_BY}".encode()).hexdigest()[:40] + ".png"
-            picture = self.directory / name
-            lock = self._locks.setdefault(name, asyncio.Lock())
-            try:
-                async with lock:
-                    if not picture.exists():
-                        await self._render(image, picture)
-            finally:
-                if not lock.locked():
-                    self._locks.pop(name, None)
-            return await asyncio.to_thread(self.pictures.open, str(picture))
+            async with lock:
+                if not picture.exists():
+                    drawn = await self._ask([image], {"picture": dataclasses.asdict(wish)})
+                    await asyncio.to_thread(self._keep, picture, drawn)
         finally:
-            image.close()
+            if not lock.locked():
+                self._locks.pop(picture.name, None)
+        return await asyncio.to_thread(self.pictures.open, str(picture))
 
-    async def _render(self, image: OpenFile, picture: Path) -> None:
-        await asyncio.to_thread(self.directory.mkdir, parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", _MODULE, "--fd", str(image.fd), "--output", str(picture)]
-        async with self._slots:
-            child = await asyncio.create_subprocess_exec(
-                *argv, env=_ENVIRONMENT, pass_fds=[image.fd], start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            try:
-                _, said = await asyncio.wait_for(child.communicate(), self.time_limit_s)
-            except TimeoutError as error:
-                raise FITSParsingError(f"No picture of {image.name} after {self.time_limit_s:g} s") from error
-            finally:
-                if child.returncode is None:
-                    child.kill()
-                    await child.wait()
-        if child.returncode != 0:
-            reason = said.decode(errors="replace").strip()[-300:] or f"the renderer ended with {child.returncode}"
-            log.warning("no picture of %s: %s", image.name, reason)
-            raise FITSParsingError(f"No picture can be made of {image.name}: {reason.splitlines()[-1]}")
+    async def cutout_of(self, image: OpenFile, part: CutoutWish, wish: PictureWish) -> bytes:
+        """Return a part of an image, as FITS or as a picture."""
+        return await self._ask([image], {"cutout": dataclasses.asdict(part), "picture": dataclasses.asdict(wish)})
+
+    async def animation_of(self, images: Sequence[OpenFile], wish: PictureWish, frames: int, fps: int) -> bytes:
+        """Return a GIF of the planes of the first image, or, when it has one only, of all images."""
+        return await self._ask(images, {"picture": dataclasses.asdict(wish), "frames": frames, "fps": fps})
+
+    async def _ask(self, images: Sequence[OpenFile], asked: dict[str, Any]) -> bytes:
+        fds = [image.fd for image in images]
+        argv = [word for fd in fds for word in ("--fd", str(fd))]
+        try:
+            return await self._child.run(_MODULE, *argv, "--ask", orjson.dumps(asked).decode(), fds=fds)
+        except ChildRefusedError as error:
+            log.warning("no picture of %s: %s", images[0].name, error)
+            raise FITSParsingError(f"No picture can be made of {images[0].name}: {error}") from error
+
+    def _keep(self, picture: Path, drawn: bytes) -> None:
+        """Write a picture beside its final name and rename it: nobody sees half of one; let the oldest go."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        partial = picture.with_name(f"{picture.name}.partial-{uuid.uuid4().hex}")
+        try:
+            partial.write_bytes(drawn)
+            partial.replace(picture)
+        finally:
+            partial.unlink(missing_ok=True)
+        kept = list(self.directory.iterdir())
+        if len(kept) > self.most_kept:
+            for old in sorted(kept, key=_age)[: len(kept) - self.most_kept]:
+                old.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):  # another process lets it go at the same time
+        return path.stat().st_mtime
+    return 0.0

@@ -1,0 +1,207 @@
+"""Images in FITS files (FITS standard 4.0) as they lie on disk: the header first and alone, then what is asked for.
+
+Every size that a header claims is compared with the size of the file before anything is read by it, and a header ends
+within `MAX_HEADER_BLOCKS` or is none. Pixels are read in rows, so that memory does not grow with the file.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+Plane = npt.NDArray[np.float32]
+
+BLOCK_BYTES = 2880
+MAX_HEADER_BLOCKS = 64
+BAND_BYTES = 32 << 20
+_KINDS = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_END = b"END".ljust(80)
+
+warnings.simplefilter("ignore")  # what is wrong with a header is judged here, not printed
+
+
+class FitsError(Exception):
+    """The file cannot be used as an image; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitsImage:
+    """An image whose header has been read and found to fit its file.
+
+    Attributes
+    ----------
+    file : binary file
+        Open for reading.
+    header : astropy.io.fits.Header
+    shape : tuple of int
+        Lengths of the axes, the slowest first; the last two are rows and columns.
+    offset : int
+        First byte of the pixels.
+    """
+
+    file: BinaryIO
+    header: Any
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes: the product of all axes but rows and columns."""
+        return prod(self.shape[:-2])
+
+    def bands(self, plane: int, band_rows: int | None = None) -> Iterator[Plane]:
+        """Give the rows of a plane in order, in pieces of some 32 MB or of ``band_rows`` rows."""
+        height, width = self.shape[-2:]
+        step = band_rows or max(1, BAND_BYTES // (8 * width))
+        for first in range(0, height, step):
+            yield self.rows(plane, first, min(first + step, height))
+
+    def rows(self, plane: int, first: int, last: int) -> Plane:
+        """Return rows ``first`` to ``last - 1`` of a plane as float32 in the header's unit; NaN where is no value.
+
+        Raises
+        ------
+        FitsError
+            There is no such plane, or the file ends too early.
+        """
+        if not 0 <= plane < self.n_planes:
+            raise FitsError(f"there is no plane {plane}; the image has planes 0 to {self.n_planes - 1}")
+        height, width = self.shape[-2:]
+        kind = np.dtype(_KINDS[self.header["BITPIX"]])
+        self.file.seek(self.offset + (plane * height + first) * width * kind.itemsize)
+        raw = self.file.read((last - first) * width * kind.itemsize)
+        if len(raw) < (last - first) * width * kind.itemsize:
+            raise FitsError(f"the file ends within row {first + len(raw) // (width * kind.itemsize)} of plane {plane}")
+        return self._scaled(np.frombuffer(raw, kind).reshape(last - first, width))
+
+    def _scaled(self, stored: Any) -> Plane:
+        """Return stored numbers as physical ones: BSCALE * stored + BZERO, NaN for BLANK."""
+        scale, zero = float(self.header.get("BSCALE", 1.0)), float(self.header.get("BZERO", 0.0))
+        values: Plane = (stored.astype(np.float64) * scale + zero if (scale, zero) != (1, 0) else stored).astype("f4")
+        if stored.dtype.kind != "f" and "BLANK" in self.header:
+            values[stored == self.header["BLANK"]] = np.nan
+        return values
+
+    def window(self, plane: int, box: "Box") -> Plane:
+        """Return a rectangle of a plane, read band by band."""
+        pieces = [
+            self.rows(plane, first, min(first + 256, box.y1))[:, box.x0 : box.x1]
+            for first in range(box.y0, box.y1, 256)
+        ]
+        return np.concatenate(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of pixels: rows ``y0`` to ``y1 - 1``, columns ``x0`` to ``x1 - 1``, counted from 0."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
+def open_image(file: BinaryIO) -> FitsImage:
+    """Read the header of the primary image.
+
+    Raises
+    ------
+    FitsError
+        The file is no FITS image of two to four axes, or smaller than its header claims.
+    """
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    text = _header_bytes(file)
+    try:
+        header = fits.Header.fromstring(text)
+        shape = _shape(header)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, fits.VerifyError) as error:
+        raise FitsError(f"the header cannot be read: {error}") from error
+    needed = len(text) + prod(shape) * abs(header["BITPIX"]) // 8
+    if needed > size_bytes:
+        raise FitsError(f"the header claims {needed} bytes ({' x '.join(map(str, shape))}), the file has {size_bytes}")
+    return FitsImage(file, header, shape, len(text))
+
+
+def _header_bytes(file: BinaryIO) -> bytes:
+    """Return the blocks of the header, up to the one with the END card."""
+    blocks: list[bytes] = []
+    while len(blocks) < MAX_HEADER_BLOCKS:
+        block = file.read(BLOCK_BYTES)
+        if not blocks and not block.startswith(b"SIMPLE  ="):
+            raise FitsError("the file does not begin as FITS does; a compressed one must be unpacked first")
+        if len(block) < BLOCK_BYTES:
+            raise FitsError("the file ends within its header")
+        blocks.append(block)
+        if any(block[at : at + 80] == _END for at in range(0, BLOCK_BYTES, 80)):
+            return b"".join(blocks)
+    raise FitsError(f"the header does not end within {MAX_HEADER_BLOCKS} blocks of {BLOCK_BYTES} bytes")
+
+
+def _shape(header: Any) -> tuple[int, ...]:
+    if header["BITPIX"] not in _KINDS or isinstance(header["BITPIX"], bool):
+        raise FitsError(f"BITPIX is {header['BITPIX']!r}; it must be one of {sorted(_KINDS)}")
+    count = header["NAXIS"]
+    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= 4:
+        raise FitsError(f"the primary unit has NAXIS {count!r}; an image has 2 to 4 axes")
+    axes = [header[f"NAXIS{n}"] for n in range(count, 0, -1)]
+    if any(isinstance(length, bool) or not isinstance(length, int) or length < 1 for length in axes):
+        raise FitsError(f"the lengths of the axes are {axes}; they must be whole numbers above 0")
+    return tuple(axes)
+
+
+def celestial(image: FitsImage) -> Any:
+    """Return the coordinates of the two sky axes, which must be the first two.
+
+    Raises
+    ------
+    FitsError
+        There are none, or they hold numbers that are none.
+    """
+    try:
+        found = WCS(image.header, fix=False).celestial
+    except (ValueError, TypeError, KeyError, IndexError, MemoryError, AttributeError, fits.VerifyError) as error:
+        raise FitsError(f"the coordinates cannot be read: {error}") from error
+    if found.naxis != 2:
+        raise FitsError("the image has no axes of right ascension and declination")
+    numbers = [*found.wcs.crval, *found.wcs.crpix, *proj_plane_pixel_scales(found)]
+    if not np.isfinite(numbers).all() or min(numbers[-2:]) <= 0:
+        raise FitsError(f"the coordinates hold numbers that are none: {[float(one) for one in numbers]}")
+    return found
+
+
+def box_around(image: FitsImage, ra_deg: float, dec_deg: float, width: float, height: float, unit: str) -> Box:
+    """Return the part of the image within ``width`` x ``height`` (arcsec, arcmin or pixel) around a position (ICRS).
+
+    Raises
+    ------
+    FitsError
+        No pixel of the image lies there, or there are no coordinates.
+    """
+    wcs = celestial(image)
+    step_x, step_y = (1.0, 1.0) if unit == "pixel" else proj_plane_pixel_scales(wcs)
+    degrees = {"arcsec": 1 / 3600, "arcmin": 1 / 60, "pixel": 1.0}[unit]
+    x, y = (float(one) for one in wcs.world_to_pixel_values(ra_deg, dec_deg))
+    if not np.isfinite([x, y]).all():
+        raise FitsError(f"the position {ra_deg:g}, {dec_deg:g} deg is not on this side of the sky")
+    wide, high = max(1.0, width * degrees / step_x), max(1.0, height * degrees / step_y)
+    rows, columns = image.shape[-2:]
+    box = Box(*(_clipped(value, bound) for value, bound in (
+        (x - wide / 2 + 0.5, columns), (y - high / 2 + 0.5, rows), (x + wide / 2 + 0.5, columns),
+        (y + high / 2 + 0.5, rows),
+    )))  # fmt: skip
+    if box.x0 >= box.x1 or box.y0 >= box.y1:
+        raise FitsError(f"the position {ra_deg:g}, {dec_deg:g} deg lies outside the image")
+    return box
+
+
+def _clipped(value: float, bound: int) -> int:
+    return int(np.floor(min(max(value, 0.0), float(bound)) + 1e-9))

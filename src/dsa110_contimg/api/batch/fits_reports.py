@@ -1,0 +1,267 @@
+"""What a FITS image says of itself: header, statistics, a piece of its pixels, and whether it keeps the standard.
+
+``python -m dsa110_contimg.api.batch.fits_reports --fd 5 --ask '{"report": "header"}'`` writes JSON on standard output.
+Header and validation read no pixel. Numbers have the units that their names end in; frequencies come from the spectral
+axis by FITS paper III (Greisen et al. 2006, A&A 446, 747), the beam from BMAJ, BMIN, BPA (deg), or, where these are
+missing, from the HISTORY line of AIPS.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+from astropy import units
+from astropy.io import fits
+
+from dsa110_contimg.api.batch.beam_mark import beam_axes_deg
+from dsa110_contimg.api.batch.confinement import confine
+from dsa110_contimg.api.batch.fits_file import BLOCK_BYTES, Box, FitsError, FitsImage, celestial, open_image
+
+_LIGHT_M_S = 299_792_458.0
+_SAMPLE_PIXELS = 1 << 22
+_COMMENTARY = ("", "COMMENT", "HISTORY", "END")
+_AIPS_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)")
+_STOKES = {1: "I", 2: "Q", 3: "U", 4: "V", -1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY"}
+
+Report = dict[str, Any]
+
+
+def header_report(image: FitsImage) -> Report:
+    """Return the header: every card, and what it means."""
+    header = image.header
+    return {
+        "axes": [_axis(header, number, length) for number, length in enumerate(reversed(image.shape), start=1)],
+        "n_planes": image.n_planes,
+        "unit": _text(header.get("BUNIT")),
+        "beam": beam_report(header),
+        "frequency_hz": frequency_hz(header),
+        "rest_frequency_hz": _number(header.get("RESTFRQ", header.get("RESTFREQ"))),
+        "stokes": stokes(image),
+        "object": _text(header.get("OBJECT")),
+        "telescope": _text(header.get("TELESCOP")),
+        "observed_at": _text(header.get("DATE-OBS")),
+        "cards": {name: _plain(header[name]) for name in header if name not in _COMMENTARY},
+        "history": [str(line) for line in header.get("HISTORY", [])][:1000],
+    }
+
+
+def _axis(header: Any, number: int, length: int) -> Report:
+    return {
+        "type": _text(header.get(f"CTYPE{number}")),
+        "unit": _text(header.get(f"CUNIT{number}")),
+        "length": length,
+        "reference_pixel": _number(header.get(f"CRPIX{number}", 0.0)),
+        "reference_value": _number(header.get(f"CRVAL{number}", 0.0)),
+        "step": _number(header.get(f"CDELT{number}", header.get(f"CD{number}_{number}", 1.0))),
+    }
+
+
+def beam_report(header: Any) -> Report | None:
+    """Return the synthesised beam (FWHM, arcsec; position angle, deg); None without one."""
+    beam = beam_axes_deg(header)
+    if beam is None:
+        lines = [found for line in header.get("HISTORY", []) if (found := _AIPS_BEAM.search(str(line)))]
+        written = [_number_of(text) for text in lines[-1].groups()] if lines else []
+        beam = beam_axes_deg(dict(zip(("BMAJ", "BMIN", "BPA"), written, strict=False)))
+    return None if beam is None else {"major_arcsec": beam[0] * 3600, "minor_arcsec": beam[1] * 3600, "pa_deg": beam[2]}
+
+
+def frequency_hz(header: Any) -> float | None:
+    """Return the frequency of the middle of the spectral axis; without such an axis that of RESTFRQ; else None."""
+    for number in range(1, int(header["NAXIS"]) + 1):
+        kind = str(header.get(f"CTYPE{number}", "")).upper()[:4].rstrip("-")
+        if kind in ("FREQ", "VRAD", "VOPT", "WAVE"):
+            return _as_frequency(kind, _middle(header, number), _rest_hz(header))
+    return _rest_hz(header)
+
+
+def _middle(header: Any, number: int) -> float:
+    """Return the value of an axis at its middle, in the unit of the standard (Hz, m/s, m)."""
+    step = header.get(f"CDELT{number}", header.get(f"CD{number}_{number}", 1.0))
+    value = header.get(f"CRVAL{number}", 0.0) + step * (
+        (header[f"NAXIS{number}"] + 1) / 2 - header.get(f"CRPIX{number}", 0.0)
+    )
+    try:
+        factor = units.Unit(str(header.get(f"CUNIT{number}", "")).strip() or "", format="fits").si.scale
+    except ValueError:
+        factor = 1.0
+    return float(value) * float(factor)
+
+
+def _rest_hz(header: Any) -> float | None:
+    return _number(header.get("RESTFRQ", header.get("RESTFREQ")))
+
+
+def _as_frequency(kind: str, value: float, rest_hz: float | None) -> float | None:
+    if kind == "FREQ":
+        found: float | None = value
+    elif kind == "WAVE":
+        found = _LIGHT_M_S / value if value else None
+    elif rest_hz is None:
+        found = None
+    else:
+        speed = value / _LIGHT_M_S
+        found = rest_hz * (1 - speed) if kind == "VRAD" else rest_hz / (1 + speed) if speed != -1 else None
+    return _number(found)
+
+
+def stokes(image: FitsImage) -> list[str]:
+    """Return the Stokes parameters of the axis of that name, by the standard's numbers; empty without one."""
+    header = image.header
+    for number, length in enumerate(reversed(image.shape), start=1):
+        if str(header.get(f"CTYPE{number}", "")).strip().upper() == "STOKES" and length <= len(_STOKES):
+            first = header.get(f"CRVAL{number}", 1.0) - (header.get(f"CRPIX{number}", 1.0) - 1) * _step(header, number)
+            values = [first + index * _step(header, number) for index in range(length)]
+            return [_STOKES.get(round(value), "?") if np.isfinite(value) else "?" for value in values]
+    return []
+
+
+def _step(header: Any, number: int) -> float:
+    return float(header.get(f"CDELT{number}", 1.0))
+
+
+def statistics_report(image: FitsImage, plane: int) -> Report:
+    """Return the statistics of one plane, read band by band.
+
+    ``median`` and ``noise`` (1.4826 times the median absolute deviation) are of every n-th pixel where the plane has
+    more than `_SAMPLE_PIXELS`; ``sampled_every`` tells n.
+    """
+    stride = max(1, image.shape[-1] * image.shape[-2] // _SAMPLE_PIXELS)
+    n_valid, total, squares, low, high = 0, 0.0, 0.0, np.inf, -np.inf
+    sample = []
+    for band in image.bands(plane):
+        values = band[np.isfinite(band)].astype(np.float64)
+        if values.size:
+            n_valid += values.size
+            total, squares = total + values.sum(), squares + (values**2).sum()
+            low, high = min(low, values.min()), max(high, values.max())
+            sample.append(values[::stride])
+    if not n_valid:
+        raise FitsError(f"plane {plane} holds no value at all")
+    picked = np.concatenate(sample)
+    median, mean = float(np.median(picked)), total / n_valid
+    return {
+        "plane": plane, "n_pixels": image.shape[-1] * image.shape[-2], "n_valid": n_valid,
+        "unit": _text(image.header.get("BUNIT")), "min": _number(low), "max": _number(high), "mean": _number(mean),
+        "std": _number(np.sqrt(max(0.0, squares / n_valid - mean**2))), "rms": _number(np.sqrt(squares / n_valid)),
+        "median": median, "noise": 1.4826 * float(np.median(np.abs(picked - median))), "sampled_every": stride,
+    }  # fmt: skip
+
+
+def slice_report(image: FitsImage, plane: int, x: int, y: int, width: int, height: int) -> Report:
+    """Return the values of a rectangle of a plane, from column ``x`` and row ``y`` (counted from 0, south-west).
+
+    Raises
+    ------
+    FitsError
+        It does not lie within the image.
+    """
+    rows, columns = image.shape[-2:]
+    if x + width > columns or y + height > rows:
+        raise FitsError(
+            f"columns {x} to {x + width - 1}, rows {y} to {y + height - 1} are not all of {columns} x {rows}"
+        )
+    values = image.window(plane, Box(x, y, x + width, y + height))
+    told = [[_number(value) for value in row] for row in values.tolist()]
+    return {"plane": plane, "x": x, "y": y, "unit": _text(image.header.get("BUNIT")), "values": told}
+
+
+def validation_report(image: FitsImage, size_bytes: int) -> Report:
+    """Return whether the file keeps the standard as far as its readers rely on it, and what is wrong."""
+    problems = list(_problems(image, size_bytes))
+    return {"valid": not problems, "problems": problems, "shape": list(image.shape), "n_bytes": size_bytes}
+
+
+def _problems(image: FitsImage, size_bytes: int) -> Iterator[str]:
+    header = image.header
+    names = ["SIMPLE", "BITPIX", "NAXIS", *(f"NAXIS{n + 1}" for n in range(len(image.shape)))]
+    if list(header)[: len(names)] != names:
+        yield f"the header must begin with {', '.join(names)}, in this order"
+    if size_bytes % BLOCK_BYTES:
+        yield f"the file has {size_bytes} bytes, no multiple of {BLOCK_BYTES}"
+    try:
+        celestial(image)
+    except FitsError as error:
+        yield str(error)
+    yield from _unit_problems(header)
+    if any(name in header for name in ("BMAJ", "BMIN")) and beam_axes_deg(header) is None:
+        yield f"the beam is {header.get('BMAJ')!r} x {header.get('BMIN')!r} deg; both must be numbers above 0"
+
+
+def _unit_problems(header: Any) -> Iterator[str]:
+    unit = _text(header.get("BUNIT"))
+    if not unit:
+        yield "there is no BUNIT: nobody knows what the pixels are"
+        return
+    try:
+        units.Unit(unit.replace("JY", "Jy").replace("BEAM", "beam"), format="fits")
+    except ValueError:
+        yield f"BUNIT {unit!r} is no unit of the standard"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, fits.card.Undefined):
+        return None
+    return value if isinstance(value, bool | int | str) else _number(value)
+
+
+def _text(value: Any) -> str | None:
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | np.floating) and np.isfinite(value) else None
+
+
+def _number_of(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def report(file: BinaryIO, asked: Report) -> Report:
+    """Return the report that is asked for by ``report`` and what belongs to it.
+
+    Raises
+    ------
+    FitsError
+        The file cannot be used for it.
+    """
+    image = open_image(file)
+    given = {name: value for name, value in asked.items() if name != "report"}
+    match asked["report"]:
+        case "statistics":
+            return statistics_report(image, **given)
+        case "slice":
+            return slice_report(image, **given)
+        case "validation":
+            return validation_report(image, os.fstat(file.fileno()).st_size)
+        case _:
+            return header_report(image)
+
+
+def main() -> int:
+    """Report on the file behind a descriptor; without one the exit code is 2 and standard error has the reason."""
+    parser = argparse.ArgumentParser(prog="python -m dsa110_contimg.api.batch.fits_reports")
+    parser.add_argument("--fd", type=int, required=True, help="descriptor of the FITS file")
+    parser.add_argument("--ask", type=orjson.loads, required=True, help="which report, as JSON")
+    options = parser.parse_args()
+    confine()
+    try:
+        told = report(os.fdopen(options.fd, "rb"), options.ask)
+        written = orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS)
+    except (FitsError, fits.VerifyError, OSError, ValueError, TypeError, KeyError, MemoryError) as error:
+        sys.stderr.write(f"{error or 'the image needs too much memory'}\n".replace("\n", " "))
+        return 2
+    sys.stdout.buffer.write(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

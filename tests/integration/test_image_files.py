@@ -1,0 +1,308 @@
+"""Pictures, parts, archives and reports of images over HTTP, also of files that are broken or hostile."""
+
+import gzip
+import io
+import os
+import resource
+import tarfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from PIL import Image
+
+from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.interfaces import ImageRecord, Recording
+from fixtures.api_server import Served
+from fixtures.api_world import CREATED_AT, RUN_ID, write_image
+
+BASE = "/api/v1/images/1"
+
+
+# --- pictures and parts -------------------------------------------------------------------------------------------
+
+
+async def test_a_thumbnail_has_the_size_that_is_asked_for(small: Served) -> None:
+    for size in (48,):
+        reply = await small.get(f"{BASE}/thumbnail?size={size}")
+        assert Image.open(io.BytesIO(reply.content)).size == (size, size)
+    for size in (31, 2049):
+        assert (await small.get(f"{BASE}/thumbnail?size={size}")).status_code == 422
+
+
+async def test_a_picture_is_drawn_in_the_wanted_colours_and_scale(small: Served) -> None:
+    drawn = set()
+    for wish in ("", "?colormap=viridis&scale=log"):
+        reply = await small.get(f"{BASE}/png{wish}")
+        assert reply.headers["content-type"] == "image/png"
+        drawn.add(reply.content)
+    assert len(drawn) == 2
+    for wrong in ("?scale=cubic", "?colormap=jet"):
+        assert (await small.get(f"{BASE}/png{wrong}")).status_code == 422, wrong
+
+
+async def test_a_cutout_has_the_right_coordinates_and_pixels(small: Served) -> None:
+    whole = fits.getdata(small.image)[0, 0]
+    ra, dec = WCS(fits.getheader(small.image)).celestial.pixel_to_world_values(8, 56)
+    reply = await small.get(f"{BASE}/cutout?ra={ra}&dec={dec}&width=9&height=5&unit=pixel")
+    assert reply.headers["content-type"] == "application/fits"
+    with fits.open(io.BytesIO(reply.content)) as [unit]:
+        assert unit.data.shape == (1, 1, 5, 9)
+        assert unit.data[0, 0].tolist() == whole[54:59, 4:13].tolist()
+        assert WCS(unit.header).celestial.world_to_pixel_values(ra, dec) == pytest.approx((4, 2), abs=1e-6)
+        assert unit.header["BMAJ"] == 0.004
+    by_angle = await small.get(f"{BASE}/cutout?ra={ra}&dec={dec}&width=32.4&height=0.3&unit=arcsec&format=png")
+    assert Image.open(io.BytesIO(by_angle.content)).size == (9, 1)
+
+
+@pytest.mark.parametrize(("form", "known"), [("jpg", "JPEG"), ("webp", "WEBP")])
+async def test_a_cutout_comes_as_a_picture_too(small: Served, form: str, known: str) -> None:
+    reply = await small.get(f"{BASE}/cutout?ra=188.5&dec=0&width=1&height=1&unit=arcmin&format={form}")
+    assert Image.open(io.BytesIO(reply.content)).format == known
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["ra=10&dec=0", "ra=8.5&dec=0", "ra=nan&dec=0", "ra=188.5&dec=91", "ra=188.5", "ra=188.5&dec=0&width=0",
+     "ra=188.5&dec=0&unit=parsec", "ra=188.5&dec=0&format=bmp"],
+)  # fmt: skip
+async def test_a_cutout_that_cannot_be_is_422(small: Served, question: str) -> None:
+    assert (await small.get(f"{BASE}/cutout?{question}")).status_code == 422
+
+
+async def test_a_cube_is_shown_plane_by_plane(own: Served) -> None:
+    planes = np.zeros((6, 32, 32), np.float32)
+    for number in range(6):
+        planes[number, 4 * number, 4 * number] = 1.0
+    fits.PrimaryHDU(planes).writeto(own.image, overwrite=True)
+    reply = await own.get(f"{BASE}/animation?frames=3&fps=5")
+    movie = Image.open(io.BytesIO(reply.content))
+    assert (reply.headers["content-type"], movie.n_frames, movie.info["duration"]) == ("image/gif", 3, 200)
+    assert (await own.get(f"{BASE}/animation?frames=51")).status_code == 422
+
+
+async def test_an_animation_of_one_plane_is_of_one_frame(small: Served) -> None:
+    movie = Image.open(io.BytesIO((await small.get(f"{BASE}/animation")).content))
+    assert movie.n_frames == 1
+
+
+# --- what the file says -------------------------------------------------------------------------------------------
+
+
+async def test_the_header_tells_beam_frequency_and_unit(api: Served) -> None:
+    told = await api.json(f"{BASE}/header")
+    assert told["beam"] == {"major_arcsec": pytest.approx(14.4), "minor_arcsec": pytest.approx(10.8), "pa_deg": 30.0}
+    assert (told["frequency_hz"], told["unit"], told["stokes"]) == (1.4e9, "JY/BEAM", ["I"])
+    assert [axis["length"] for axis in told["axes"]] == [64, 64, 1, 1]
+    assert told["cards"]["CTYPE1"] == "RA---SIN"
+
+
+@pytest.mark.parametrize(
+    ("cards", "frequency_hz"),
+    [
+        ({"CTYPE3": "FREQ", "CUNIT3": "GHz", "CRVAL3": 1.4, "CRPIX3": 1.0, "CDELT3": 0.1}, 1.5e9),  # 3 planes
+        ({"CTYPE3": "VRAD", "CRVAL3": 0.0, "CRPIX3": 2.0, "CDELT3": 1e3, "RESTFRQ": 1.42e9}, 1.42e9),
+        ({"CTYPE3": "WAVE", "CRVAL3": 0.2, "CRPIX3": 2.0, "CDELT3": 0.01}, 299792458.0 / 0.2),
+        ({"RESTFREQ": 1.4e9}, 1.4e9),
+        ({"CTYPE3": "VOPT", "CRVAL3": 0.0, "CRPIX3": 2.0}, None),
+        ({}, None),
+    ],
+)
+async def test_the_frequency_follows_from_the_spectral_axis(
+    own: Served, cards: dict[str, object], frequency_hz: float | None
+) -> None:
+    unit = fits.PrimaryHDU(np.zeros((3, 8, 8), np.float32))
+    unit.header.update(cards)
+    unit.header["HISTORY"] = "AIPS   CLEAN BMAJ=  1.0000E-03 BMIN=  5.0000E-04 BPA=  12.00"
+    unit.writeto(own.image, overwrite=True)
+    told = await own.json(f"{BASE}/header")
+    assert told["frequency_hz"] == (None if frequency_hz is None else pytest.approx(frequency_hz))
+    assert told["beam"] == {"major_arcsec": pytest.approx(3.6), "minor_arcsec": pytest.approx(1.8), "pa_deg": 12.0}
+
+
+async def test_the_statistics_are_those_of_the_values(small: Served) -> None:
+    told = await small.json(f"{BASE}/statistics")
+    values = fits.getdata(small.image).astype(np.float64)
+    assert (told["n_pixels"], told["n_valid"], told["max"]) == (4096, 4080, 1.0)
+    assert told["mean"] == pytest.approx(np.nanmean(values))
+    assert told["std"] == pytest.approx(np.nanstd(values))
+    assert told["noise"] == pytest.approx(1e-3, rel=0.1)
+    assert (await small.get(f"{BASE}/statistics?plane=1")).status_code == 422
+
+
+async def test_a_slice_has_the_pixels_and_null_for_what_has_no_value(small: Served) -> None:
+    told = await small.json(f"{BASE}/slice?x=2&y=3&width=3&height=2")
+    values = fits.getdata(small.image)[0, 0, 3:5, 2:5]
+    assert told["values"][0][:2] == [None, None]
+    assert told["values"][1] == pytest.approx(values[1].tolist())
+    assert (await small.get(f"{BASE}/slice?x=60&width=5")).status_code == 422
+
+
+async def test_a_good_file_is_valid_and_the_faults_of_another_are_told(own: Served) -> None:
+    assert (await own.json(f"{BASE}/validation"))["problems"] == []
+    unit = fits.PrimaryHDU(np.zeros((2, 4, 8, 8), np.float32))
+    unit.header.update({"BUNIT": "furlong?", "BMAJ": -1.0, "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CDELT1": 0.0})
+    unit.writeto(own.image, overwrite=True)
+    with own.image.open("ab") as file:
+        file.write(b"x")
+    told = await own.json(f"{BASE}/validation")
+    assert (told["valid"], told["shape"]) == (False, [2, 4, 8, 8])
+    for word in ("multiple of 2880", "coordinates", "BUNIT", "beam"):
+        assert any(word in problem for problem in told["problems"]), (word, told)
+
+
+# --- archives -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_archive_holds_the_files_and_tells_what_is_missing(api: Served) -> None:
+    assert api.route == ""
+    reply = await api.get("/api/images/bulk-download?ids=1,99,nonsense&format=zip")
+    assert api.route.endswith("/images/bulk-download")  # not an image of that id
+    assert (reply.headers["content-type"], reply.headers["x-not-included"]) == ("application/zip", "99,nonsense")
+    with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == {api.image.name: api.image.read_bytes()}
+    reply = await api.get("/api/v1/images/bulk-download?ids=1&format=tar")
+    with tarfile.open(fileobj=io.BytesIO(reply.content), mode="r:gz") as archive:
+        [entry] = archive.getmembers()
+        member = archive.extractfile(entry)
+        assert member is not None
+        assert (entry.name, member.read()) == (api.image.name, api.image.read_bytes())
+
+
+async def test_an_archive_of_nothing_is_refused(small: Served) -> None:
+    assert (await small.get("/api/v1/images/bulk-download?ids=99")).status_code == 404
+    assert (await small.get("/api/v1/images/bulk-download?ids=,")).status_code == 400
+    assert (await small.get("/api/v1/images/bulk-download?ids=" + "1," * 101)).status_code == 400
+    assert (await small.get("/api/v1/images/bulk-download?ids=1&format=rar")).status_code == 422
+    body = {"image_ids": ["1"], "format": "zip"}
+    assert (await small.client.post("/api/v1/images/bulk-download", json=body)).status_code == 401
+
+
+async def test_archives_and_parts_leave_no_file_and_no_descriptor_behind(own: Served) -> None:
+    state = own.world.config.paths.state_dir
+    await own.get("/api/v1/images/bulk-download?ids=1")
+    await own.get(f"{BASE}/cutout?ra=188.5&dec=0")
+    before = ({path.name for path in state.rglob("*")}, len(list(Path("/proc/self/fd").iterdir())))
+    for address in ("bulk-download?ids=1", "bulk-download?ids=1&format=tar", "1/cutout?ra=188.5&dec=0"):
+        await own.get(f"/api/v1/images/{address}")
+        await own.client.head(f"/api/v1/images/{address}")
+    assert ({path.name for path in state.rglob("*")}, len(list(Path("/proc/self/fd").iterdir()))) == before
+
+
+# --- directories of CASA ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("directory", "sibling"), [("a.img.pbcor", "a.img.pbcor.fits"), ("a.img.image", "a.img.fits")])
+async def test_a_directory_of_casa_is_served_by_the_fits_file_beside_it(
+    own: Served, directory: str, sibling: str
+) -> None:
+    own.image.with_name(directory).mkdir()
+    write_image(own.image.with_name(sibling), side=32)
+    path, world = str(own.image.with_name(directory)), own.world
+    async with open_database(world.config.database, world.config.timeouts) as adapter:
+        record = ImageRecord(path, world.ms_path, RUN_ID, "image", CREATED_AT, format="casa")
+        await AsyncProductRecorder(adapter).record(Recording(image=record))
+    assert (await own.get("/api/v1/images/2/fits")).content == own.image.with_name(sibling).read_bytes()
+    picture = await own.get("/api/v1/images/2/thumbnail")
+    assert Image.open(io.BytesIO(picture.content)).size == (32, 32)
+
+
+# --- hostile files ------------------------------------------------------------------------------------------------
+
+
+def cards(**values: object) -> bytes:
+    lines = [f"{name:<8}= {value!s:>20}" for name, value in values.items()]
+    return "".join(f"{line:<80}" for line in ["SIMPLE  =                    T", *lines, "END"]).ljust(2880).encode()
+
+
+def hdf5_with_a_link_outside() -> bytes:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["stolen"] = h5py.ExternalLink("/etc/passwd", "/")
+    return stream.getvalue()
+
+
+def good(**values: object) -> bytes:
+    sky = {"CTYPE1": "'RA---SIN'", "CTYPE2": "'DEC--SIN'", "CDELT1": "-1.0E-3", "CDELT2": "1.0E-3"}
+    axes = {"BITPIX": -32, "NAXIS": 2, "NAXIS1": 8, "NAXIS2": 8, **sky, **values}
+    return cards(**axes) + np.arange(64, dtype=">f4").tobytes().ljust(2880, b"\0")
+
+
+HOSTILE = {
+    "empty": b"",
+    "text": b"hello",
+    "gzip bomb": gzip.compress(bytes(64 << 20)),
+    "hdf5": hdf5_with_a_link_outside(),
+    "no END in 30 MB": b"SIMPLE  =                    T".ljust(80) + b" " * (30 << 20),
+    "10^12 pixels": cards(BITPIX=-32, NAXIS=2, NAXIS1=10**6, NAXIS2=10**6),
+    "overflowing axes": cards(BITPIX=8, NAXIS=4, NAXIS1=2**31, NAXIS2=2**31, NAXIS3=2**31, NAXIS4=2**31),
+    "negative axis": cards(BITPIX=8, NAXIS=2, NAXIS1=-5, NAXIS2=5),
+    "999 axes": cards(BITPIX=8, NAXIS=999),
+    "one axis": cards(BITPIX=8, NAXIS=1, NAXIS1=4) + bytes(2880),
+    "axis is text": cards(BITPIX=8, NAXIS=2, NAXIS1="'many'", NAXIS2=5),
+    "axis is a point": cards(BITPIX=8, NAXIS=2, NAXIS1="5.5", NAXIS2=5) + bytes(2880),
+    "odd BITPIX": cards(BITPIX=7, NAXIS=2, NAXIS1=4, NAXIS2=4) + bytes(2880),
+    "truncated": good()[:2900],
+    "bytes beyond ASCII": b"SIMPLE  =                    T".ljust(80) + b"\xff" * 2720 + b"END".ljust(80),
+    "NaN in the coordinates": good(CRVAL1="NaN", CRVAL2="1.0"),
+    "step of zero": good(CDELT2="0.0"),
+    "huge coordinates": good(CRVAL1="1.0E300", CRPIX1="-1.0E300"),
+    "no coordinates": good(CTYPE1="'LINEAR'", CTYPE2="'LINEAR'"),
+}
+READERS = ("cutout?ra=1&dec=1", "header", "thumbnail", "statistics")
+
+
+async def refused(own: Served, content: bytes, reader: str) -> None:
+    own.image.write_bytes(content)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reply = await own.get(f"{BASE}/{reader}")
+    assert (reply.status_code, reply.json()["error"]) == (422, "FITS_PARSING_ERROR"), (reader, reply.text)
+    assert (await own.get(f"{BASE}/fits")).content == content
+    assert (await own.get("/api/v1/health")).status_code == 200
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 128 << 10
+
+
+@pytest.mark.parametrize("name", ["gzip bomb", "10^12 pixels", "NaN in the coordinates"])
+async def test_a_hostile_file_is_refused_and_the_service_lives(own: Served, name: str) -> None:
+    await refused(own, HOSTILE[name], READERS[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_every_hostile_file_is_refused_by_every_reader(own: Served, content: bytes) -> None:
+    unreadable_at_all = len(content) != len(good())
+    for reader in READERS if unreadable_at_all else READERS[:1]:
+        await refused(own, content, reader)
+
+
+async def test_what_is_no_file_or_lies_outside_is_not_found(own: Served, tmp_path: Path) -> None:
+    image = own.image
+    outside = tmp_path / "outside.fits"
+    image.rename(outside)
+
+    async def not_found() -> None:
+        for reader in (*READERS, "fits", "png", "slice", "validation", "animation"):
+            assert (await own.get(f"{BASE}/{reader}")).status_code == 404, reader
+        assert (await own.get("/api/v1/images/bulk-download?ids=1")).status_code == 404
+
+    image.symlink_to(outside)
+    await not_found()
+    image.unlink()
+    image.mkdir()
+    await not_found()
+    image.rmdir()
+    os.mkfifo(image)
+    await not_found()
+
+
+@pytest.mark.parametrize("image_id", ["99", "0", "-1", str(2**63), "9" * 50, "%31%00", "1.0", "abc", "..%2F1"])
+async def test_an_id_of_no_image_is_not_found(small: Served, image_id: str) -> None:
+    for reader in ("fits", "thumbnail", "header"):
+        reply = await small.client.get(f"/api/v1/images/{image_id}/{reader}")
+        assert reply.status_code in (400, 404), (image_id, reader, reply.text)
