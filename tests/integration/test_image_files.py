@@ -184,15 +184,19 @@ async def test_an_archive_of_nothing_is_refused(small: Served) -> None:
     assert (await small.client.post("/api/v1/images/bulk-download", json=body)).status_code == 401
 
 
+def left_behind(state: Path) -> tuple[set[str], int]:
+    return {path.name for path in state.rglob("*")}, len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_archives_and_parts_leave_no_file_and_no_descriptor_behind(own: Served) -> None:
     state = own.world.config.paths.state_dir
     await own.get("/api/v1/images/bulk-download?ids=1")
     await own.get(f"{BASE}/cutout?ra=188.5&dec=0")
-    before = ({path.name for path in state.rglob("*")}, len(list(Path("/proc/self/fd").iterdir())))
+    before = left_behind(state)
     for address in ("bulk-download?ids=1", "bulk-download?ids=1&format=tar", "1/cutout?ra=188.5&dec=0"):
         await own.get(f"/api/v1/images/{address}")
         await own.client.head(f"/api/v1/images/{address}")
-    assert ({path.name for path in state.rglob("*")}, len(list(Path("/proc/self/fd").iterdir()))) == before
+    assert left_behind(state) == before
 
 
 # --- directories of CASA ------------------------------------------------------------------------------------------
