@@ -227,6 +227,12 @@ def keys_log(
     _run("up.keys:log", limit, as_json)
 
 
+@keys.command("verify-audit", epilog="Example:\n\n`dsa110 keys verify-audit`")
+def keys_verify_audit() -> None:
+    """Tell whether the record of changes is as it was written; exit code 1 when an entry is missing or was changed."""
+    _run("up.keys:verify")
+
+
 @keys.command("revoke", epilog="Example:\n\n`dsa110 keys revoke 0a1b2c3d4e5f`")
 def keys_revoke(key_id: Annotated[str, typer.Argument(help="Id of the key, as `keys list` shows it.")]) -> None:
     """Take a key back; it is refused from the next request on."""

@@ -16,9 +16,10 @@ from fastapi import APIRouter, FastAPI
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
+from dsa110_contimg.api.audit import AuditRecord
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.config import APIConfig
-from dsa110_contimg.api.credentials import AuditRecord, Scope, create_key, split_key
+from dsa110_contimg.api.credentials import Scope, create_key, split_key
 from dsa110_contimg.api.database import BlockingDatabase, open_database
 from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.migrations import migrator
@@ -262,7 +263,7 @@ def test_the_command_shows_who_changed_what(
         for number in range(3):
             entry = AuditRecord(1e9, "[red]\x1b[31m", "k", "10.0.0.7", "POST change", f"/things/{number}", "ops", "r")
             row = keys.begin_change(entry, mark_key_used=False)
-        keys.conclude_change(row, 409)
+        keys.add_entry(row.followed("ended", 409))
     capsys.readouterr()
     commands.log(2, as_json=False)
     newest, older = capsys.readouterr().out.splitlines()[1:]

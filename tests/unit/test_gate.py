@@ -17,6 +17,7 @@ from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.headers import cache_control
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
+from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 
 PROXY = "192.0.2.10"  # TEST-NET addresses (RFC 5737) stand for the outside world
@@ -466,6 +467,7 @@ class FakeAccess:
     def __init__(self) -> None:
         self.asked = 0
         self.broken = False
+        self.denied: list[Change] = []
 
     async def authenticate(self, presented: str) -> Principal:
         self.asked += 1
@@ -474,6 +476,9 @@ class FakeAccess:
         if presented != GOOD:
             raise AuthenticationError("not known")
         return Principal("observer", GOOD_RECORD.id, frozenset({"ops"}))
+
+    async def deny(self, presented: str, change: Change) -> None:
+        self.denied.append(change)
 
 
 def with_keys(access: FakeAccess, **rates: Rate) -> Admission:
@@ -490,6 +495,7 @@ async def test_the_gate_says_who_shows_a_key_or_why_it_is_of_no_use() -> None:
         ].actor == "observer"
     state = (await ask(rules(), headers=[("x-telescope", WRONG)], admission=admission)).scope["state"]
     assert isinstance(state["denied"], AuthenticationError) and "principal" not in state
+    assert [change.path for change in access.denied] == ["/api/v1/images"]
     access.broken = True
     state = (await ask(rules(), headers=[("x-telescope", GOOD)], admission=admission)).scope["state"]
     assert isinstance(state["denied"], DatabaseBusyError)

@@ -6,7 +6,8 @@
 from collections.abc import Sequence
 
 from dsa110_contimg.api import database
-from dsa110_contimg.api.credentials import ApiKeyRecord, AuditRecord
+from dsa110_contimg.api.audit import AuditRecord, ChainCheck
+from dsa110_contimg.api.credentials import ApiKeyRecord
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import DatabaseSchemaError
 from dsa110_contimg.api.interfaces import (
@@ -24,6 +25,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
+    audit,
     calibration,
     counts,
     credentials,
@@ -295,14 +297,18 @@ class AsyncCredentialRepository(_AsyncRepository):
         """Take a key back at once; False when there is no such key or it was taken back before."""
         return await database.write(self._adapter, credentials.revoke_key(key_id, now_s))
 
-    async def begin_change(self, entry: AuditRecord, mark_key_used: bool) -> int:
-        """Write down that somebody begins a change, and that the key was used; return the number of the entry."""
+    async def begin_change(self, entry: AuditRecord, mark_key_used: bool) -> AuditRecord:
+        """Write down that somebody begins a change, and that the key was used; return the entry."""
         return await database.write(self._adapter, credentials.begin_change(entry, mark_key_used))
 
-    async def conclude_change(self, audit_id: int, status: int) -> None:
-        """Write down how a change ended."""
-        await database.write(self._adapter, credentials.conclude_change(audit_id, status))
+    async def add_entry(self, entry: AuditRecord) -> AuditRecord:
+        """Write down another entry: how a change ended, or a wrong key."""
+        return await database.write(self._adapter, audit.append(entry))
 
     async def newest_changes(self, limit: int = 100) -> list[AuditRecord]:
         """Return the newest changes first."""
-        return await database.read(self._adapter, credentials.newest_changes(limit))
+        return await database.read(self._adapter, audit.newest_changes(limit))
+
+    async def check_chain(self) -> ChainCheck:
+        """Walk along the whole record of changes and tell whether it is as it was written."""
+        return await database.read(self._adapter, audit.check_chain())

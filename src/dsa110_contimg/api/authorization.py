@@ -18,6 +18,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
+from dsa110_contimg.api.audit import AuditRecord, making
 from dsa110_contimg.api.credentials import Principal, Scope
 from dsa110_contimg.api.exceptions import AuthenticationError, DSA110APIError
 from dsa110_contimg.api.services.access_service import AccessService, Change
@@ -82,17 +83,18 @@ class ScopedRoute(StrictRoute):
             access: AccessService = request.app.state.services.access
             principal = access.admitted(request.scope["state"])
             request.state.principal = principal
-            number = await access.begin(principal, scope, _change(request))
-            return await _recorded(handler, StrictJsonRequest(request.scope, request.receive), access, number)
+            begun = await access.begin(principal, scope, _change(request))
+            return await _recorded(handler, StrictJsonRequest(request.scope, request.receive), access, begun)
 
         return guarded
 
 
-async def _recorded(handler: Handler, request: Request, access: AccessService, number: int) -> Response:
+async def _recorded(handler: Handler, request: Request, access: AccessService, begun: AuditRecord) -> Response:
     """Run a handler and record how it ended."""
     status = 500
     try:
-        reply = await handler(request)
+        with making(begun):
+            reply = await handler(request)
         status = reply.status_code
         return reply
     except (DSA110APIError, HTTPException) as error:
@@ -102,7 +104,7 @@ async def _recorded(handler: Handler, request: Request, access: AccessService, n
         status = 422
         raise
     finally:
-        await asyncio.shield(access.conclude(number, status))
+        await asyncio.shield(access.conclude(begun, status))
 
 
 def _change(request: Request) -> Change:

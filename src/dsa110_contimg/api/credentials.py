@@ -56,25 +56,6 @@ class ApiKeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditRecord:
-    """One attempt to change something: who, what, when, from where, with which outcome.
-
-    ``status`` is the HTTP status of the reply, None while there is none: a process that died in between leaves it so.
-    """
-
-    at: float
-    actor: str
-    key_id: str | None
-    client_ip: str | None
-    action: str
-    path: str
-    scope: str
-    request_id: str
-    status: int | None = None
-    id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Principal:
     """Who asks, and what that one may do."""
 

@@ -16,12 +16,14 @@ from typing import Self, TypeVar
 import aiosqlite
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from dsa110_contimg.api.audit import open_change
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig, get_config
 from dsa110_contimg.api.db_adapters import DatabaseAdapter, create_adapter
 from dsa110_contimg.api.db_adapters.adapters.sqlite_adapter import existing, open_connection
 from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import in_our_words
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend
 from dsa110_contimg.api.db_adapters.statement import Steps
+from dsa110_contimg.api.queries.audit import append
 
 T = TypeVar("T")
 
@@ -66,9 +68,12 @@ async def _read_promptly(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
 
 
 async def write(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
-    """Execute ``steps`` in one transaction."""
+    """Execute ``steps`` in one transaction; a change that somebody asked for is recorded in the same one."""
     async with adapter.transaction() as connection:
-        return await run(connection, adapter.backend, steps)
+        result = await run(connection, adapter.backend, steps)
+        if begun := open_change():
+            await run(connection, adapter.backend, append(begun.followed("changed")))
+        return result
 
 
 @asynccontextmanager

@@ -5,7 +5,8 @@
 
 from collections.abc import Sequence
 
-from dsa110_contimg.api.credentials import ApiKeyRecord, AuditRecord
+from dsa110_contimg.api.audit import AuditRecord, ChainCheck
+from dsa110_contimg.api.credentials import ApiKeyRecord
 from dsa110_contimg.api.database import BlockingDatabase
 from dsa110_contimg.api.exceptions import DatabaseSchemaError
 from dsa110_contimg.api.interfaces import (
@@ -23,6 +24,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
+    audit,
     calibration,
     counts,
     credentials,
@@ -292,14 +294,18 @@ class CredentialRepository(_Repository):
         """Take a key back at once; False when there is no such key or it was taken back before."""
         return self._database.write(credentials.revoke_key(key_id, now_s))
 
-    def begin_change(self, entry: AuditRecord, mark_key_used: bool) -> int:
-        """Write down that somebody begins a change, and that the key was used; return the number of the entry."""
+    def begin_change(self, entry: AuditRecord, mark_key_used: bool) -> AuditRecord:
+        """Write down that somebody begins a change, and that the key was used; return the entry."""
         return self._database.write(credentials.begin_change(entry, mark_key_used))
 
-    def conclude_change(self, audit_id: int, status: int) -> None:
-        """Write down how a change ended."""
-        self._database.write(credentials.conclude_change(audit_id, status))
+    def add_entry(self, entry: AuditRecord) -> AuditRecord:
+        """Write down another entry: how a change ended, or a wrong key."""
+        return self._database.write(audit.append(entry))
 
     def newest_changes(self, limit: int = 100) -> list[AuditRecord]:
         """Return the newest changes first."""
-        return self._database.read(credentials.newest_changes(limit))
+        return self._database.read(audit.newest_changes(limit))
+
+    def check_chain(self) -> ChainCheck:
+        """Walk along the whole record of changes and tell whether it is as it was written."""
+        return self._database.read(audit.check_chain())

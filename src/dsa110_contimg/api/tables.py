@@ -393,8 +393,25 @@ audit_log = Table(
     _column("scope", Text, "Scope that it needs", "meta.code", nullable=False),
     _column("request_id", Text, "Id of the request, as in the log", "meta.id", nullable=False),
     _column("status", Integer, "HTTP status of the reply; none: it ended unforeseen", "meta.code.status"),
+    _column(
+        "kind", Text, "begun, changed (in the transaction of the change), ended, or denied", "meta.code.class",
+        nullable=False, server_default="begun",
+    ),
+    _column("change_id", RowNumber, "Entry with which the change began", "meta.id.parent"),
+    _column("prev_hash", Text, "Hash of the entry before", "meta.checksum"),
+    _column("hash", Text, "SHA-256 of this entry and the hash before, hexadecimal", "meta.checksum"),
     Index(None, "at"),
     Index(None, "key_id"),
+    Index(None, "change_id"),
+)  # fmt: skip
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    _column("id", Integer, "1: there is one row", "meta.id;meta.main", primary_key=True, autoincrement=False),
+    _column("seq", BigInteger, "Number of the newest entry of the record of changes", "meta.id", nullable=False),
+    _column("hash", Text, "Its hash", "meta.checksum", nullable=False),
+    CheckConstraint("id = 1", name="id"),
 )
 
 _COUNTED_TABLE = "Table that is counted"

@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dsa110_contimg.api.audit import AuditRecord, making
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.credentials import SCOPES, ApiKeyRecord, Scope, create_key
 from dsa110_contimg.api.database import BlockingDatabase
@@ -30,6 +32,12 @@ class KeyCommandError(CommandError):
     exit_code = ExitCode.USAGE
 
 
+class AuditError(CommandError):
+    """A record of changes that is not as it was written."""
+
+    exit_code = ExitCode.WORK_FAILED
+
+
 @contextmanager
 def _keys() -> Iterator[CredentialRepository]:
     config = APIConfig.from_env(command_environment(needs_servers=False))
@@ -37,12 +45,25 @@ def _keys() -> Iterator[CredentialRepository]:
         yield CredentialRepository(database)
 
 
+@contextmanager
+def _changing(keys: CredentialRepository, action: str, key_id: str) -> Iterator[None]:
+    """Record a change that is made at the command line, in its own transaction."""
+    entry = AuditRecord(time.time(), "command line", None, None, action, f"/keys/{key_id}", "admin", uuid.uuid4().hex)
+    begun, status = keys.begin_change(entry, mark_key_used=False), 404
+    try:
+        with making(begun):
+            yield
+        status = 200
+    finally:
+        keys.add_entry(begun.followed("ended", status))
+
+
 def create(name: str, scopes: Sequence[Scope], days: float) -> ExitCode:
     """Make a key; its text goes to standard output, once, and everything else to standard error."""
     if unknown := [scope for scope in scopes if scope not in SCOPES]:
         raise KeyCommandError(f"there is no scope {unknown[0]!r}; there are: {', '.join(SCOPES)}")
     text, record = create_key(name, scopes, time.time(), days * _DAY_S if days else None)
-    with _keys() as keys:
+    with _keys() as keys, _changing(keys, "keys create", record.id):
         keys.add_key(record)
     open_console().file.write(f"{text}\n")
     end = f"until {_minute(record.expires_at)}" if record.expires_at else "without end"
@@ -83,6 +104,17 @@ def log(limit: int, as_json: bool) -> ExitCode:
     )  # fmt: skip
 
 
+def verify() -> ExitCode:
+    """Walk along the record of changes and tell whether it is as it was written."""
+    with _keys() as keys:
+        check = keys.check_chain()
+    if check.fault:
+        raise AuditError(f"the record of changes was tampered with, or is damaged: {check.fault}")
+    older = f"; {check.unchained} older ones are not part of the chain" if check.unchained else ""
+    open_console().print(f"{check.entries} entries are as they were written{older}", markup=False)
+    return ExitCode.OK
+
+
 def _shown(
     rows: Sequence[dict[str, Any]],
     titles: Sequence[str],
@@ -114,8 +146,9 @@ def _minute(unix_s: float | None) -> str:
 
 def revoke(key_id: str) -> ExitCode:
     """Take a key back, at once and for good."""
-    with _keys() as keys:
-        if not keys.revoke_key(key_id.removeprefix("dsa110_"), time.time()):
+    bare = key_id.removeprefix("dsa110_")
+    with _keys() as keys, _changing(keys, "keys revoke", bare):
+        if not keys.revoke_key(bare, time.time()):
             raise KeyCommandError(f"there is no valid key {key_id!r}; `dsa110 keys list` shows all")
     open_console().print(f"key {key_id} is revoked", markup=False)
     return ExitCode.OK

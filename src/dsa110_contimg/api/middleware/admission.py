@@ -12,6 +12,7 @@ from dsa110_contimg.api.credentials import Principal, presented_key, split_key
 from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseError
 from dsa110_contimg.api.rates import Allowance, RateClass, RateLimitedError, bucket_of, class_of
 from dsa110_contimg.api.security import Address, RefusedError
+from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 from dsa110_contimg.api.services.rate_windows import MemoryWindows
 
@@ -32,6 +33,9 @@ class Access(Protocol):
 
     async def authenticate(self, presented: str) -> Principal:
         """Return who shows this key."""
+
+    async def deny(self, presented: str, change: Change) -> None:
+        """Write down that somebody showed a wrong key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ class Admission:
             principal = await self._access_of(scope).authenticate(presented)
         except AuthenticationError as error:
             scope["state"]["denied"] = error
-            await self._failed(presented, bucket, spared)
+            await self._failed(scope, presented, bucket, spared)
             return None
         except DatabaseError as error:
             scope["state"]["denied"] = error
@@ -180,12 +184,15 @@ class Admission:
         rule = f"{_FAILURES_OF_A_KEY} wrong secrets of one key per hour"
         return Allowance(rule, _FAILURES_OF_A_KEY, 0, start_s + _FAILURES_WITHIN_S, passed=False)
 
-    async def _failed(self, presented: str, bucket: str, spared: bool) -> None:
+    async def _failed(self, scope: Scope, presented: str, bucket: str, spared: bool) -> None:
         log.warning("a wrong API key was shown from %s", bucket)
         self._failures.acquire_entry(_key_id(presented), _FAILURES_OF_A_KEY, _FAILURES_WITHIN_S)
         allowance = None if spared else await self.limiter.hit(_FAILED, bucket)
         if allowance is not None and not allowance.passed:
             raise RateLimitedError(allowance)
+        state, method = scope["state"], scope.get("method", "WEBSOCKET")
+        change = Change(f"{method} with a wrong key", scope["path"], state.get("client_ip"), state["request_id"])
+        await self._access_of(scope).deny(presented, change)
 
     def _succeeded(self, presented: str, checksum: bytes) -> None:
         self._failures.clear(_key_id(presented))

@@ -8,10 +8,10 @@ from typing import Any
 
 from dsa110_contimg.api.access_settings import AuthConfig
 from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
+from dsa110_contimg.api.audit import AuditRecord
 from dsa110_contimg.api.credentials import (
     SCOPES,
     ApiKeyRecord,
-    AuditRecord,
     FixedKeys,
     Principal,
     Scope,
@@ -115,7 +115,7 @@ class AccessService:
             raise AuthenticationError(f"The API key {record.id} {fault}; ask the operators for another one.")
         return Principal(record.name, record.id, frozenset(record.scopes))
 
-    async def begin(self, principal: Principal, scope: Scope, change: Change) -> int:
+    async def begin(self, principal: Principal, scope: Scope, change: Change) -> AuditRecord:
         """Write down that a change begins, before it does: there is none without its entry."""
         now_s = self._clock()
         key_id = principal.key_id
@@ -123,17 +123,29 @@ class AccessService:
         entry = AuditRecord(
             now_s, principal.actor, key_id, change.client_ip, change.action, change.path, scope, change.request_id
         )
-        number = await self._credentials.begin_change(entry, mark)
+        begun = await self._credentials.begin_change(entry, mark)
         if key_id is not None and mark:
             self._used[key_id] = now_s
-        return number
+        return begun
 
-    async def conclude(self, number: int, status: int) -> None:
+    async def conclude(self, begun: AuditRecord, status: int) -> None:
         """Write down how a change ended; when that fails the entry stays open, and the reply is not spoilt."""
         try:
-            await self._credentials.conclude_change(number, status)
+            await self._credentials.add_entry(begun.followed("ended", status))
         except DatabaseError as error:
-            log.error("the end of change %d (status %d) could not be recorded: %s", number, status, error)
+            log.error("the end of change %s (status %d) could not be recorded: %s", begun.id, status, error)
+
+    async def deny(self, presented: str, change: Change) -> None:
+        """Write down that somebody showed a wrong key; who asks knows nothing of it."""
+        parts = split_key(presented)
+        entry = AuditRecord(
+            self._clock(), "not known", parts[0] if parts else None, change.client_ip, change.action, change.path, "",
+            change.request_id, 401, kind="denied",
+        )  # fmt: skip
+        try:
+            await self._credentials.add_entry(entry)
+        except DatabaseError as error:
+            log.error("a wrong key shown by %s could not be recorded: %s", change.client_ip, error)
 
 
 def warn_of_settings(config: AuthConfig) -> Iterable[str]:
