@@ -50,7 +50,7 @@ class Door:
         return text
 
     async def record(self) -> list[AuditRecord]:
-        return await self.keys.newest_changes()
+        return [entry for entry in await self.keys.newest_changes() if entry.kind == "begun"]
 
 
 def things() -> APIRouter:

@@ -32,7 +32,6 @@ from dsa110_contimg.api.columns import unix as _unix
 SCHEMA_REVISION = "0007"
 """Revision of the migrations that makes these tables."""
 
-
 ms_index = Table(
     "ms_index",
     metadata,
