@@ -7,6 +7,7 @@ to it for that reason (DNS rebinding, cross-site WebSockets), they are no extras
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -50,6 +51,7 @@ def _unmapped(network: Network) -> Network:
     return IPv4Network((mapped, network.prefixlen - 96))
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address:
     """Return the address that a text names; an IPv4 address mapped into IPv6 comes back as IPv4.
 
@@ -154,6 +156,7 @@ class ClientAddressRule:
             raise RefusedError(403, "FORBIDDEN", f"Access denied from {address}")
 
 
+@lru_cache(maxsize=256)
 def split_host(value: str) -> tuple[str, int | None]:
     """Split ``name``, ``name:port``, ``[v6]`` or ``[v6]:port`` into a lower-case name and a port.
 

@@ -60,6 +60,9 @@ class Exchange:
         self.path: str = scope["path"]
         self.secure = scope.get("scheme") in ("https", "wss")
         self.status = 0
+        self._values: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            self._values.setdefault(name.lower(), []).append(value.decode("latin-1"))
         self.added: list[Header] = []
         self._send = send
         self._limits = limits
@@ -130,15 +133,16 @@ class Exchange:
 
     def _is_unchanged(self, headers: list[Header]) -> bool:
         """Tell whether the client already has what a 200 reply would send (``If-None-Match``, RFC 9110 13.1.2)."""
-        if self.status != 200:
+        known = self.values(b"if-none-match")
+        if self.status != 200 or not known:
             return False
         tag = next((value.decode() for name, value in headers if name == b"etag"), None)
-        asked = [part.strip().removeprefix("W/") for part in ",".join(self.values(b"if-none-match")).split(",")]
+        asked = [part.strip().removeprefix("W/") for part in ",".join(known).split(",")]
         return tag is not None and ("*" in asked or tag.removeprefix("W/") in asked)
 
     def values(self, name: bytes) -> list[str]:
         """Return the values of a header of the request."""
-        return [value.decode("latin-1") for key, value in self.scope["headers"] if key.lower() == name]
+        return self._values.get(name, [])
 
     def add(self, headers: Mapping[str, str]) -> None:
         """Add headers to every reply to this request."""

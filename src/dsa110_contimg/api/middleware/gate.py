@@ -17,9 +17,9 @@ the same headers as every other reply; a WebSocket is refused before it is accep
 """
 
 import logging
+import os
 import re
 import time
-import uuid
 from dataclasses import dataclass, field
 
 from dsa110_contimg.api.middleware.admission import Admission
@@ -112,7 +112,7 @@ class _Passage:
 
     def _request_id(self) -> str:
         given = self._values(b"x-request-id")
-        return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else uuid.uuid4().hex
+        return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else os.urandom(16).hex()
 
     @property
     def is_open(self) -> bool:

@@ -81,11 +81,12 @@ def finished_headers(
     if secure:
         added.append(_STRICT_TRANSPORT)
     headers.extend((name, value) for name, value in added if name not in names)
-    if method in ("GET", "HEAD"):
-        varies.append(_VARY)
+    reads = method in ("GET", "HEAD")
     if varies:
-        names_varied = dict.fromkeys(name.strip() for value in varies for name in value.split(b","))
-        headers.append((b"vary", b", ".join(names_varied)))
+        each = [*varies, _VARY] if reads else varies
+        headers.append((b"vary", b", ".join(dict.fromkeys(name.strip() for text in each for name in text.split(b",")))))
+    elif reads:
+        headers.append((b"vary", _VARY))
     if (b"cache-control", _NO_STORE) in headers:
         headers.append((b"pragma", b"no-cache"))
     return headers
