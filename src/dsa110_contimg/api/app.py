@@ -34,6 +34,7 @@ from dsa110_contimg.api.middleware.meter import Meter
 from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.routes import (
     absurd,
+    cache,
     cal,
     health,
     image_files,
@@ -66,6 +67,7 @@ _ROUTERS = (
     ms.router,
     cal.router,
     stats.router,
+    cache.router,
     health.router,
     absurd.router,
 )
@@ -167,6 +169,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
             for task in (opening, keeping):
                 task.cancel()
             await asyncio.wait({opening, keeping})
+            await services.cache.close()
             await services.absurd.gateway.close()
             await adapter.disconnect()
             await limiter.close()

@@ -148,6 +148,12 @@ class RedisConfig:
         "REDIS_URL DSA110_REDIS_URL", "redis://localhost:6379/0", readings.url("redis", "rediss", "unix"), "address",
         secret=True,
     )  # fmt: skip
+    cache_enabled: bool = setting(
+        "REDIS_CACHE_ENABLED", True, readings.yes_or_no, "keep replies in Redis until their tables are written"
+    )
+    default_ttl: int = setting(
+        "REDIS_DEFAULT_TTL", 300, readings.whole(1, 86400), "longest life of a kept reply that has none of its own, s"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

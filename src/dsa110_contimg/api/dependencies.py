@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from dsa110_contimg.api.cache import ReplyCache
 from dsa110_contimg.api.interfaces import ImageRepositoryProtocol
 from dsa110_contimg.api.metrics import MetricsExporter
 from dsa110_contimg.api.services.absurd.dead_letters import DeadLetterService
@@ -97,6 +98,11 @@ async def get_health_monitor(request: Request) -> HealthMonitor:
     return (await get_services(request)).health
 
 
+async def get_cache(request: Request) -> ReplyCache:
+    """Return the kept replies."""
+    return (await get_services(request)).cache
+
+
 async def get_metrics_exporter(request: Request) -> MetricsExporter:
     """Return what makes the text for Prometheus."""
     return (await get_services(request)).metrics
@@ -164,6 +170,7 @@ CalibrationService = Annotated[AsyncCalibrationService, Depends(get_calibration_
 LogService = Annotated[RunLogService, Depends(get_log_service)]
 StatsService = Annotated[AsyncStatsService, Depends(get_async_stats_service)]
 Monitor = Annotated[HealthMonitor, Depends(get_health_monitor)]
+Cache = Annotated[ReplyCache, Depends(get_cache)]
 Exporter = Annotated[MetricsExporter, Depends(get_metrics_exporter)]
 Tasks = Annotated[TaskService, Depends(get_queue_tasks)]
 Workflows = Annotated[WorkflowService, Depends(get_queue_workflows)]

@@ -14,6 +14,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from dsa110_contimg.api.cache import ReplyCache, rule_of
 from dsa110_contimg.api.exceptions import ValidationError
 from dsa110_contimg.api.lean import shortened
 
@@ -58,17 +59,24 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses query parameters it does not declare, with 400 and the nearest name."""
+    """A route that refuses query parameters it does not declare, with 400 and the nearest name.
+
+    Replies of a route that is marked with :func:`~dsa110_contimg.api.cache.cached` may come from the cache.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the framework's handler behind the check."""
         handler = shortened(self.dependant, super().get_route_handler())
         known = frozenset(_query_names(self.dependant))
+        rule = rule_of(self.endpoint)
 
         async def strict(request: Request) -> Response:
             if request.scope["query_string"]:
                 require_known(request.query_params.keys(), known)
-            return await handler(request)
+            if rule is None:
+                return await handler(request)
+            cache: ReplyCache = request.app.state.services.cache
+            return await cache.answer(rule, request, handler)
 
         return strict
 

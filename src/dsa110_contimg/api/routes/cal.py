@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import CalibrationService
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
@@ -33,6 +34,7 @@ class CalTableParameters(ListParameters):
 
 
 @router.get("", response_model=list[schemas.CalTableItem])
+@cached("cal:tables", "caltables")
 async def list_calibration_tables(
     request: Request, asked: Annotated[CalTableParameters, Query()], service: CalibrationService
 ) -> Response:

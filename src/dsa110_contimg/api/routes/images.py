@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import ImageService, ProvenanceService
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
@@ -38,12 +39,14 @@ class ImageParameters(ListParameters):
 
 
 @router.get("", response_model=list[schemas.ImageListItem])
+@cached("images:list", "images", "ms_index")
 async def list_images(request: Request, asked: Annotated[ImageParameters, Query()], service: ImageService) -> Response:
     """List images, newest first; ``X-Total-Count`` has the number of all where known, ``Link`` the next page."""
     return list_reply(request, await service.list_images(wish_of(asked, schemas.ImageListItem)))
 
 
 @router.get("/{image_id}", response_model=schemas.ImageDetail)
+@cached("images:detail", "images", "ms_index", "caltables")
 async def get_image(image_id: str, service: ImageService) -> Response:
     """Return one image."""
     return json_reply(await service.get_image(image_id))

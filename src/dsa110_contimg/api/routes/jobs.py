@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import JobService, ProvenanceService
 from dsa110_contimg.api.listing import Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
@@ -29,6 +30,7 @@ class JobParameters(ListParameters):
 
 
 @router.get("", response_model=list[schemas.JobListItem])
+@cached("jobs:list", "jobs")
 async def list_jobs(request: Request, asked: Annotated[JobParameters, Query()], service: JobService) -> Response:
     """List runs, newest first; ``X-Total-Count`` has the number of all where known, ``Link`` the next page."""
     return list_reply(request, await service.list_jobs(wish_of(asked, schemas.JobListItem)))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.colour_map_names import MapName
 from dsa110_contimg.api.dependencies import MSFiles, MSService, ProvenanceService
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
@@ -73,12 +74,14 @@ async def list_measurement_sets(
 
 
 @router.get("/{ms_id:path}/metadata", response_model=schemas.MSDetail)
+@cached("ms:metadata", "ms_index", "images", "caltables")
 async def get_ms_metadata(ms_id: str, service: MSService) -> Response:
     """Return one Measurement Set."""
     return json_reply(await service.get_metadata(ms_id))
 
 
 @router.get("/{ms_id:path}/calibrator-matches", response_model=schemas.CalibratorMatches)
+@cached("cal:matches", "ms_index", "caltables")
 async def get_ms_calibrator_matches(ms_id: str, service: MSService) -> Response:
     """Return the calibration tables of a Measurement Set, in the order of application."""
     return json_reply(await service.get_calibrator_matches(ms_id))

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.csv_reply import csv_reply
 from dsa110_contimg.api.dependencies import SourceService
 from dsa110_contimg.api.exceptions import ValidationError
@@ -51,6 +52,7 @@ _CONE = frozenset({"ra", "dec", "radius"})
 
 
 @router.get("", response_model=list[schemas.SourceListItem])
+@cached("sources:list", "sources", "photometry", "images")
 async def list_sources(
     request: Request, asked: Annotated[SourceParameters, Query()], service: SourceService
 ) -> Response:
@@ -83,6 +85,7 @@ async def export_sources(
 
 
 @router.get("/{source_id}", response_model=schemas.SourceDetail)
+@cached("sources:detail", "sources", "photometry", "images", "ms_index")
 async def get_source(source_id: str, service: SourceService) -> Response:
     """Return one source and the images in which it was measured."""
     return json_reply(await service.get_source(source_id))

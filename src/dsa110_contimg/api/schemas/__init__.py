@@ -6,6 +6,7 @@ is not known, not a number or infinite is null.
 """
 
 from dsa110_contimg.api.schemas.base import ErrorBody, Health, QAGrade, Reply
+from dsa110_contimg.api.schemas.cache import CacheCleared, CacheInvalidated, CacheStats
 from dsa110_contimg.api.schemas.calibration import CalTable, CalTableItem
 from dsa110_contimg.api.schemas.health import HealthReply, Liveness, Readiness
 from dsa110_contimg.api.schemas.image_files import (
@@ -58,6 +59,9 @@ __all__ = [
     "BulkCancelReply",
     "BulkDownload",
     "BulkRerunReply",
+    "CacheCleared",
+    "CacheInvalidated",
+    "CacheStats",
     "CalTable",
     "CalTableItem",
     "CalibratorMatch",

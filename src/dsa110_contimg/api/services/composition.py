@@ -1,6 +1,8 @@
 """The services of one process, composed from its database, its queue and its settings."""
 
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.api.async_repositories import (
@@ -15,6 +17,7 @@ from dsa110_contimg.api.async_repositories import (
     AsyncSourceRepository,
     AsyncStatsRepository,
 )
+from dsa110_contimg.api.cache import CacheSettings, ReplyCache
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
@@ -65,6 +68,7 @@ class Services:
     stats: AsyncStatsService
     health: HealthMonitor
     metrics: MetricsExporter
+    cache: ReplyCache
     absurd: AbsurdServices
     access: AccessService
     sockets: SocketLimit
@@ -83,6 +87,7 @@ def compose(
     measurement_sets = AsyncMSService(ms_rows, image_rows)
     jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
     absurd = AbsurdServices.over(queue, queue_name)
+    stat_rows = AsyncStatsRepository(adapter)
     files = FileStore(config.paths.served_roots)
     logs = RunLogs(config.log.run_directory)
     rq = JobQueue.from_config(config)
@@ -99,8 +104,9 @@ def compose(
         jobs=jobs,
         logs=RunLogService(jobs, logs),
         provenance=AsyncProvenanceService(images, measurement_sets, jobs, AsyncProvenanceRepository(adapter)),
-        stats=AsyncStatsService(AsyncStatsRepository(adapter)),
+        stats=AsyncStatsService(stat_rows),
         health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.monitoring.presence),
+        cache=ReplyCache(_cache_settings(config), _generations(adapter, stat_rows), tally),
         metrics=MetricsExporter(AsyncFigureRepository(adapter), tally, config.auth.environment),
         absurd=absurd,
         access=AccessService(AsyncCredentialRepository(adapter), config.auth),
@@ -110,3 +116,19 @@ def compose(
         rq=RqService(work, rq),
         run_watch=RunWatch(jobs.jobs, work.orders, absurd.events, RunBoard(work.orders), logs),
     )
+
+
+def _cache_settings(config: APIConfig) -> CacheSettings:
+    redis, name = config.redis, config.database.display_name
+    return CacheSettings(redis.url, name, redis.cache_enabled, redis.default_ttl, config.timeouts.redis_socket)
+
+
+def _generations(
+    adapter: DatabaseAdapter, rows: AsyncStatsRepository
+) -> Callable[[], Coroutine[Any, Any, Mapping[str, int]]]:
+    """Return what reads the numbers of the last writes; nobody numbers them in a database of the earlier pipeline."""
+
+    async def generations() -> Mapping[str, int]:
+        return {} if adapter.read_only else await rows.get_generations()
+
+    return generations
