@@ -79,9 +79,10 @@ class Services:
 
 
 def compose(
-    config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | None, queue_name: str, tally: Tally
+    config: APIConfig, adapter: DatabaseAdapter, queue: AbsurdClient | None, queue_name: str, tally: Tally | None = None
 ) -> Services:
     """Return the services over a products database and a queue (None: switched off); nothing is opened here."""
+    tally = tally or Tally(config.paths.state_dir / "metrics")  # not open: what is not the server counts no requests
     image_rows, ms_rows = AsyncImageRepository(adapter), AsyncMSRepository(adapter)
     images = AsyncImageService(image_rows, ms_rows)
     measurement_sets = AsyncMSService(ms_rows, image_rows)
