@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from dsa110_contimg.api import readings
@@ -92,6 +93,12 @@ class AuthConfig:
         "DSA110_AUTH_DISABLED", False, readings.yes_or_no,
         "let everybody change everything; only outside production and on a loopback address",
     )  # fmt: skip
+    jwt_public_key: Path | None = setting(
+        "DSA110_JWT_PUBLIC_KEY", None, readings.path,
+        "PEM file of the public key of an identity provider, whose tokens are accepted then",
+    )  # fmt: skip
+    jwt_issuer: str = setting("DSA110_JWT_ISSUER", "", readings.text, "claim iss of its tokens")
+    jwt_audience: str = setting("DSA110_JWT_AUDIENCE", "", readings.text, "claim aud of its tokens: this installation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +135,7 @@ def access_faults(access: AccessConfig, auth: AuthConfig, host: str) -> list[str
     """Return what would let in more people than anybody means to."""
     return [
         *_faults_of_networks(access), *_faults_of_origins(access, auth), *_faults_of_keys(auth),
-        *_faults_of_disabled(auth, host),
+        *_faults_of_tokens(auth), *_faults_of_disabled(auth, host),
     ]  # fmt: skip
 
 
@@ -177,6 +184,15 @@ def _faults_of_keys(auth: AuthConfig) -> list[str]:
     return [
         f"DSA110_API_KEYS=(not shown) cannot be used: each key must have at least {SHORTEST_KEY} characters; "
         "make one with `dsa110 keys create`"
+    ]
+
+
+def _faults_of_tokens(auth: AuthConfig) -> list[str]:
+    if auth.jwt_public_key is None or (auth.jwt_issuer and auth.jwt_audience):
+        return []
+    return [
+        f"DSA110_JWT_PUBLIC_KEY='{auth.jwt_public_key}' cannot be used alone: DSA110_JWT_ISSUER and "
+        "DSA110_JWT_AUDIENCE must say whose tokens are accepted, and meant for whom"
     ]
 
 

@@ -361,7 +361,7 @@ def _shown(value: Any, item: "dataclasses.Field[Any]") -> str:
         return (os.pathsep if value and isinstance(value[0], Path) else ",").join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value)
+    return "" if value is None else str(value)
 
 
 @lru_cache(maxsize=1)

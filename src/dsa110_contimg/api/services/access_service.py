@@ -20,6 +20,7 @@ from dsa110_contimg.api.credentials import (
     split_key,
 )
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DatabaseError
+from dsa110_contimg.api.services.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class AccessService:
         self._credentials = credentials
         self._disabled = config.disabled
         self._fixed = FixedKeys(config.api_keys)
+        self._tokens = TokenVerifier(config) if config.jwt_public_key else None
         self._clock = clock
         self._used: dict[str, float] = {}
 
@@ -68,6 +70,8 @@ class AccessService:
         AuthenticationError
             It is none of ours.
         """
+        if self._tokens is not None and presented.count(".") == 2:
+            return self._tokens.verify(presented)
         return self._fixed.find(presented) or await self._find(presented)
 
     def admitted(self, state: Mapping[str, Any]) -> Principal:

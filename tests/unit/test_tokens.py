@@ -1,0 +1,103 @@
+"""Tokens of an identity provider: only those that it signed, for us, for a short time."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from dsa110_contimg.api.access_settings import AuthConfig
+from dsa110_contimg.api.config import APIConfig, ConfigError
+from dsa110_contimg.api.exceptions import AuthenticationError
+from dsa110_contimg.api.services.tokens import TokenVerifier
+
+PRIVATE = ed25519.Ed25519PrivateKey.generate()
+
+
+def configured(directory: Path, private: Any = PRIVATE) -> AuthConfig:
+    path = directory / "provider.pem"
+    path.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return AuthConfig(jwt_public_key=path, jwt_issuer="https://id.example", jwt_audience="dsa110")
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    now = int(time.time())
+    usual = {
+        "iss": "https://id.example", "aud": "dsa110", "sub": "astrid", "jti": "1", "iat": now, "exp": now + 600,
+        "scopes": ["write:jobs", "unheard-of"],
+    }  # fmt: skip
+    return {name: value for name, value in (usual | changed).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("private", "algorithm"),
+    [
+        (PRIVATE, "EdDSA"),
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+        (rsa.generate_private_key(65537, 2048), "RS256"),
+    ],
+    ids=["Ed25519", "P-256", "RSA"],
+)
+def test_a_token_of_the_provider_says_who_asks_and_what_for(tmp_path: Path, private: Any, algorithm: str) -> None:
+    verifier = TokenVerifier(configured(tmp_path, private))
+    principal = verifier.verify(jwt.encode(claims(), private, algorithm))
+    assert (principal.key_id, principal.scopes) == ("token astrid", {"write:jobs"})
+
+
+def test_a_token_that_somebody_else_signed_is_refused(tmp_path: Path) -> None:
+    token = jwt.encode(claims(), ed25519.Ed25519PrivateKey.generate(), "EdDSA")
+    with pytest.raises(AuthenticationError):
+        TokenVerifier(configured(tmp_path)).verify(token)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"exp": None}, {"iat": None}, {"aud": None}, {"iss": None}, {"sub": None}, {"jti": None},
+        {"exp": 1}, {"exp": time.time() + 5000}, {"exp": 9e15}, {"iat": time.time() + 3600},
+        {"aud": "others"}, {"aud": ["dsa110", "others"]}, {"iss": "https://evil.example"}, {"sub": 7},
+        {"scopes": "write:jobs"}, {"scopes": "overwriter write"}, {"scopes": [7]}, {"scopes": {"write:jobs": 1}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_token_that_lacks_something_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    """In the earlier backend scopes in a text passed by their letters, and tokens without an end for ever."""
+    with pytest.raises(AuthenticationError):
+        TokenVerifier(configured(tmp_path)).verify(jwt.encode(claims(**changed), PRIVATE, "EdDSA"))
+
+
+def test_nobody_becomes_the_keeper_of_keys_by_a_token(tmp_path: Path) -> None:
+    token = jwt.encode(claims(scopes=["admin", "ops"]), PRIVATE, "EdDSA")
+    assert TokenVerifier(configured(tmp_path)).verify(token).scopes == {"ops"}
+
+
+def test_unsigned_tokens_and_those_with_a_shared_secret_are_refused(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    verifier = TokenVerifier(config)
+    assert config.jwt_public_key is not None
+    public = config.jwt_public_key.read_text()
+    forged = [
+        jwt.encode(claims(), "", "none"),
+        jwt.encode(claims(), "x" * 32, "HS256"),
+        jwt.api_jws.PyJWS().encode(b"{}", public.replace("-----", ""), "HS256"),
+        "a.b.c", "..", "é.é.é", jwt.encode(claims(), PRIVATE, "EdDSA")[:-4],
+    ]  # fmt: skip
+    for token in forged:
+        with pytest.raises(AuthenticationError):
+            verifier.verify(token)
+
+
+def test_keys_that_are_none_or_weak_stop_the_start(tmp_path: Path) -> None:
+    secret = PRIVATE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    small = rsa.generate_private_key(65537, 1024).public_key()
+    (tmp_path / "private").write_bytes(secret)
+    (tmp_path / "words").write_text("secret")
+    (tmp_path / "small").write_bytes(small.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    for name in ("private", "words", "small", "nothing"):
+        with pytest.raises(ConfigError, match="DSA110_JWT_PUBLIC_KEY"):
+            TokenVerifier(AuthConfig(jwt_public_key=tmp_path / name, jwt_issuer="i", jwt_audience="a"))
+    with pytest.raises(ConfigError, match="cannot be used alone"):
+        APIConfig.from_env({"DSA110_JWT_PUBLIC_KEY": str(tmp_path / "words"), "DSA110_JWT_ISSUER": "i"})
