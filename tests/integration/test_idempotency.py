@@ -104,6 +104,8 @@ async def test_runs_are_exported_as_a_table_that_a_spreadsheet_does_not_execute(
     assert rows[0]["started_at"].endswith("Z")
     assert (rows[1]["run_id"], rows[1]["input_ms"]) == (f"'{evil.run_id}", "'@SUM(1)")
     assert len(rows) == 2
+    again = await bench.ask("GET", f"/jobs/export?ids={RUN_ID}", Idempotency_Key="a")
+    assert (again.status_code, "Idempotency-Replayed" in again.headers) == (200, False), "a read is a read"
     many = ",".join(f"j{n}" for n in range(1001))
     assert (await bench.ask("GET", f"/jobs/export?ids={many}")).status_code == 400
     assert (await bench.ask("GET", "/jobs/export")).status_code == 422

@@ -171,6 +171,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
             await asyncio.wait({opening, keeping})
             await services.cache.close()
             await services.absurd.gateway.close()
+            await services.rq.close()
             await adapter.disconnect()
             await limiter.close()
             tally.close()

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from dsa110_contimg.api.authorization import ScopedRoute
+from dsa110_contimg.api.authorization import SAFE_METHODS, ScopedRoute
 from dsa110_contimg.api.exceptions import InvalidStateError, ValidationError
 from dsa110_contimg.api.queries.idempotency import KeptReply
 from dsa110_contimg.api.validation import StrictRoute
@@ -48,7 +48,7 @@ class _Repeatable(StrictRoute):
 
         async def repeatable(request: Request) -> Response:
             key = request.headers.get(HEADER)
-            if key is None:
+            if key is None or request.method in SAFE_METHODS:
                 request.state.seed = new_seed()
                 return await handler(request)
             return await _Repetition(request, _checked(key)).reply(handler)

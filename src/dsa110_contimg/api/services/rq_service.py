@@ -24,6 +24,10 @@ class RqService:
         self._work = work
         self._queue = queue
 
+    async def close(self) -> None:
+        """Close the connection to Redis."""
+        await asyncio.to_thread(self._queue.close)
+
     async def stats(self) -> View:
         """Return what Redis holds, and how much accepted work has not ended."""
         told, accepted = await asyncio.gather(asyncio.to_thread(self._queue.stats), self._work.orders.counts())
