@@ -7,11 +7,14 @@ import threading
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import Database
+from dsa110_contimg.api.async_repositories import AsyncJobRepository
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters import create_adapter
 from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.job_queue import JobQueue
-from dsa110_contimg.api.services.composition import compose
+from dsa110_contimg.api.services.absurd.gateway import QueueGateway
+from dsa110_contimg.api.services.work_service import Means, WorkService
+from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 log = logging.getLogger(__name__)
 
@@ -37,4 +40,8 @@ async def look_after(config: APIConfig, queue_config: AbsurdConfig) -> None:
             await asyncio.sleep(_AGAIN_AFTER_S)
     database = Database(queue_config.database_url, "dsa110 rq-worker", patience_s=0.5)
     client = AbsurdClient(queue_config, database) if queue_config.enabled else None
-    await compose(config, adapter, client, queue_config.queue_name).work.run()
+    means = Means(
+        AsyncWorkRepository(adapter), AsyncJobRepository(adapter), JobQueue.from_config(config),
+        QueueGateway(client, queue_config.queue_name),
+    )  # fmt: skip
+    await WorkService(means, config).run()
