@@ -4,8 +4,10 @@ import asyncio
 import re
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
@@ -65,6 +67,28 @@ class Server:
         self._made += 1
         await self._admin.execute(f"create database run_{self._made} template {template}")
         return self._postgres.database_url(f"run_{self._made}")
+
+    @asynccontextmanager
+    async def slow_commits(self, delay_us: int) -> AsyncIterator[float]:
+        """Make each commit wait so much longer, as for a slower disk; gives what a commit takes then, ms."""
+        for name, value in (("commit_delay", delay_us), ("commit_siblings", 0)):
+            await self._admin.execute(f"alter system set {name} = {value}")
+        await self._admin.execute("select pg_reload_conf()")
+        try:
+            yield await self._commit_ms()
+        finally:
+            await self._admin.execute("alter system reset commit_delay")
+            await self._admin.execute("alter system reset commit_siblings")
+            await self._admin.execute("select pg_reload_conf()")
+
+    async def _commit_ms(self) -> float:
+        await self._admin.execute("create table if not exists probe (n integer)")
+        took_ms = []
+        for _ in range(21):
+            started = time.perf_counter()
+            await self._admin.execute("insert into probe values (1)")
+            took_ms.append(1e3 * (time.perf_counter() - started))
+        return median(took_ms)
 
     async def log_statements(self, url: str) -> None:
         """Write every statement of the sessions that come into the server's log, to be counted."""

@@ -39,9 +39,21 @@ def test_spawning_is_measured_and_a_graph_goes_in_two_statements(tmp_path: Path)
 
 @pytest.mark.slow
 def test_every_other_benchmark_runs_and_the_limits_that_do_not_depend_on_speed_hold(tmp_path: Path) -> None:
-    names = ("drain", "costs", "latency", "recovery", "horizon", "backlog", "chains", "keys", "listeners")
+    names = (
+        "drain",
+        "slow_commits",
+        "costs",
+        "latency",
+        "recovery",
+        "horizon",
+        "backlog",
+        "chains",
+        "keys",
+        "listeners",
+    )
     figures = run(tmp_path / "figures.json", *names)
     assert {row[1] for row in rows_of(figures, "drain")} == {"ours", "raw"}
+    assert figures["slow_commits"]["title"] != figures["drain"]["title"]
     for queue, _, wal_spawn, wal_run, *_ in rows_of(figures, "costs"):
         assert wal_spawn > 100 and wal_run > 100, queue
     assert [row[0] for row in rows_of(figures, "latency")] == ["ours", "raw", "ours, every NOTIFY lost"]

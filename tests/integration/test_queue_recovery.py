@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import time
@@ -157,10 +158,21 @@ async def test_sigterm_ends_a_worker_process_cleanly_and_soon(queue: Bench, tmp_
     assert await queue.sql("select attempt from absurd.ready") == 0, "a soft stop costs no attempt"
 
 
+def hears_sigterm(pid: int) -> bool:
+    """Tell whether a process has a handler for SIGTERM."""
+    [caught] = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 async def test_a_worker_waits_for_a_server_that_is_not_up_yet(queue: Bench) -> None:
     with queue.worker_process(ABSURD_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none") as worker:
+
+        async def is_up() -> bool:
+            return hears_sigterm(worker.pid)
+
+        await queue.until(is_up)
         with pytest.raises(subprocess.TimeoutExpired):
-            await asyncio.to_thread(worker.wait, 1.5)
+            await asyncio.to_thread(worker.wait, 1.0)
         worker.terminate()
         assert await asyncio.to_thread(worker.wait, 10) == 0
 

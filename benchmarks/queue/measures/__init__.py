@@ -21,6 +21,7 @@ Measure = Callable[[Arena], Awaitable[Table]]
 
 MEASURES: Mapping[str, Measure] = {
     "drain": drain.measure,
+    "slow_commits": drain.measure_slow_commits,
     "costs": costs.measure,
     "spawning": spawning.measure,
     "latency": latency.measure,

@@ -1,6 +1,6 @@
 """What the queue says about itself: rows for people and programs, true and cheap.
 
-Everything comes from the queue's own tables: the narrow ones for what is live, ``absurd.stat`` for what has ended. No
+Everything comes from the queue's own tables: the narrow ones for what is live, ``absurd.stats`` for what has ended. No
 call reads the tasks that have ended, so that none becomes slower with them.
 """
 
