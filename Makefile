@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS := 2
+EXAMPLES := 100
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 
 .PHONY: help
@@ -51,6 +52,10 @@ run: $(STAMP) ## Start everything; DATA=dir ONCE=1 PORT=n
 .PHONY: test
 test: $(STAMP) ## Run the tests on both cores; ARGS='-k name' passes options to pytest, WORKERS=0 is one process
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## Ask a running API whatever its description allows, on both databases (schemathesis, all phases); EXAMPLES=100
+	@EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m slow tests/integration/test_fuzzing.py $(ARGS)
 
 .PHONY: check format lint types contracts
 check: format lint types contracts ## Format, lint, strict types, import contracts (`make -k check` does not stop at the first)

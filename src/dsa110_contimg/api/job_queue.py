@@ -7,6 +7,7 @@ in the products database (:mod:`dsa110_contimg.api.work_orders`), and comes here
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from dsa110_contimg.api.replies import iso_time
 
 JOBS_MODULE = "dsa110_contimg.api.batch.jobs"
 ORDERS_FUNCTION = "dsa110_contimg.api.batch.orders.carry_out"
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]+")  # what RQ takes
 _JOB_TIMEOUT_S = 3600
 _RESULT_KEPT_S = 86400
 _ORDER_GRACE_S = 300  # the work ends by itself before RQ ends it
@@ -139,11 +141,19 @@ class JobQueue:
             return self._delete(job_id)
 
     def _delete(self, job_id: str) -> bool:
+        job = self._fetch(job_id)
+        if job is not None:
+            job.delete()
+        return job is not None
+
+    def _fetch(self, job_id: str) -> Job | None:
+        """Return a job; None for an id that no job has, and for one that RQ would give to none."""
+        if not _JOB_ID.fullmatch(job_id):
+            return None
         try:
-            Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer).delete()
+            return Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
         except NoSuchJobError:
-            return False
-        return True
+            return None
 
     def list_jobs(self, status: str | None, limit: int) -> list[dict[str, Any]]:
         """Return jobs, all or those in a state, as :meth:`get_job` does.
@@ -181,10 +191,9 @@ class JobQueue:
             Redis is down.
         """
         with self._redis_said():
-            try:
-                job = Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
-            except NoSuchJobError as error:
-                raise RecordNotFoundError("QueueJob", job_id) from error
+            job = self._fetch(job_id)
+            if job is None:
+                raise RecordNotFoundError("QueueJob", job_id)
             return _view(job)
 
     def stats(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Replies as bytes: JSON without a detour through models, with a tag by which a client can ask for changes only."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -10,14 +11,30 @@ from urllib.parse import quote
 import orjson
 from starlette.responses import Response
 
+_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+
 
 def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """Return a JSON reply; NaN and infinities become null, times ISO 8601 with Z.
 
     The strong ``ETag`` is a checksum of the bytes; the gate answers 304 when the client already has them.
     """
-    content = orjson.dumps(payload, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+    try:
+        content = orjson.dumps(payload, option=_OPTIONS)
+    except TypeError:  # most likely a whole number that PostgreSQL's JSON can hold and orjson cannot
+        content = orjson.dumps(_within_64_bits(payload), option=_OPTIONS)
     return tagged_reply(content, "application/json", headers, status)
+
+
+def _within_64_bits(value: Any) -> Any:
+    """Return a value in which whole numbers beyond 64 bits are floating, and null beyond the largest of those."""
+    if isinstance(value, Mapping):
+        return {key: _within_64_bits(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_within_64_bits(each) for each in value]
+    if not isinstance(value, int) or -(2**63) <= value < 2**64:
+        return value
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def tagged_reply(

@@ -44,7 +44,7 @@ _MARKS = ("ms_index", "images", "photometry", "caltables")
 _OURS = "provenance_files"
 _LISTS = ("artifacts", "missing_subbands", "scopes")
 _LARGEST = "1.7976931348623157e308"
-_CALENDAR = ("0", "253402300799")  # Unix seconds of the years 1970 to 9999
+_CALENDAR = {"Unix time": ("0", "253402300799"), "MJD": ("-678575", "2973483")}  # to the end of the year 9999
 _TO_MJD = "86400.0 + 40587.0"
 
 
@@ -304,7 +304,8 @@ def _guarded(column: Column[Any], expression: str) -> str:
         shape = "array" if column.name in _LISTS else "object"
         tests = f"typeof({expression}) = 'text' AND json_valid({expression}) AND json_type({expression}) = '{shape}'"
     elif isinstance(kind, Number):
-        low, high = _CALENDAR if "Unix time" in column.info["description"] else (f"-{_LARGEST}", _LARGEST)
+        words = column.info["description"]
+        low, high = next((ends for word, ends in _CALENDAR.items() if word in words), (f"-{_LARGEST}", _LARGEST))
         tests = f"typeof({expression}) IN ('integer', 'real') AND {expression} BETWEEN {low} AND {high}"
     else:
         tests = f"typeof({expression}) = '{'text' if isinstance(kind, Text) else 'integer'}'"

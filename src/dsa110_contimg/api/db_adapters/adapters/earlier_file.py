@@ -95,6 +95,7 @@ def is_earlier(path: Path) -> bool:
         It is no database, or cannot be read.
     """
     with in_our_words(str(path)), closing(sqlite3.connect(uri_of(path), uri=True)) as connection:
+        connection.text_factory = readable
         return earlier.is_earlier(name for (name,) in connection.execute(earlier.NAMES_OF_TABLES.format(schema="main")))
 
 

@@ -162,7 +162,7 @@ class SQLiteAdapter:
         self._open: list[SQLiteConnection] = []
         self._prompt = PromptReader(path)
         self._earlier: EarlierFile | None = None
-        self._log: Identity | None = None
+        self._log: tuple[Identity | None, Identity | None] = (None, None)  # the log that lay beside which file
         self._renewing = asyncio.Lock()
         self._readers: asyncio.LifoQueue[SQLiteConnection] = asyncio.LifoQueue()
         self._writer: asyncio.LifoQueue[SQLiteConnection] = asyncio.LifoQueue()
@@ -195,9 +195,9 @@ class SQLiteAdapter:
     async def _renew(self, connection: SQLiteConnection) -> None:
         """Open the file of a connection anew, as what it is now."""
         async with self._renewing:
-            before, connection.seen = connection.seen, None
+            connection.seen = None
             identity = identity_of(existing(self.path))
-            self._refuse_log_of_another(before, identity)
+            self._refuse_log_of_another(identity)
             await connection.close()
             if await asyncio.to_thread(earlier_file.is_earlier, self.path):
                 await self._renew_earlier(connection)
@@ -206,7 +206,7 @@ class SQLiteAdapter:
             with in_our_words(self.name):
                 raw = await open_connection(self.path, self._busy_timeout_s, read_only=connection.read_only)
             connection.open(raw, identity)
-            self._log = identity_of(f"{self.name}-wal")
+            self._log = (identity, identity_of(f"{self.name}-wal"))
 
     async def _renew_earlier(self, connection: SQLiteConnection) -> None:
         if self._earlier is None or not self._earlier.is_current(self.path):
@@ -222,9 +222,10 @@ class SQLiteAdapter:
         if earlier is not None:
             earlier.keeper.close()
 
-    def _refuse_log_of_another(self, before: Identity | EarlierFile | None, now: Identity | None) -> None:
+    def _refuse_log_of_another(self, now: Identity | None) -> None:
         """Raise if the file was replaced, but not its log: SQLite would mix the two."""
-        if isinstance(before, tuple) and before != now and self._log and identity_of(f"{self.name}-wal") == self._log:
+        file, log = self._log
+        if log is not None and file != now and identity_of(f"{self.name}-wal") == log:
             raise DatabaseConnectionError(
                 f"The products database {self.name} was replaced while its log stayed; what is in {self.name}-wal "
                 "belongs to the earlier file: move it and the file ending in -shm away",

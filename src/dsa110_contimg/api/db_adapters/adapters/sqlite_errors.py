@@ -53,3 +53,7 @@ def in_our_words(name: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise translate(error, name) from error
+    except UnicodeDecodeError as error:  # what sqlite3 makes of an error message that quotes a damaged name
+        raise DatabaseConnectionError(
+            f"The products database {name} is damaged; restore it from a backup", name
+        ) from error

@@ -48,7 +48,7 @@ class PromptReader:
             return None
         try:
             rows: Sequence[Row] = self._connection.execute(query, params).fetchall()
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):  # the latter is made of a message that quotes a damaged name
             self.close()
             return None
         return rows
