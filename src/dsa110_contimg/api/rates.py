@@ -8,6 +8,7 @@ import re
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Network
 from typing import Any
 
@@ -55,6 +56,7 @@ def _class_of_change(path: str) -> RateClass:
     return RateClass.HIGH if _HEARTBEAT.fullmatch(path) else RateClass.WRITE
 
 
+@lru_cache(maxsize=4096)
 def bucket_of(address: Address) -> str:
     """Return whom the requests of an address are counted for: an IPv6 client has a whole /64 to choose from."""
     return str(address) if isinstance(address, IPv4Address) else str(IPv6Network((address, 64), strict=False))

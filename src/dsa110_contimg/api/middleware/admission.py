@@ -135,10 +135,12 @@ class Admission:
             Too many requests, or too many wrong keys.
         """
         spared = self._spared(address, forwarded)
-        principal = await self._identify(scope, bucket_of(address), spared)
+        bucket = bucket_of(address)
+        principal = await self._identify(scope, bucket, spared)
         if spared:
             return None
-        bucket = f"key {principal.key_id}" if principal is not None and principal.key_id else bucket_of(address)
+        if principal is not None and principal.key_id:
+            bucket = f"key {principal.key_id}"
         method = scope.get("method", "GET")
         allowance = await self.limiter.hit(class_of(method, scope["path"]), bucket)
         if allowance is not None and not allowance.passed:

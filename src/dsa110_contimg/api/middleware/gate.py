@@ -189,9 +189,9 @@ class _Passage:
             if not self.is_open:
                 raise
             return None
-        self.scope["state"]["client_ip"] = str(address)
-        if str(address) != peer:
-            self._believe_proxy(str(address))
+        self.scope["state"]["client_ip"] = text = str(address)
+        if text != peer:
+            self._believe_proxy(text)
         return address
 
     def _believe_proxy(self, address: str) -> None:

@@ -1,5 +1,6 @@
 """Headers that every reply carries, and how long a reply may be kept."""
 
+import re
 from collections.abc import Iterable
 
 Header = tuple[bytes, bytes]
@@ -22,8 +23,8 @@ _SECURITY: tuple[Header, ...] = (
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _VARY = b"Accept, Accept-Encoding, Authorization"
 _NO_STORE = b"no-cache, no-store, must-revalidate"
-_LIVE_PARTS = ("/health", "/metrics", "/jobs", "/queue", "/absurd")
-_KEPT_PARTS = ("/images", "/sources", "/ms")
+_LIVE = re.compile("/(?:health|metrics|jobs|queue|absurd)")
+_KEPT = re.compile("/(?:images|sources|ms)")
 
 
 def is_page(path: str) -> bool:
@@ -51,9 +52,9 @@ def cache_control(method: str, path: str, status: int) -> bytes:
     """
     if method not in ("GET", "HEAD") or status >= 400:
         return b"no-store"
-    if any(part in path for part in _LIVE_PARTS):
+    if _LIVE.search(path):
         return _NO_STORE
-    if is_page(path) or is_documentation(path) or any(part in path for part in _KEPT_PARTS):
+    if is_page(path) or is_documentation(path) or _KEPT.search(path):
         return b"private, no-cache"
     return _NO_STORE
 
