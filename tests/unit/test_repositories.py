@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dsa110_contimg.api import async_repositories, interfaces, repositories
+from dsa110_contimg.api import async_repositories, batch_interfaces, interfaces, repositories
 
 ASYNC = {
     name: found
@@ -15,8 +15,9 @@ ASYNC = {
 }
 PROTOCOLS = {
     name: found
-    for name, found in vars(interfaces).items()
-    if inspect.isclass(found) and getattr(found, "_is_protocol", False) and found.__module__ == interfaces.__name__
+    for module in (interfaces, batch_interfaces)
+    for name, found in vars(module).items()
+    if inspect.isclass(found) and getattr(found, "_is_protocol", False) and found.__module__ == module.__name__
 }
 
 
@@ -26,7 +27,7 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
 
 
 def test_there_are_repositories() -> None:
-    assert len(ASYNC) == 10
+    assert len(ASYNC) == 13
 
 
 @pytest.mark.parametrize("name", ASYNC)

@@ -10,10 +10,9 @@ from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.absurd.config import AbsurdConfig
 create_app(APIConfig.from_env({}), AbsurdConfig())
-light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.naming")
+light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.naming", "dsa110_contimg.pipeline.quality")
 heavy = ("numpy", "scipy", "astropy", "pandas", "matplotlib", "PIL", "h5py", "casacore",
          "dsa110_contimg.pipeline")
-light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.naming")  # the package itself holds nothing
 print(json.dumps({
     "mib": int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024,
     "heavy": [name for name in sys.modules if name.startswith(heavy) and name not in light],

@@ -18,7 +18,9 @@ from dsa110_contimg.absurd.registry import Tasks, TaskType
 from dsa110_contimg.absurd.stage_log import Logbook, StageLog
 from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext
 from dsa110_contimg.api.interfaces import (
+    CalibrationQARecord,
     CalibrationTableRecord,
+    ImageQARecord,
     ImageRecord,
     JobRecord,
     MeasurementSetRecord,
@@ -31,6 +33,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.pipeline.crossmatch import nearest_within
 from dsa110_contimg.pipeline.errors import BadInputError
+from dsa110_contimg.pipeline.quality import dynamic_range_word, flagged_word
 
 Result = Mapping[str, Any]
 
@@ -103,7 +106,19 @@ def record_solution(run: Finished) -> Recording:
         quality_metrics={key: value for key, value in made.items() if isinstance(value, float | int)},
     )  # fmt: skip
     gains = replace(bandpass, path=made["gain_path"], table_type="GP", order_index=50)
-    return Recording(calibration_tables=(bandpass, gains))
+    return Recording(calibration_tables=(bandpass, gains), calibration_qa=_calibration_qa(run))
+
+
+def _calibration_qa(run: Finished) -> CalibrationQARecord:
+    """Return what the solver says of its solutions; absent antennas are in none of these numbers."""
+    made = run.product
+    flagged = made["flagged_fraction_live"]
+    gains = ("phase_scatter_deg", "amplitude_scatter", "amplitude_min", "amplitude_max")
+    return CalibrationQARecord(
+        ms_path=run.earlier[workflows.CONVERT]["ms_path"], overall_quality=flagged_word(flagged), flags_total=flagged,
+        timestamp=made["finished_at"], bp_metrics={"avg_snr": made["median_snr_bandpass"]},
+        g_metrics={"avg_snr": made["median_snr_gain"], **{name: made[name] for name in gains}},
+    )  # fmt: skip
 
 
 def record_application(run: Finished) -> Recording:
@@ -173,7 +188,17 @@ def record_assessment(run: Finished) -> Recording:
         qa_grade=verdict["grade"], qa_summary=verdict["summary"],
         qa_metrics={**verdict["metrics"], "reasons": list(verdict["reasons"])},
     )  # fmt: skip
-    return Recording(image=graded)
+    return Recording(image=graded, image_qa=_image_qa(graded, run))
+
+
+def _image_qa(image: ImageRecord, run: Finished) -> ImageQARecord:
+    """Return what was measured on the image."""
+    return ImageQARecord(
+        ms_path=image.ms_path, image_path=image.path, rms_noise=image.noise_jy, peak_flux=image.peak_flux_jy,
+        dynamic_range=image.dynamic_range, beam_major=image.beam_major_arcsec, beam_minor=image.beam_minor_arcsec,
+        beam_pa=image.beam_pa_deg, num_sources=run.earlier[workflows.EXTRACT]["n_sources"],
+        overall_quality=dynamic_range_word(image.dynamic_range), timestamp=run.product["finished_at"],
+    )  # fmt: skip
 
 
 def assessment_options(earlier: Mapping[str, Result]) -> Result:

@@ -34,6 +34,7 @@ from dsa110_contimg.api.middleware.meter import Meter
 from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.routes import (
     absurd,
+    batches,
     cache,
     cal,
     health,
@@ -43,6 +44,7 @@ from dsa110_contimg.api.routes import (
     logs,
     metrics,
     ms,
+    qa,
     queue,
     reruns,
     sources,
@@ -66,6 +68,8 @@ _ROUTERS = (
     logs.router,
     ms.router,
     cal.router,
+    qa.router,
+    batches.router,
     stats.router,
     cache.router,
     health.router,

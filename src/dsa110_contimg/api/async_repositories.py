@@ -3,15 +3,19 @@
 ``repositories.py`` has the same classes, methods and signatures without ``Async`` and without awaiting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dsa110_contimg.api import database
 from dsa110_contimg.api.audit import AuditRecord, ChainCheck
+from dsa110_contimg.api.batch_interfaces import BatchItemRecord, BatchRecord
 from dsa110_contimg.api.credentials import ApiKeyRecord
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import DatabaseSchemaError
 from dsa110_contimg.api.interfaces import (
+    CalibrationQARecord,
     CalibrationTableRecord,
+    ImageQARecord,
     ImageRecord,
     JobRecord,
     LightCurvePoint,
@@ -26,6 +30,7 @@ from dsa110_contimg.api.interfaces import (
 from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
     audit,
+    batches,
     calibration,
     counts,
     credentials,
@@ -34,6 +39,7 @@ from dsa110_contimg.api.queries import (
     jobs,
     measurement_sets,
     provenance,
+    quality,
     schema,
     sources,
     statistics,
@@ -194,6 +200,10 @@ class AsyncCalibrationRepository(_AsyncRepository):
         """Return a page of tables as documents, by the order and the conditions of ``wish``."""
         return await database.read(self._adapter, calibration.LIST.page(wish))
 
+    async def list_solved_from(self, ms_path: str) -> list[CalibrationTableRecord]:
+        """Return the active tables that were solved from a Measurement Set, in the order of application."""
+        return await database.read(self._adapter, calibration.solved_from(ms_path))
+
     async def list_active(self, mjd: float) -> list[CalibrationTableRecord]:
         """Return the newest active set that is valid at ``mjd``, by order of application."""
         return await database.read(self._adapter, calibration.active(mjd))
@@ -201,6 +211,62 @@ class AsyncCalibrationRepository(_AsyncRepository):
     async def count(self) -> int:
         """Return the number of tables."""
         return await database.read(self._adapter, calibration.count())
+
+
+class AsyncQARepository(_AsyncRepository):
+    """Keeps what was measured on products."""
+
+    async def get_image_qa(self, image_path: str) -> ImageQARecord | None:
+        """Return what was last measured on an image."""
+        return await database.read(self._adapter, quality.of_image(image_path))
+
+    async def get_calibration_qa(self, ms_path: str) -> CalibrationQARecord | None:
+        """Return what was last measured on the tables that were solved from a Measurement Set."""
+        return await database.read(self._adapter, quality.of_ms(ms_path))
+
+    async def save_image_qa(self, record: ImageQARecord) -> None:
+        """Keep what was measured on an image, instead of what was measured before."""
+        await database.write(self._adapter, quality.save_image(record))
+
+    async def save_calibration_qa(self, record: CalibrationQARecord) -> None:
+        """Keep what was measured on the tables of a Measurement Set, instead of what was measured before."""
+        await database.write(self._adapter, quality.save_tables(record))
+
+
+class AsyncBatchRepository(_AsyncRepository):
+    """Keeps batches."""
+
+    async def create(self, kind: str, names: Sequence[str], params: Mapping[str, Any]) -> int:
+        """Keep a new batch with its items, all pending; return its number."""
+        return await database.write(self._adapter, batches.create(kind, names, params))
+
+    async def get(self, batch_id: str) -> BatchRecord | None:
+        """Return a batch."""
+        return await database.read(self._adapter, batches.get(batch_id))
+
+    async def list_page(self, wish: Wish) -> Page:
+        """Return a page of batches as documents, by the order and the conditions of ``wish``."""
+        return await database.read(self._adapter, batches.LIST.page(wish))
+
+    async def list_items(self, batch_id: int, limit: int = 1000, offset: int = 0) -> list[BatchItemRecord]:
+        """Return items of a batch in their order."""
+        return await database.read(self._adapter, batches.page_of_items(batch_id, limit, offset))
+
+    async def list_unended(self, batch_id: int, limit: int = 100) -> list[BatchItemRecord]:
+        """Return items that are pending, or that somebody began and did not end, in their order."""
+        return await database.read(self._adapter, batches.unended(batch_id, limit))
+
+    async def begin_item(self, item_id: int) -> bool:
+        """Write down that an item is worked on; False when it has ended, or its batch was cancelled."""
+        return await database.write(self._adapter, batches.begin_item(item_id))
+
+    async def end_item(self, item_id: int, error: str | None = None) -> bool:
+        """Write down how an item ended (with ``error``: failed), and count it; False when it has ended already."""
+        return await database.write(self._adapter, batches.end_item(item_id, error))
+
+    async def cancel(self, batch_id: int) -> bool:
+        """Cancel a batch and what of it has not ended; False when it has ended."""
+        return await database.write(self._adapter, batches.cancel(batch_id))
 
 
 class AsyncStatsRepository(_AsyncRepository):

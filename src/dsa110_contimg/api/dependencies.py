@@ -21,11 +21,13 @@ from dsa110_contimg.api.services.async_services import (
     AsyncProvenanceService,
     AsyncSourceService,
 )
+from dsa110_contimg.api.services.batch_service import BatchService
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.composition import Services
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
+from dsa110_contimg.api.services.qa_reports import AsyncQAService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
@@ -81,6 +83,16 @@ async def get_ms_file_service(request: Request) -> MSFileService:
 async def get_calibration_service(request: Request) -> AsyncCalibrationService:
     """Return the service of calibration tables."""
     return (await get_services(request)).calibration
+
+
+async def get_qa_service(request: Request) -> AsyncQAService:
+    """Return the service of verdicts on quality."""
+    return (await get_services(request)).quality
+
+
+async def get_batch_service(request: Request) -> BatchService:
+    """Return the service of batches."""
+    return (await get_services(request)).batches
 
 
 async def get_log_service(request: Request) -> RunLogService:
@@ -167,6 +179,8 @@ JobService = Annotated[AsyncJobService, Depends(get_async_job_service)]
 ProvenanceService = Annotated[AsyncProvenanceService, Depends(get_async_provenance_service)]
 MSFiles = Annotated[MSFileService, Depends(get_ms_file_service)]
 CalibrationService = Annotated[AsyncCalibrationService, Depends(get_calibration_service)]
+QAService = Annotated[AsyncQAService, Depends(get_qa_service)]
+Batches = Annotated[BatchService, Depends(get_batch_service)]
 LogService = Annotated[RunLogService, Depends(get_log_service)]
 StatsService = Annotated[AsyncStatsService, Depends(get_async_stats_service)]
 Monitor = Annotated[HealthMonitor, Depends(get_health_monitor)]

@@ -3,14 +3,18 @@
 ``async_repositories.py`` has the same classes, methods and signatures with ``Async``; a test keeps them the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dsa110_contimg.api.audit import AuditRecord, ChainCheck
+from dsa110_contimg.api.batch_interfaces import BatchItemRecord, BatchRecord
 from dsa110_contimg.api.credentials import ApiKeyRecord
 from dsa110_contimg.api.database import BlockingDatabase
 from dsa110_contimg.api.exceptions import DatabaseSchemaError
 from dsa110_contimg.api.interfaces import (
+    CalibrationQARecord,
     CalibrationTableRecord,
+    ImageQARecord,
     ImageRecord,
     JobRecord,
     LightCurvePoint,
@@ -25,6 +29,7 @@ from dsa110_contimg.api.interfaces import (
 from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
     audit,
+    batches,
     calibration,
     counts,
     credentials,
@@ -33,6 +38,7 @@ from dsa110_contimg.api.queries import (
     jobs,
     measurement_sets,
     provenance,
+    quality,
     schema,
     sources,
     statistics,
@@ -191,6 +197,10 @@ class CalibrationRepository(_Repository):
         """Return a page of tables as documents, by the order and the conditions of ``wish``."""
         return self._database.read(calibration.LIST.page(wish))
 
+    def list_solved_from(self, ms_path: str) -> list[CalibrationTableRecord]:
+        """Return the active tables that were solved from a Measurement Set, in the order of application."""
+        return self._database.read(calibration.solved_from(ms_path))
+
     def list_active(self, mjd: float) -> list[CalibrationTableRecord]:
         """Return the newest active set that is valid at ``mjd``, by order of application."""
         return self._database.read(calibration.active(mjd))
@@ -198,6 +208,62 @@ class CalibrationRepository(_Repository):
     def count(self) -> int:
         """Return the number of tables."""
         return self._database.read(calibration.count())
+
+
+class QARepository(_Repository):
+    """Keeps what was measured on products."""
+
+    def get_image_qa(self, image_path: str) -> ImageQARecord | None:
+        """Return what was last measured on an image."""
+        return self._database.read(quality.of_image(image_path))
+
+    def get_calibration_qa(self, ms_path: str) -> CalibrationQARecord | None:
+        """Return what was last measured on the tables that were solved from a Measurement Set."""
+        return self._database.read(quality.of_ms(ms_path))
+
+    def save_image_qa(self, record: ImageQARecord) -> None:
+        """Keep what was measured on an image, instead of what was measured before."""
+        self._database.write(quality.save_image(record))
+
+    def save_calibration_qa(self, record: CalibrationQARecord) -> None:
+        """Keep what was measured on the tables of a Measurement Set, instead of what was measured before."""
+        self._database.write(quality.save_tables(record))
+
+
+class BatchRepository(_Repository):
+    """Keeps batches."""
+
+    def create(self, kind: str, names: Sequence[str], params: Mapping[str, Any]) -> int:
+        """Keep a new batch with its items, all pending; return its number."""
+        return self._database.write(batches.create(kind, names, params))
+
+    def get(self, batch_id: str) -> BatchRecord | None:
+        """Return a batch."""
+        return self._database.read(batches.get(batch_id))
+
+    def list_page(self, wish: Wish) -> Page:
+        """Return a page of batches as documents, by the order and the conditions of ``wish``."""
+        return self._database.read(batches.LIST.page(wish))
+
+    def list_items(self, batch_id: int, limit: int = 1000, offset: int = 0) -> list[BatchItemRecord]:
+        """Return items of a batch in their order."""
+        return self._database.read(batches.page_of_items(batch_id, limit, offset))
+
+    def list_unended(self, batch_id: int, limit: int = 100) -> list[BatchItemRecord]:
+        """Return items that are pending, or that somebody began and did not end, in their order."""
+        return self._database.read(batches.unended(batch_id, limit))
+
+    def begin_item(self, item_id: int) -> bool:
+        """Write down that an item is worked on; False when it has ended, or its batch was cancelled."""
+        return self._database.write(batches.begin_item(item_id))
+
+    def end_item(self, item_id: int, error: str | None = None) -> bool:
+        """Write down how an item ended (with ``error``: failed), and count it; False when it has ended already."""
+        return self._database.write(batches.end_item(item_id, error))
+
+    def cancel(self, batch_id: int) -> bool:
+        """Cancel a batch and what of it has not ended; False when it has ended."""
+        return self._database.write(batches.cancel(batch_id))
 
 
 class StatsRepository(_Repository):

@@ -44,7 +44,7 @@ def opened_without_lock(path: str) -> Iterator[Any]:
         rows.close()
 
 
-def _limit() -> None:
+def limit() -> None:
     """Take what a reader needs and no more: no file can be written."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
@@ -78,7 +78,7 @@ def main() -> int:
     parser.add_argument("--antenna", help="name; only its baselines")
     parser.add_argument("--spw", type=int, default=0, help="number of the spectral window")
     options = parser.parse_args()
-    _limit()
+    limit()
     try:
         _answer(options)
     except (ValueError, RuntimeError, IndexError, OSError, MemoryError) as error:

@@ -60,6 +60,26 @@ class Thresholds:
     calibrator_flux_error: Limit = Limit(0.05, 0.15)
 
 
+#: Words for one number, from the best; the limits are those that clients of the earlier service know.
+WORDS = ("excellent", "good", "marginal", "poor")
+_FLAGGED_WORDS = (0.1, 0.3, 0.5)
+_DYNAMIC_RANGE_WORDS = (1000.0, 100.0, 10.0)
+
+
+def flagged_word(fraction: float | None) -> str:
+    """Return the word for a flagged fraction of solutions: excellent below 0.1, good below 0.3, marginal below 0.5."""
+    if fraction is None or fraction != fraction:
+        return "unknown"
+    return WORDS[sum(fraction >= limit for limit in _FLAGGED_WORDS)]
+
+
+def dynamic_range_word(value: float | None) -> str:
+    """Return the word for a dynamic range: excellent above 1000, good above 100, marginal above 10."""
+    if value is None or value != value:
+        return "unknown"
+    return WORDS[sum(value <= limit for limit in _DYNAMIC_RANGE_WORDS)]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One judged number: its text says what it is and what it should be."""

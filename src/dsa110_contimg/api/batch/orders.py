@@ -15,13 +15,14 @@ from typing import Any
 
 from dsa110_contimg.absurd.processes import Warden
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.batch.batches import work_on_batch
 from dsa110_contimg.api.batch.command import environment_of, run_command
 from dsa110_contimg.api.config import APIConfig, get_config, process_environment
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.run_logs import RunLogs
-from dsa110_contimg.api.work_orders import RERUN_COMMAND, WorkOrder
+from dsa110_contimg.api.work_orders import BATCH, RERUN_COMMAND, WorkOrder
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ async def rerun_command(order: WorkOrder, bench: Bench) -> Mapping[str, Any]:
 
 
 #: Kind of order → what does it. The one table to extend.
-KINDS: Mapping[str, Work] = {RERUN_COMMAND: rerun_command}
+KINDS: Mapping[str, Work] = {RERUN_COMMAND: rerun_command, BATCH: work_on_batch}
 
 
 def carry_out(order_id: str) -> Any:

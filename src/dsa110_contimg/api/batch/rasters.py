@@ -7,7 +7,6 @@ the 99th percentile, of phases from -180 to 180 degrees; pixels without data are
 
 import argparse
 import os
-import resource
 import sys
 from dataclasses import dataclass
 
@@ -15,16 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from dsa110_contimg.api.batch.colour_maps import named
-from dsa110_contimg.api.colour_map_names import MAP_NAMES
+from dsa110_contimg.api.batch.colours import named
+from dsa110_contimg.api.batch.confinement import confine
+from dsa110_contimg.api.picture_wish import COLOUR_MAPS
 
 _BLANK_RGB = (96, 96, 96)
 _INK = (30, 30, 30)
 _LEFT, _TOP, _RIGHT, _BOTTOM = 72, 28, 96, 40
 _BAR_WIDTH, _BAR_GAP = 14, 12
 _TICKS = 5
-_MEMORY_BYTES = 2 << 30
-_CPU_S = 20
 
 #: What stands at the axes and at the colour bar.
 _ACROSS = {"time": "time (s)", "baseline": "baseline", "frequency": "frequency (MHz)"}
@@ -111,11 +109,9 @@ def main() -> int:
     parser.add_argument("--height", type=int, default=600)
     parser.add_argument("--xaxis", choices=sorted(_ACROSS), required=True)
     parser.add_argument("--yaxis", choices=sorted(_UNITS), required=True)
-    parser.add_argument("--colormap", choices=MAP_NAMES, default="viridis")
+    parser.add_argument("--colormap", choices=COLOUR_MAPS, default="viridis")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    confine()
     try:
         with os.fdopen(options.fd, "rb") as file:
             held = np.load(file, allow_pickle=False)

@@ -76,10 +76,15 @@ def active(mjd: float) -> Steps[list[CalibrationTableRecord]]:
     return ask(Query(_ACTIVE, {"mjd": mjd}, every(_read), prompt=True))
 
 
+def solved_from(ms_path: str) -> Steps[list[CalibrationTableRecord]]:
+    """Read the active tables that were solved from a Measurement Set, in the order of application."""
+    own: list[CalibrationTableRecord] = yield Query(_SOLVED_FROM, {"ms_path": ms_path}, every(_read), prompt=True)
+    return [table for table in own if table.status == "active"]
+
+
 def matches(ms_path: str) -> Steps[list[CalibrationTableRecord]]:
     """Read the tables of a Measurement Set: those solved from it, else the active set of its mid time."""
-    own: list[CalibrationTableRecord] = yield Query(_SOLVED_FROM, {"ms_path": ms_path}, every(_read), prompt=True)
-    usable = [table for table in own if table.status == "active"]
+    usable = yield from solved_from(ms_path)
     if usable:
         return usable
     mjd = yield Query(_MID_TIME, {"ms_path": ms_path}, value, prompt=True)

@@ -23,7 +23,7 @@ from dsa110_contimg.api.interfaces import (
     Recording,
     SourceRecord,
 )
-from dsa110_contimg.api.queries import measurements
+from dsa110_contimg.api.queries import measurements, quality
 from dsa110_contimg.api.queries.decoding import value
 from dsa110_contimg.api.queries.upserts import column_names, field_values, upsert
 from dsa110_contimg.api.tables import (
@@ -171,3 +171,7 @@ def record(recording: Recording) -> Steps[None]:
     yield from measurements.save(recording.photometry)
     if recording.provenance is not None:
         yield from _save_provenance(recording.provenance)
+    if recording.image_qa is not None:
+        yield from quality.save_image(recording.image_qa)
+    if recording.calibration_qa is not None:
+        yield from quality.save_tables(recording.calibration_qa)

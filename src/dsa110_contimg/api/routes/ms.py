@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
-from dsa110_contimg.api.colour_map_names import MapName
 from dsa110_contimg.api.dependencies import MSFiles, MSService, ProvenanceService
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
+from dsa110_contimg.api.picture_wish import ColourMap
 from dsa110_contimg.api.replies import json_reply, tagged_reply
 from dsa110_contimg.api.validation import StrictRoute
 
@@ -31,7 +31,7 @@ class Raster:
 async def wanted_raster(
     xaxis: Literal["time", "baseline", "frequency"] = "time",
     yaxis: Literal["amp", "phase", "real", "imag"] = "amp",
-    colormap: MapName = "viridis",
+    colormap: ColourMap = "viridis",
     width: Pixels = 800,
     height: Pixels = 600,
     spw: Annotated[int | None, Query(ge=0, le=1000, description="number of the spectral window")] = None,

@@ -6,6 +6,7 @@ is not known, not a number or infinite is null.
 """
 
 from dsa110_contimg.api.schemas.base import ErrorBody, Health, QAGrade, Reply
+from dsa110_contimg.api.schemas.batches import Batch, BatchItem
 from dsa110_contimg.api.schemas.cache import CacheCleared, CacheInvalidated, CacheStats
 from dsa110_contimg.api.schemas.calibration import CalTable, CalTableItem
 from dsa110_contimg.api.schemas.health import HealthReply, Liveness, Readiness
@@ -30,6 +31,7 @@ from dsa110_contimg.api.schemas.measurement_sets import (
     MSListItem,
 )
 from dsa110_contimg.api.schemas.provenance import ProductFileView, Provenance, StageView
+from dsa110_contimg.api.schemas.quality import CalibrationReport, ImageReport, JobReport, MSReport
 from dsa110_contimg.api.schemas.sources import (
     ContributingImage,
     FluxStats,
@@ -55,6 +57,8 @@ __all__ = [
     "Antenna",
     "AntennaCounts",
     "Antennas",
+    "Batch",
+    "BatchItem",
     "Beam",
     "BulkCancelReply",
     "BulkDownload",
@@ -64,6 +68,7 @@ __all__ = [
     "CacheStats",
     "CalTable",
     "CalTableItem",
+    "CalibrationReport",
     "CalibratorMatch",
     "CalibratorMatches",
     "ContributingImage",
@@ -79,16 +84,19 @@ __all__ = [
     "ImageDetail",
     "ImageListItem",
     "ImageQA",
+    "ImageReport",
     "JobCanceled",
     "JobCounts",
     "JobDetail",
     "JobListItem",
+    "JobReport",
     "LightCurve",
     "LightCurvePointView",
     "Liveness",
     "MSCounts",
     "MSDetail",
     "MSListItem",
+    "MSReport",
     "ProductFileView",
     "Provenance",
     "QAGrade",

@@ -19,7 +19,7 @@ from dsa110_contimg.api.interfaces import (
     SourceSummary,
 )
 from dsa110_contimg.api.pages import Page, Wish
-from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.replies import iso_time, path_segment
 from dsa110_contimg.api.services import qa_service, source_reports, views
 
 View = dict[str, Any]
@@ -227,7 +227,8 @@ class AsyncProvenanceService:
         image = await self.images.find(image_id)
         return await self._document(
             image.run_id, image.ms_path, image, created_at=image.created_at,
-            pointing=(image.center_ra_deg, image.center_dec_deg), qa=(image.qa_grade, image.qa_summary),
+            pointing=(image.center_ra_deg, image.center_dec_deg),
+            qa=(image.qa_grade, image.qa_summary, f"/api/qa/image/{image.id}"),
         )  # fmt: skip
 
     async def of_ms(self, ms_path: str) -> View:
@@ -237,7 +238,7 @@ class AsyncProvenanceService:
         return await self._document(
             ms.run_id, ms.path, _first(images), created_at=ms.processed_at,
             pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg),
-            qa=(qa_service.ms_grade(ms, images), qa_service.ms_summary(ms)),
+            qa=(qa_service.ms_grade(ms, images), qa_service.ms_summary(ms), f"/api/qa/ms/{path_segment(ms.path)}"),
         )  # fmt: skip
 
     async def of_job(self, run_id: str) -> View:
@@ -248,7 +249,7 @@ class AsyncProvenanceService:
         return await self._document(
             run_id, job.ms_path, image, created_at=job.started_at,
             pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg) if ms else (None, None),
-            qa=(image.qa_grade, image.qa_summary) if image else (None, None),
+            qa=(*_verdict(image), f"/api/qa/job/{path_segment(run_id)}"),
         )  # fmt: skip
 
     async def _document(
@@ -259,7 +260,7 @@ class AsyncProvenanceService:
         *,
         created_at: float | None,
         pointing: tuple[float | None, float | None],
-        qa: tuple[str | None, str | None],
+        qa: tuple[str | None, str | None, str],
     ) -> View:
         facts = {
             "run_id": run_id,
@@ -269,6 +270,7 @@ class AsyncProvenanceService:
             "pointing_dec_deg": pointing[1],
             "qa_grade": qa[0],
             "qa_summary": qa[1],
+            "qa_url": qa[2],
             "created_at": iso_time(created_at),
         }
         return views.provenance(facts, image, await self.provenance.list_for_run(run_id))
@@ -286,6 +288,10 @@ def _dated(images: list[View]) -> list[View]:
     for image in images:
         image["created_at"] = iso_time(image["created_at"])
     return images
+
+
+def _verdict(image: ImageRecord | None) -> tuple[str | None, str | None]:
+    return (image.qa_grade, image.qa_summary) if image else (None, None)
 
 
 def _first(images: Sequence[ImageRecord]) -> ImageRecord | None:

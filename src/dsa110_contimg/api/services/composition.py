@@ -6,6 +6,7 @@ from typing import Any
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.api.async_repositories import (
+    AsyncBatchRepository,
     AsyncCalibrationRepository,
     AsyncCredentialRepository,
     AsyncFigureRepository,
@@ -13,6 +14,7 @@ from dsa110_contimg.api.async_repositories import (
     AsyncJobRepository,
     AsyncMSRepository,
     AsyncProvenanceRepository,
+    AsyncQARepository,
     AsyncSchemaRepository,
     AsyncSourceRepository,
     AsyncStatsRepository,
@@ -33,12 +35,14 @@ from dsa110_contimg.api.services.async_services import (
     AsyncProvenanceService,
     AsyncSourceService,
 )
+from dsa110_contimg.api.services.batch_service import BatchService
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.fits_service import FitsService
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
+from dsa110_contimg.api.services.qa_reports import AsyncQAService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.run_board import RunBoard
@@ -64,6 +68,7 @@ class Services:
     sources: AsyncSourceService
     jobs: AsyncJobService
     logs: RunLogService
+    quality: AsyncQAService
     provenance: AsyncProvenanceService
     stats: AsyncStatsService
     health: HealthMonitor
@@ -74,6 +79,7 @@ class Services:
     sockets: SocketLimit
     work: WorkService
     reruns: RerunService
+    batches: BatchService
     rq: RqService
     run_watch: RunWatch
 
@@ -91,6 +97,7 @@ def compose(
     stat_rows = AsyncStatsRepository(adapter)
     files = FileStore(config.paths.served_roots)
     logs = RunLogs(config.log.run_directory)
+    history = AsyncProvenanceRepository(adapter)
     rq = JobQueue.from_config(config)
     work = WorkService(Means(AsyncWorkRepository(adapter), jobs.jobs, rq, absurd.gateway), config)
     child = LimitedChild()
@@ -104,8 +111,9 @@ def compose(
         sources=AsyncSourceService(AsyncSourceRepository(adapter), image_rows),
         jobs=jobs,
         logs=RunLogService(jobs, logs),
-        provenance=AsyncProvenanceService(images, measurement_sets, jobs, AsyncProvenanceRepository(adapter)),
         stats=AsyncStatsService(stat_rows),
+        provenance=AsyncProvenanceService(images, measurement_sets, jobs, history),
+        quality=AsyncQAService(images, measurement_sets, jobs, AsyncQARepository(adapter), history),
         health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.monitoring.presence),
         cache=ReplyCache(_cache_settings(config), _generations(adapter, stat_rows), tally),
         metrics=MetricsExporter(AsyncFigureRepository(adapter), tally, config.auth.environment),
@@ -113,6 +121,7 @@ def compose(
         access=AccessService(AsyncCredentialRepository(adapter), config.auth),
         sockets=SocketLimit(config.timeouts, config.access.max_websockets),
         work=work,
+        batches=BatchService(AsyncBatchRepository(adapter), work),
         reruns=RerunService(jobs, measurement_sets, work, config, tasks_enabled=queue is not None),
         rq=RqService(work, rq),
         run_watch=RunWatch(jobs.jobs, work.orders, absurd.events, RunBoard(work.orders), logs),

@@ -1,9 +1,19 @@
 """Verdicts on quality as the API tells them; the thresholds and the grade come from the assessment stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsa110_contimg.api.interfaces import IMAGED_STAGES, ImageRecord, MeasurementSetRecord
+from dsa110_contimg.api.interfaces import (
+    IMAGED_STAGES,
+    CalibrationQARecord,
+    ImageQARecord,
+    ImageRecord,
+    JobRecord,
+    MeasurementSetRecord,
+    ProvenanceRecord,
+)
+from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.pipeline.quality import Finding, judge, worst
 
 _HIGH_NOISE_JY = 0.01
 _LOW_DYNAMIC_RANGE = 100.0
@@ -72,6 +82,158 @@ def ms_grade(ms: MeasurementSetRecord, images: Sequence[ImageRecord] = ()) -> st
     if ms.status == "failed":
         return "fail"
     return "good" if ms.stage in IMAGED_STAGES else "warn" if ms.stage == "calibrated" else "fail"
+
+
+def findings(metrics: Mapping[str, Any]) -> list[Finding]:
+    """Judge the numbers that have a limit in ``pipeline.quality``; what is no number is passed over."""
+    return list(judge({name: float(value) for name, value in metrics.items() if _is_number(value)}))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def image_metrics(image: ImageRecord) -> dict[str, Any]:
+    """Return the numbers by which an image is judged: those of its assessment, else those that it carries itself."""
+    metrics = dict(image.qa_metrics)
+    metrics.setdefault("dynamic_range", image.dynamic_range)
+    if image.noise_jy is not None and image.thermal_noise_jy:
+        metrics.setdefault("rms_ratio", image.noise_jy / image.thermal_noise_jy)
+    return metrics
+
+
+def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str, Any]:
+    """Return the verdict on an image with its reasons.
+
+    The grade is that of the assessment; an image that was never assessed is judged here, by the same limits.
+    """
+    metrics = image_metrics(image)
+    found = findings(metrics)
+    reasons = metrics.pop("reasons", None)
+    grade = image.qa_grade or worst(finding.grade for finding in found)
+    if not isinstance(reasons, list):
+        reasons = [finding.reason for finding in found if finding.grade != "good"]
+    return {
+        "image_id": str(image.id),
+        "qa_grade": grade,
+        "qa_summary": image.qa_summary or image_summary(image),
+        "quality_metrics": {
+            "rms_noise": image.noise_jy,
+            "dynamic_range": image.dynamic_range,
+            "beam_major_arcsec": image.beam_major_arcsec,
+            "beam_minor_arcsec": image.beam_minor_arcsec,
+            "beam_pa_deg": image.beam_pa_deg,
+            "theoretical_noise_jy": image.thermal_noise_jy,
+            "peak_flux_jy": image.peak_flux_jy,
+        },
+        "flags": _names_beyond(found),
+        "timestamp": iso_time(measured.timestamp if measured else image.created_at),
+        "assessed": image.qa_grade is not None,
+        "reasons": reasons,
+        "findings": [_told(finding) for finding in found],
+        "overall_quality": measured.overall_quality if measured else "unknown",
+        "n_sources": measured.num_sources if measured else _count(metrics.get("sources", metrics.get("n_sources"))),
+        "warnings": image_warnings(image),
+    }
+
+
+def ms_report(
+    ms: MeasurementSetRecord, images: Sequence[ImageRecord], measured: CalibrationQARecord | None,
+    stages: Sequence[ProvenanceRecord],
+) -> dict[str, Any]:  # fmt: skip
+    """Return the verdict on a Measurement Set: that of its newest assessed image, else how far it came."""
+    metrics = {"missing_subbands": len(ms.missing_subbands), **stage_metrics(stages)}
+    found = findings(metrics)
+    graded = next((image for image in images if image.qa_grade is not None), None)
+    if graded is not None:
+        reasons = image_report(graded, None)["reasons"]
+    else:
+        state = "its processing failed" if ms.status == "failed" else f"no image of it was assessed; stage {ms.stage}"
+        reasons = [f"{ms_grade(ms, images)}: {state}", *(one.reason for one in found if one.grade != "good")]
+    return {
+        "ms_path": ms.path,
+        "qa_grade": ms_grade(ms, images),
+        "qa_summary": ms_summary(ms),
+        "stage": ms.stage,
+        "status": ms.status,
+        "cal_applied": ms.cal_applied,
+        "quality_metrics": {
+            "stage": ms.stage, "status": ms.status, "flagged_fraction": ms.flagged_fraction, **metrics,
+        },
+        "flags": _names_beyond(found),
+        "timestamp": iso_time(measured.timestamp if measured else ms.processed_at),
+        "reasons": reasons,
+        "findings": [_told(finding) for finding in found],
+        "calibration": None if measured is None else calibration_report(measured),
+        "image_id": str(graded.id) if graded else None,
+    }  # fmt: skip
+
+
+def calibration_report(measured: CalibrationQARecord) -> dict[str, Any]:
+    """Return what was measured on calibration tables."""
+    return {
+        "overall_quality": measured.overall_quality,
+        "flags_total": measured.flags_total,
+        "k_metrics": dict(measured.k_metrics),
+        "bp_metrics": dict(measured.bp_metrics),
+        "g_metrics": dict(measured.g_metrics),
+        "per_spw_stats": dict(measured.per_spw_stats),
+        "timestamp": iso_time(measured.timestamp),
+    }
+
+
+_STAGE_METRICS = {
+    "flagging": {"flagged_fraction_live": "flagged_fraction_live"},
+    "calibration-solve": {"median_snr": "calibration_snr"},
+    "imaging": {"dynamic_range": "dynamic_range"},
+}
+
+
+def stage_metrics(stages: Sequence[ProvenanceRecord]) -> dict[str, Any]:
+    """Return the numbers with a limit that the stages of a run told of their products."""
+    return {
+        metric: stage.summary[told]
+        for stage in stages
+        for told, metric in _STAGE_METRICS.get(stage.stage, {}).items()
+        if _is_number(stage.summary.get(told))
+    }
+
+
+def job_report(
+    job: JobRecord, images: Sequence[ImageRecord], cal_table: str | None, stages: Sequence[ProvenanceRecord]
+) -> dict[str, Any]:
+    """Return the verdict on a run: failed, or that of its newest assessed image; null before there is one."""
+    metrics = stage_metrics(stages)
+    found = findings(metrics)
+    graded = next((image for image in images if image.qa_grade is not None), None)
+    grade = "fail" if job.status == "failed" else graded.qa_grade if graded else None
+    reasons = [f"fail: {job.error or 'the run failed'}"] if job.status == "failed" else []
+    if graded is not None:
+        reasons += image_report(graded, None)["reasons"]
+    return {
+        "run_id": job.run_id,
+        "qa_grade": grade,
+        "qa_summary": (graded.qa_summary or image_summary(graded)) if graded else job.error,
+        "ms_path": job.ms_path,
+        "cal_table": cal_table,
+        "flags": _names_beyond(found),
+        "queue_status": job.status,
+        "pipeline_config": dict(job.params) or None,
+        "reasons": reasons,
+        "findings": [_told(finding) for finding in found],
+        "stages": [stage.stage for stage in stages],
+        "image_ids": [str(image.id) for image in images],
+        "timestamp": iso_time(job.finished_at),
+    }
+
+
+def _names_beyond(found: Sequence[Finding]) -> list[str]:
+    """Return the names of the numbers that are beyond their limits."""
+    return [finding.name for finding in found if finding.grade != "good"]
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    return {"name": finding.name, "value": finding.value, "grade": finding.grade, "text": finding.text}
 
 
 def ms_summary(ms: MeasurementSetRecord) -> str:

@@ -153,7 +153,7 @@ def job_detail(job: JobRecord, images: Sequence[ImageRecord]) -> View:
     """Return one run."""
     return job_item(job) | {
         "logs_url": f"/api/logs/{path_segment(job.run_id)}",
-        "qa_url": f"/api/images/{images[0].id}/qa" if images else None,
+        "qa_url": f"/api/qa/job/{path_segment(job.run_id)}",
         "config": dict(job.params) or None,
         "ms_path": job.ms_path,
         "workflow_id": job.workflow_id,
@@ -168,7 +168,7 @@ def provenance(facts: Mapping[str, Any], image: ImageRecord | None, stages: Sequ
     Parameters
     ----------
     facts
-        ``run_id, ms_path, cal_table, pointing_ra_deg, pointing_dec_deg, qa_grade, qa_summary, created_at``.
+        ``run_id, ms_path, cal_table, pointing_ra_deg, pointing_dec_deg, qa_grade, qa_summary, qa_url, created_at``.
     image
         The image that belongs to it.
     stages
@@ -178,7 +178,6 @@ def provenance(facts: Mapping[str, Any], image: ImageRecord | None, stages: Sequ
     told = {
         **facts,
         "logs_url": f"/api/logs/{path_segment(facts['run_id'])}" if facts["run_id"] else None,
-        "qa_url": f"/api/images/{image.id}/qa" if image else None,
         "ms_url": f"/api/ms/{ms_segment}/metadata" if ms_segment else None,
         "image_url": f"/api/images/{image.id}" if image else None,
     }

@@ -1,0 +1,134 @@
+"""What a worker does with a batch: one item after the other, each ended for itself.
+
+A batch may be begun again at any time (its worker died, Redis lost it): items that ended stay ended, those that were
+begun are done again. What goes wrong with one item is written down there and does not touch the others.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dsa110_contimg.api.async_repositories import (
+    AsyncBatchRepository,
+    AsyncCalibrationRepository,
+    AsyncImageRepository,
+    AsyncMSRepository,
+    AsyncQARepository,
+)
+from dsa110_contimg.api.batch.qa import QualityMeter
+from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
+from dsa110_contimg.api.exceptions import DSA110APIError, RecordNotFoundError
+from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.interfaces import ImageRecord
+from dsa110_contimg.api.picture_wish import PictureWish
+from dsa110_contimg.api.services.limited_child import LimitedChild
+from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
+
+_AT_A_TIME = 100
+
+
+class Equipped(Protocol):
+    """What the work on a batch needs of its worker."""
+
+    @property
+    def config(self) -> APIConfig:
+        """Settings."""
+
+
+class Ordered(Protocol):
+    """What the work on a batch needs of its order."""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """``batch_id``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What items are worked on with."""
+
+    adapter: DatabaseAdapter
+    files: FileStore
+    meter: QualityMeter
+    thumbnails: ThumbnailService
+
+    @classmethod
+    def of(cls, config: APIConfig, adapter: DatabaseAdapter) -> "Tools":
+        """Return the tools of an installation."""
+        files, children = FileStore(config.paths.served_roots), LimitedChild()
+        thumbnails = ThumbnailService(config.paths.state_dir / "thumbnails", children)
+        return cls(adapter, files, QualityMeter(files, children), thumbnails)
+
+    async def image(self, name: str) -> ImageRecord:
+        """Return the image of an id or path.
+
+        Raises
+        ------
+        RecordNotFoundError
+            There is none.
+        """
+        rows = AsyncImageRepository(self.adapter)
+        found = await rows.get_by_path(name) if name.startswith("/") else await rows.get_by_id(name)
+        if found is None:
+            raise RecordNotFoundError("Image", name)
+        return found
+
+
+async def make_picture(name: str, tools: Tools) -> None:
+    """Make the picture of an image."""
+    image = await asyncio.to_thread(tools.files.open, (await tools.image(name)).path)
+    try:
+        picture = await tools.thumbnails.picture_of(image, PictureWish())
+    finally:
+        image.close()
+    picture.close()
+
+
+async def measure_image(name: str, tools: Tools) -> None:
+    """Measure an image; the number of its sources stays what the source finder said."""
+    await AsyncQARepository(tools.adapter).save_image_qa(await tools.meter.of_image(await tools.image(name)))
+
+
+async def measure_calibration(name: str, tools: Tools) -> None:
+    """Measure the active calibration tables that were solved from a Measurement Set."""
+    ms = await AsyncMSRepository(tools.adapter).get_metadata(name)
+    if ms is None:
+        raise RecordNotFoundError("MeasurementSet", name)
+    tables = await AsyncCalibrationRepository(tools.adapter).list_solved_from(ms.path)
+    await AsyncQARepository(tools.adapter).save_calibration_qa(await tools.meter.of_tables(ms.path, tables))
+
+
+#: Type of a batch → what is done with each item.
+TYPES: Mapping[str, Callable[[str, Tools], Awaitable[None]]] = {
+    "thumbnail": make_picture,
+    "image-qa": measure_image,
+    "calibration-qa": measure_calibration,
+}
+
+
+async def work_on_batch(order: Ordered, bench: Equipped) -> Mapping[str, Any]:
+    """Work on all items of a batch that have not ended; return how many are done and failed."""
+    config, batch_id = bench.config, int(order.arguments["batch_id"])
+    async with open_database(config.database, config.timeouts) as adapter:
+        batches, tools = AsyncBatchRepository(adapter), Tools.of(config, adapter)
+        batch = await batches.get(str(batch_id))
+        if batch is None:
+            raise RecordNotFoundError("BatchJob", str(batch_id))
+        while unended := await batches.list_unended(batch_id, _AT_A_TIME):
+            for item in unended:
+                if await batches.begin_item(item.id):
+                    await batches.end_item(item.id, await _failure(TYPES[batch.type], item.name, tools))
+        ended = await batches.get(str(batch_id)) or batch
+    return {"status": ended.status, "completed_items": ended.completed_items, "failed_items": ended.failed_items}
+
+
+async def _failure(work: Callable[[str, Tools], Awaitable[None]], name: str, tools: Tools) -> str | None:
+    """Work on one item; return why it came to nothing, or None."""
+    try:
+        await work(name, tools)
+    except (DSA110APIError, OSError) as error:
+        return str(error) or type(error).__name__
+    return None

@@ -1,0 +1,28 @@
+"""Quality: verdicts on images, Measurement Sets and runs, with the numbers and the reasons behind them."""
+
+from fastapi import APIRouter, Response
+
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.dependencies import QAService
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.validation import StrictRoute
+
+router = APIRouter(prefix="/qa", tags=["quality"], route_class=StrictRoute)
+
+
+@router.get("/image/{image_id}", response_model=schemas.ImageReport)
+async def get_image_report(image_id: str, service: QAService) -> Response:
+    """Return the verdict on an image: by its assessment, else by the same limits on its own numbers."""
+    return json_reply(await service.of_image(image_id))
+
+
+@router.get("/ms/{ms_id:path}", response_model=schemas.MSReport)
+async def get_ms_report(ms_id: str, service: QAService) -> Response:
+    """Return the verdict on a Measurement Set, named by its encoded path or its short id."""
+    return json_reply(await service.of_ms(ms_id))
+
+
+@router.get("/job/{run_id}", response_model=schemas.JobReport)
+async def get_job_report(run_id: str, service: QAService) -> Response:
+    """Return the verdict on a run."""
+    return json_reply(await service.of_job(run_id))
