@@ -26,6 +26,14 @@ async def _prepare(raw: Any) -> None:
         await raw.set_type_codec(kind, encoder=_json_text, decoder=orjson.loads, schema="pg_catalog")
 
 
+async def _leave_as_it_is(raw: Any) -> None:
+    """Ask the server for nothing when a connection comes back.
+
+    An open transaction was rolled back by the driver before. No statement of ours changes a session (SET LOCAL ends
+    with its transaction), so that undoing it would be one more exchange with the server for each request.
+    """
+
+
 class PostgreSQLConnection:
     """One connection; errors come in our words."""
 
@@ -104,6 +112,7 @@ class PostgreSQLAdapter:
             "timeout": timeout_s,
             "command_timeout": statement_timeout_s + GRACE_S,
             "init": _prepare,
+            "reset": _leave_as_it_is,
             "server_settings": {
                 "application_name": "dsa110-contimg",
                 "timezone": "UTC",
