@@ -84,7 +84,7 @@ def ask(target: Target, directory: Path, *options: str, key: bool) -> None:
         "--continue-on-failure", "--request-timeout", "30", "--generation-database", "none", *header, *options,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
+    assert done.returncode == 0, "\n".join(line[:400] for line in (done.stdout + done.stderr).splitlines())
 
 
 @pytest.mark.slow
