@@ -58,6 +58,7 @@ _TAGS = {
     "job queue": "The RQ job queue, for work whose loss costs a click",
     "task queue": "The durable task queue, for work whose loss costs science",
     "stats": "How much there is of everything",
+    "batches": "Many items of one kind of work, counted together",
     "cache": "The cache of replies",
     "services": "What the service depends on, and how it is",
     "health": "Does the process answer, can it serve, how are its parts",

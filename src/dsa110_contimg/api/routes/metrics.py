@@ -11,6 +11,6 @@ router = APIRouter(tags=["health"], route_class=StrictRoute)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def get_metrics(exporter: Exporter) -> Response:
+async def scrape_metrics(exporter: Exporter) -> Response:
     """Return what Prometheus scrapes: products, requests of all processes, this process."""
     return Response(await exporter.exposition(), media_type=EXPOSITION)
