@@ -53,7 +53,7 @@ _TAGS = {
     "jobs": "Runs of the pipeline",
     "measurement sets": "Measurement Sets: converted observations",
     "calibration": "Calibration tables",
-    "qa": "Verdicts on quality",
+    "quality": "Verdicts on images, observations, runs and sources",
     "logs": "Logs of runs",
     "job queue": "The RQ job queue, for work whose loss costs a click",
     "task queue": "The durable task queue, for work whose loss costs science",
