@@ -16,7 +16,7 @@ from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.headers import cache_control
 from dsa110_contimg.api.readings import Rate
-from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
+from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule, RefusedError
 from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 
@@ -649,3 +649,12 @@ async def test_a_body_of_no_kind_or_of_two_is_refused() -> None:
     assert (await ask(rules(), method="POST", headers=[("content-length", "2")])).status == 415
     two = [("content-type", "application/json")] * 2 + [("content-length", "2")]
     assert (await ask(rules(), method="POST", headers=two)).status == 415
+
+
+def test_who_comes_when_too_many_are_ahead_is_refused_though_nobody_is_worked_at() -> None:
+    admission = doorkeeper(max_in_flight=3, max_websockets_per_address=1)
+    with admission.in_flight(ahead=2):
+        pass
+    with pytest.raises(RefusedError) as refused, admission.in_flight(ahead=3):
+        pass
+    assert (refused.value.status_code, refused.value.headers["Retry-After"]) == (503, "1")

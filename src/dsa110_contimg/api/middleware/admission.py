@@ -79,17 +79,23 @@ class Admission:
     # --- how many at once ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def in_flight(self) -> Iterator[None]:
+    def in_flight(self, ahead: int = 0) -> Iterator[None]:
         """Count a request as long as it is worked at.
+
+        Parameters
+        ----------
+        ahead : int
+            Requests that came before it and have not ended, as its connection counted them: a loop that is behind has
+            not begun with all of them.
 
         Raises
         ------
         RefusedError
             503: there are too many.
         """
-        if self._in_flight >= self._rules.max_in_flight:
+        if max(ahead, self._in_flight) >= self._rules.max_in_flight:
             raise RefusedError(
-                503, "OVERLOADED", f"{self._in_flight} requests are being worked at; try again in a moment.",
+                503, "OVERLOADED", f"{self._rules.max_in_flight} requests are being worked at; try again in a moment.",
                 {"Retry-After": str(_RETRY_SHED_S)},
             )  # fmt: skip
         self._in_flight += 1

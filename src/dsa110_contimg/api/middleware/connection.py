@@ -5,10 +5,18 @@ take the reply. Here all headers must come within a time, and the client must ta
 """
 
 import asyncio
+from functools import partial
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Crowd:
+    """How many requests of one server have come and have not ended: also those that nobody has begun to look at."""
+
+    size = 0
 
 
 class PatientConnection(HttpToolsProtocol):
@@ -17,6 +25,7 @@ class PatientConnection(HttpToolsProtocol):
     header_timeout_s = 10.0
     idle_timeout_s = 30.0
     max_head_bytes = 32 << 10
+    crowd = Crowd()
 
     _in_head = False
     _head_bytes = 0  # of the request whose head is not complete yet, but for what came together with its first byte
@@ -52,6 +61,12 @@ class PatientConnection(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             raise ValueError("the request target must be a path that begins with a slash")  # the parser answers 400
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Tell the gate how many are ahead; it cannot see those that wait for their turn in the event loop."""
+        cycle.scope["state"]["ahead"] = self.crowd.size
+        self.crowd.size += 1
+        super()._start_asgi_task(cycle, partial(_leaving, self.crowd, app))
 
     def _watch(self) -> None:
         idle = self.cycle is None or self.cycle.response_complete
@@ -99,7 +114,14 @@ class PatientConnection(HttpToolsProtocol):
             self._until_taken = None
 
 
+async def _leaving(crowd: Crowd, app: Any, scope: Any, receive: Any, send: Any) -> None:
+    try:
+        await app(scope, receive, send)
+    finally:
+        crowd.size -= 1
+
+
 def patient(header_s: float, idle_s: float, max_head_bytes: int) -> type[PatientConnection]:
     """Return the connection with these bounds, in seconds and bytes."""
     bounds = {"header_timeout_s": header_s, "idle_timeout_s": idle_s, "max_head_bytes": max_head_bytes}
-    return type("PatientConnection", (PatientConnection,), bounds)
+    return type("PatientConnection", (PatientConnection,), bounds | {"crowd": Crowd()})

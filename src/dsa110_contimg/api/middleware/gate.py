@@ -133,7 +133,7 @@ class _Passage:
         elif self.websocket:
             await self._open_socket(address, receive)
         else:
-            with self.admission.in_flight():
+            with self.admission.in_flight(self.scope["state"].get("ahead", 0)):
                 await self._admit(address)
                 await self._serve(receive)
 
