@@ -47,6 +47,7 @@ from dsa110_contimg.api.routes import (
     qa,
     queue,
     reruns,
+    services,
     sources,
     stats,
 )
@@ -72,6 +73,7 @@ _ROUTERS = (
     batches.router,
     stats.router,
     cache.router,
+    services.router,
     health.router,
     absurd.router,
 )
@@ -167,12 +169,14 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
         app.state.services = services
         keeping = asyncio.create_task(services.work.run())
         keeping.add_done_callback(_tell_of_death)
+        watching = asyncio.create_task(services.monitor.watch())
         try:
             yield
         finally:
-            for task in (opening, keeping):
+            for task in (opening, keeping, watching):
                 task.cancel()
-            await asyncio.wait({opening, keeping})
+            await asyncio.wait({opening, keeping, watching})
+            await services.monitor.close()
             await services.cache.close()
             await services.absurd.gateway.close()
             await services.rq.close()

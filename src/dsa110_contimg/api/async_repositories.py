@@ -20,13 +20,13 @@ from dsa110_contimg.api.interfaces import (
     JobRecord,
     LightCurvePoint,
     MeasurementSetRecord,
-    ProductFigures,
     ProvenanceRecord,
     Recording,
     SourceRecord,
     SourceSummary,
     Statistics,
 )
+from dsa110_contimg.api.operation_records import ProductFigures, ServiceState
 from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
     audit,
@@ -41,6 +41,7 @@ from dsa110_contimg.api.queries import (
     provenance,
     quality,
     schema,
+    service_history,
     sources,
     statistics,
 )
@@ -283,6 +284,18 @@ class AsyncStatsRepository(_AsyncRepository):
     async def get_generations(self) -> dict[str, int]:
         """Return the number of the last write of each table."""
         return await database.read(self._adapter, counts.generations())
+
+
+class AsyncServiceHistoryRepository(_AsyncRepository):
+    """Remembers states of services."""
+
+    async def keep(self, states: Sequence[ServiceState], minute_at: float, oldest_at: float) -> None:
+        """Keep states that were seen in a minute, each once, and forget what is older than ``oldest_at``."""
+        await database.write(self._adapter, service_history.keep(states, minute_at, oldest_at))
+
+    async def since(self, since_at: float) -> list[ServiceState]:
+        """Return the states since a time, by service and time; ``checked_at`` is the begin of their minute."""
+        return await database.read(self._adapter, service_history.since(since_at))
 
 
 class AsyncFigureRepository(_AsyncRepository):

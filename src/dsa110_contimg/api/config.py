@@ -173,6 +173,36 @@ class QueueConfig:
     )
 
 
+#: The services that the earlier backend watched, and what this one stands on.
+MONITORED = (
+    "Vite Dev Server=http://127.0.0.1:3000/",
+    "Grafana=http://127.0.0.1:3030/api/health",
+    "Redis=redis:",
+    "FastAPI Backend=self:",
+    "MkDocs=http://127.0.0.1:8001/",
+    "Prometheus=http://127.0.0.1:9090/-/healthy",
+    "PostgreSQL=postgresql:",
+    "ABSURD workers=absurd:",
+    "Disk=disk:",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorConfig:
+    """Services around the API that are watched."""
+
+    targets: tuple[str, ...] = setting(
+        "DSA110_MONITORED_SERVICES", MONITORED, readings.named_addresses,
+        "services whose state is told, as name=address with commas between: http://, https://, tcp:// or one of the "
+        "words redis:, postgresql:, absurd:, disk:, self:",
+    )  # fmt: skip
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Name and address of each."""
+        return [(name, address) for name, _, address in (target.partition("=") for target in self.targets)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """Logs."""
@@ -221,6 +251,7 @@ class APIConfig:
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     redis: RedisConfig = field(default_factory=RedisConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     log: LogConfig = field(default_factory=LogConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
@@ -274,6 +305,7 @@ SECTIONS: dict[str, type[Any]] = {
     "database": DatabaseConfig,
     "redis": RedisConfig,
     "queue": QueueConfig,
+    "monitor": MonitorConfig,
     "log": LogConfig,
     "server": ServerConfig,
     "access": AccessConfig,

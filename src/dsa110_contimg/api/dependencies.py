@@ -24,6 +24,7 @@ from dsa110_contimg.api.services.async_services import (
 from dsa110_contimg.api.services.batch_service import BatchService
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.composition import Services
+from dsa110_contimg.api.services.health_service import HealthMonitor
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
@@ -31,7 +32,7 @@ from dsa110_contimg.api.services.qa_reports import AsyncQAService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
-from dsa110_contimg.api.services_monitor import HealthMonitor
+from dsa110_contimg.api.services_monitor import ServicesMonitor
 
 
 async def get_services(request: Request) -> Services:
@@ -110,6 +111,11 @@ async def get_health_monitor(request: Request) -> HealthMonitor:
     return (await get_services(request)).health
 
 
+async def get_services_monitor(request: Request) -> ServicesMonitor:
+    """Return the monitor of the services around the API."""
+    return (await get_services(request)).monitor
+
+
 async def get_cache(request: Request) -> ReplyCache:
     """Return the kept replies."""
     return (await get_services(request)).cache
@@ -185,6 +191,7 @@ LogService = Annotated[RunLogService, Depends(get_log_service)]
 StatsService = Annotated[AsyncStatsService, Depends(get_async_stats_service)]
 Monitor = Annotated[HealthMonitor, Depends(get_health_monitor)]
 Cache = Annotated[ReplyCache, Depends(get_cache)]
+ServiceMonitor = Annotated[ServicesMonitor, Depends(get_services_monitor)]
 Exporter = Annotated[MetricsExporter, Depends(get_metrics_exporter)]
 Tasks = Annotated[TaskService, Depends(get_queue_tasks)]
 Workflows = Annotated[WorkflowService, Depends(get_queue_workflows)]

@@ -286,25 +286,6 @@ class Recording:
     calibration_qa: CalibrationQARecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EventCount:
-    """How often something happened since counting began."""
-
-    name: str
-    label: str
-    second_label: str
-    n: int
-    total: float  # sum of the values, where it has values
-
-
-@dataclass(frozen=True, slots=True)
-class ProductFigures:
-    """What Prometheus is told of the products: what happened, and rows of each table by bucket."""
-
-    events: tuple[EventCount, ...]
-    counts: Mapping[str, Mapping[str, int]]
-
-
 class ProductRecorder(Protocol):
     """Where stages record what they made."""
 
@@ -472,13 +453,6 @@ class StatsRepositoryProtocol(Protocol):
 
     async def get_generations(self) -> dict[str, int]:
         """Return the number of the last write of each table."""
-
-
-class FigureRepositoryProtocol(Protocol):
-    """Figures for Prometheus; kept by ``AsyncFigureRepository(adapter)``."""
-
-    async def get_figures(self) -> ProductFigures:
-        """Return how often things happened and how much there is."""
 
 
 class ProvenanceRepositoryProtocol(Protocol):

@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api.exceptions import DatabaseError
-from dsa110_contimg.api.interfaces import EventCount, FigureRepositoryProtocol, ProductFigures
 from dsa110_contimg.api.kept import Kept
+from dsa110_contimg.api.operation_records import EventCount, FigureRepositoryProtocol, ProductFigures
 from dsa110_contimg.api.tally import Tally
 
 log = logging.getLogger(__name__)

@@ -174,3 +174,19 @@ def url(*schemes: str) -> Callable[[str], str]:
         return text
 
     return _explained(read, right)
+
+
+def named_addresses(text: str) -> tuple[str, ...]:
+    """Read services with commas between, each a name and where it is asked: ``Grafana=http://127.0.0.1:3030/``."""
+    right = (
+        "services such as Grafana=http://127.0.0.1:3030/api/health, Archive=tcp://10.0.0.7:22 or one of the words "
+        "redis:, postgresql:, absurd:, disk:, self:, with commas between"
+    )
+    found = words(text)
+    for name, equals, address in (word.partition("=") for word in found):
+        parts = urlsplit(address)
+        is_word = address in ("redis:", "postgresql:", "absurd:", "disk:", "self:")
+        is_address = parts.scheme in ("http", "https", "tcp") and parts.hostname and parts.username is None
+        if not (name and equals) or not (is_word or is_address) or (parts.scheme == "tcp" and not parts.port):
+            raise ValueError(right)
+    return found

@@ -19,13 +19,13 @@ from dsa110_contimg.api.interfaces import (
     JobRecord,
     LightCurvePoint,
     MeasurementSetRecord,
-    ProductFigures,
     ProvenanceRecord,
     Recording,
     SourceRecord,
     SourceSummary,
     Statistics,
 )
+from dsa110_contimg.api.operation_records import ProductFigures, ServiceState
 from dsa110_contimg.api.pages import Document, Page, Wish
 from dsa110_contimg.api.queries import (
     audit,
@@ -40,6 +40,7 @@ from dsa110_contimg.api.queries import (
     provenance,
     quality,
     schema,
+    service_history,
     sources,
     statistics,
 )
@@ -280,6 +281,18 @@ class StatsRepository(_Repository):
     def get_generations(self) -> dict[str, int]:
         """Return the number of the last write of each table."""
         return self._database.read(counts.generations())
+
+
+class ServiceHistoryRepository(_Repository):
+    """Remembers states of services."""
+
+    def keep(self, states: Sequence[ServiceState], minute_at: float, oldest_at: float) -> None:
+        """Keep states that were seen in a minute, each once, and forget what is older than ``oldest_at``."""
+        self._database.write(service_history.keep(states, minute_at, oldest_at))
+
+    def since(self, since_at: float) -> list[ServiceState]:
+        """Return the states since a time, by service and time; ``checked_at`` is the begin of their minute."""
+        return self._database.read(service_history.since(since_at))
 
 
 class FigureRepository(_Repository):

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.interfaces import EventCount, ProductFigures
+from dsa110_contimg.api.operation_records import EventCount, ProductFigures
 from dsa110_contimg.api.queries import counts
 from dsa110_contimg.api.tables import event_counts
 

@@ -5,15 +5,27 @@ from fastapi import APIRouter, Response
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.dependencies import Monitor
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.services.health_service import can_serve
 from dsa110_contimg.api.validation import StrictRoute
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=StrictRoute)
 
 
-@router.get("", response_model=schemas.HealthReply, response_model_exclude_unset=True)
+@router.get(
+    "",
+    response_model=schemas.HealthReply,
+    response_model_exclude_unset=True,
+    responses={503: {"model": schemas.HealthReply}},
+)
 async def get_health(monitor: Monitor, detailed: bool = False) -> Response:
-    """Return the state of the service; ``detailed=true`` asks databases, Redis, disks and queue as well."""
-    return json_reply(await monitor.detailed() if detailed else monitor.summary())
+    """Return the state of the service; ``detailed=true`` asks databases, Redis, disks and queue as well.
+
+    Detailed, the status is 503 when the products database cannot be used, and 200 when something else is not well.
+    """
+    if not detailed:
+        return json_reply(monitor.summary())
+    told = await monitor.detailed()
+    return json_reply(told, status=200 if can_serve(told) else 503)
 
 
 @router.get("/live", response_model=schemas.Liveness)

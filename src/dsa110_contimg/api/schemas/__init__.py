@@ -32,6 +32,14 @@ from dsa110_contimg.api.schemas.measurement_sets import (
 )
 from dsa110_contimg.api.schemas.provenance import ProductFileView, Provenance, StageView
 from dsa110_contimg.api.schemas.quality import CalibrationReport, ImageReport, JobReport, MSReport
+from dsa110_contimg.api.schemas.services import (
+    ServicePast,
+    ServicesHistory,
+    ServiceSpan,
+    ServicesStatus,
+    ServicesSummary,
+    ServiceStatus,
+)
 from dsa110_contimg.api.schemas.sources import (
     ContributingImage,
     FluxStats,
@@ -108,6 +116,12 @@ __all__ = [
     "Reply",
     "RerunReply",
     "RunLog",
+    "ServicePast",
+    "ServiceSpan",
+    "ServiceStatus",
+    "ServicesHistory",
+    "ServicesStatus",
+    "ServicesSummary",
     "SourceDetail",
     "SourceListItem",
     "SourceMetrics",

@@ -16,6 +16,7 @@ from dsa110_contimg.api.async_repositories import (
     AsyncProvenanceRepository,
     AsyncQARepository,
     AsyncSchemaRepository,
+    AsyncServiceHistoryRepository,
     AsyncSourceRepository,
     AsyncStatsRepository,
 )
@@ -38,6 +39,7 @@ from dsa110_contimg.api.services.async_services import (
 from dsa110_contimg.api.services.batch_service import BatchService
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.fits_service import FitsService
+from dsa110_contimg.api.services.health_service import HealthMonitor
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.log_service import RunLogService
@@ -47,11 +49,12 @@ from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.run_board import RunBoard
 from dsa110_contimg.api.services.run_watch import RunWatch
+from dsa110_contimg.api.services.service_checks import ServiceChecks
 from dsa110_contimg.api.services.socket_limit import SocketLimit
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 from dsa110_contimg.api.services.work_service import Means, WorkService
-from dsa110_contimg.api.services_monitor import HealthMonitor
+from dsa110_contimg.api.services_monitor import ServicesMonitor
 from dsa110_contimg.api.tally import Tally
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
@@ -72,6 +75,7 @@ class Services:
     provenance: AsyncProvenanceService
     stats: AsyncStatsService
     health: HealthMonitor
+    monitor: ServicesMonitor
     metrics: MetricsExporter
     cache: ReplyCache
     absurd: AbsurdServices
@@ -94,7 +98,8 @@ def compose(
     measurement_sets = AsyncMSService(ms_rows, image_rows)
     jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
     absurd = AbsurdServices.over(queue, queue_name)
-    stat_rows = AsyncStatsRepository(adapter)
+    stat_rows, schema = AsyncStatsRepository(adapter), AsyncSchemaRepository(adapter)
+    health = HealthMonitor(config, schema, absurd.monitoring.presence)
     files = FileStore(config.paths.served_roots)
     logs = RunLogs(config.log.run_directory)
     history = AsyncProvenanceRepository(adapter)
@@ -114,7 +119,8 @@ def compose(
         stats=AsyncStatsService(stat_rows),
         provenance=AsyncProvenanceService(images, measurement_sets, jobs, history),
         quality=AsyncQAService(images, measurement_sets, jobs, AsyncQARepository(adapter), history),
-        health=HealthMonitor(config, AsyncSchemaRepository(adapter), absurd.monitoring.presence),
+        health=health,
+        monitor=_services_monitor(config, adapter, ServiceChecks(config, health, schema, absurd.monitoring), queue),
         cache=ReplyCache(_cache_settings(config), _generations(adapter, stat_rows), tally),
         metrics=MetricsExporter(AsyncFigureRepository(adapter), tally, config.auth.environment),
         absurd=absurd,
@@ -131,6 +137,14 @@ def compose(
 def _cache_settings(config: APIConfig) -> CacheSettings:
     redis, name = config.redis, config.database.display_name
     return CacheSettings(redis.url, name, redis.cache_enabled, redis.default_ttl, config.timeouts.redis_socket)
+
+
+def _services_monitor(
+    config: APIConfig, adapter: DatabaseAdapter, checks: ServiceChecks, queue: AbsurdClient | None
+) -> ServicesMonitor:
+    known = checks.known(queue.config.database_url if queue else None)
+    history = AsyncServiceHistoryRepository(adapter)
+    return ServicesMonitor(config.monitor.named, known, history, config.timeouts.health_check)
 
 
 def _generations(
