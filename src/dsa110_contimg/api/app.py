@@ -38,6 +38,7 @@ from dsa110_contimg.api.routes import (
     cache,
     cal,
     health,
+    image_care,
     image_files,
     images,
     jobs,
@@ -61,6 +62,7 @@ log = logging.getLogger(__name__)
 
 _ROUTERS = (
     image_files.router,
+    image_care.router,
     images.router,
     sources.router,
     reruns.router,

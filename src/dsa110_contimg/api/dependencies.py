@@ -24,7 +24,11 @@ from dsa110_contimg.api.services.async_services import (
 from dsa110_contimg.api.services.batch_service import BatchService
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.composition import Services
+<<<<<<< HEAD
 from dsa110_contimg.api.services.health_service import HealthMonitor
+=======
+from dsa110_contimg.api.services.image_care_service import ImageCareService
+>>>>>>> 613b979 (Images are rated, get masks and regions, and are deleted: rows decide, texts of regions are parsed in a child, files go beneath the roots only)
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
@@ -54,6 +58,11 @@ async def get_async_image_service(request: Request) -> AsyncImageService:
 async def get_image_file_service(request: Request) -> ImageFileService:
     """Return the service of the files of images."""
     return (await get_services(request)).image_files
+
+
+async def get_image_care_service(request: Request) -> ImageCareService:
+    """Return the service of what people say about images."""
+    return (await get_services(request)).image_care
 
 
 async def get_async_ms_service(request: Request) -> AsyncMSService:
@@ -178,6 +187,7 @@ async def asks_as_earlier_client(request: Request) -> bool:
 
 
 ImageService = Annotated[AsyncImageService, Depends(get_async_image_service)]
+ImageCare = Annotated[ImageCareService, Depends(get_image_care_service)]
 ImageFiles = Annotated[ImageFileService, Depends(get_image_file_service)]
 MSService = Annotated[AsyncMSService, Depends(get_async_ms_service)]
 SourceService = Annotated[AsyncSourceService, Depends(get_async_source_service)]

@@ -6,6 +6,7 @@ the walk. What is served is the file that was opened and checked, not the name.
 """
 
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -103,6 +104,27 @@ class FileStore:
         except (OSError, ValueError) as error:
             raise FileNotAccessibleError(path, "open", "it does not exist or is not a directory") from error
         return OpenDirectory(fd, parts[-1])
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a directory with what is in it, beneath the roots; symbolic links are not followed.
+
+        Raises
+        ------
+        FileNotAccessibleError
+            The path is outside the roots, goes through a symbolic link, is not there, or may not be removed.
+        """
+        root, parts = self._beneath(path)
+        try:
+            parent = _walk(root, parts[:-1], _DIRECTORY_FLAGS) if parts[:-1] else os.open(root, _DIRECTORY_FLAGS)
+            try:
+                if stat.S_ISDIR(os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_mode):
+                    shutil.rmtree(parts[-1], dir_fd=parent)
+                else:
+                    os.unlink(parts[-1], dir_fd=parent)
+            finally:
+                os.close(parent)
+        except (OSError, ValueError) as error:
+            raise FileNotAccessibleError(path, "remove") from error
 
     def _beneath(self, path: str) -> tuple[Path, tuple[str, ...]]:
         """Return the root that holds the path, and the components below it."""

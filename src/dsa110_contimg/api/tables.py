@@ -28,6 +28,8 @@ from dsa110_contimg.api.columns import path as _path
 from dsa110_contimg.api.columns import row_number as _row_number
 from dsa110_contimg.api.columns import run as _run
 from dsa110_contimg.api.columns import unix as _unix
+from dsa110_contimg.api.image_care_tables import image_ratings as image_ratings
+from dsa110_contimg.api.image_care_tables import image_regions as image_regions
 
 SCHEMA_REVISION = "0007"
 """Revision of the migrations that makes these tables."""

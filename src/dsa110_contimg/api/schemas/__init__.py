@@ -10,6 +10,20 @@ from dsa110_contimg.api.schemas.batches import Batch, BatchItem
 from dsa110_contimg.api.schemas.cache import CacheCleared, CacheInvalidated, CacheStats
 from dsa110_contimg.api.schemas.calibration import CalTable, CalTableItem
 from dsa110_contimg.api.schemas.health import HealthReply, Liveness, Readiness
+from dsa110_contimg.api.schemas.image_care import (
+    ImageDeleted,
+    MaskDeleted,
+    MaskDetail,
+    MaskList,
+    MaskView,
+    RatingList,
+    RatingReply,
+    RatingView,
+    RegionDeleted,
+    RegionDetail,
+    RegionList,
+    RegionView,
+)
 from dsa110_contimg.api.schemas.image_files import (
     BulkDownload,
     FitsAxis,
@@ -89,6 +103,7 @@ __all__ = [
     "FluxStats",
     "Health",
     "HealthReply",
+    "ImageDeleted",
     "ImageDetail",
     "ImageListItem",
     "ImageQA",
@@ -104,15 +119,29 @@ __all__ = [
     "MSCounts",
     "MSDetail",
     "MSListItem",
+<<<<<<< HEAD
     "MSReport",
+=======
+    "MaskDeleted",
+    "MaskDetail",
+    "MaskList",
+    "MaskView",
+>>>>>>> 613b979 (Images are rated, get masks and regions, and are deleted: rows decide, texts of regions are parsed in a child, files go beneath the roots only)
     "ProductFileView",
     "Provenance",
     "QAGrade",
     "QualityMetrics",
     "QueueJob",
     "QueueStats",
+    "RatingList",
+    "RatingReply",
+    "RatingView",
     "Readiness",
     "RecentImage",
+    "RegionDeleted",
+    "RegionDetail",
+    "RegionList",
+    "RegionView",
     "Reply",
     "RerunReply",
     "RunLog",

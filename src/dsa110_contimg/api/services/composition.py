@@ -24,6 +24,7 @@ from dsa110_contimg.api.cache import CacheSettings, ReplyCache
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.image_care_repository import AsyncImageCareRepository
 from dsa110_contimg.api.job_queue import JobQueue
 from dsa110_contimg.api.metrics import MetricsExporter
 from dsa110_contimg.api.run_logs import RunLogs
@@ -39,7 +40,11 @@ from dsa110_contimg.api.services.async_services import (
 from dsa110_contimg.api.services.batch_service import BatchService
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.fits_service import FitsService
+<<<<<<< HEAD
 from dsa110_contimg.api.services.health_service import HealthMonitor
+=======
+from dsa110_contimg.api.services.image_care_service import ImageCareService
+>>>>>>> 613b979 (Images are rated, get masks and regions, and are deleted: rows decide, texts of regions are parsed in a child, files go beneath the roots only)
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.log_service import RunLogService
@@ -65,6 +70,7 @@ class Services:
 
     images: AsyncImageService
     image_files: ImageFileService
+    image_care: ImageCareService
     measurement_sets: AsyncMSService
     ms_files: MSFileService
     calibration: AsyncCalibrationService
@@ -110,6 +116,7 @@ def compose(
     return Services(
         images=images,
         image_files=ImageFileService(images, files, thumbnails, FitsService(child)),
+        image_care=ImageCareService(images, AsyncImageCareRepository(adapter), files, child),
         measurement_sets=measurement_sets,
         ms_files=MSFileService(measurement_sets, files, LimitedChild()),
         calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),
