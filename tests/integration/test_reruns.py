@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.workflows import STAGES
+from dsa110_contimg.absurd.workflows import STAGES, spawn_rerun
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.config import APIConfig, ConfigError
 from dsa110_contimg.api.run_logs import RunLogs
@@ -405,10 +405,33 @@ async def test_a_run_is_canceled_with_all_its_tasks(redis_url: str, tmp_path: Pa
         assert ended == {"status": "ok", "canceled": [new], "not_found": ["job-none"], "ended": [RUN_ID]}
         job = await bench.job(new)
         assert (job.status, job.error) == ("failed", "canceled")
+        assert (await bench.done("GET", f"/queue/jobs/{one['job_id']}"))["status"] == "canceled"
+
+        async def gone() -> bool:
+            """Tell whether the tasks are canceled, also those that were just being sent."""
+            workflow = await queue.client.get_workflow(UUID(str(job.workflow_id)))
+            return bool(workflow and workflow["status"] == "cancelled")
+
+        await queue.until(gone)
+
+
+async def test_a_run_that_was_sent_by_a_process_that_died_after_its_cancel_does_not_run(
+    redis_url: str, tmp_path: Path, queue: Bench
+) -> None:
+    nowhere = AbsurdConfig(enabled=True, database_url="postgresql://nobody:x@127.0.0.1:9/none")
+    async with work_bench(tmp_path / "state", redis_url, nowhere) as bench:
+        told = await bench.done("POST", f"/jobs/{CHAIN_RUN}/rerun")
+        await bench.services.work.orders.settle(told["job_id"], "canceled", time.time())
+        job = await bench.job(told["run_id"])
+    await spawn_rerun(queue.client, job, tmp_path)  # it was on its way
+    tasks = AbsurdConfig(enabled=True, database_url=queue.url)
+    async with serving(APIConfig.from_env(bench.environ), tasks, world=bench.world) as again:
+        work = WorkBench(bench.environ, again, bench.keys).services.work
+        work._swept_at = float("-inf")
+        await work.look_after()
         workflow = await queue.client.get_workflow(UUID(str(job.workflow_id)))
         assert workflow is not None
         assert workflow["status"] == "cancelled"
-        assert (await bench.done("GET", f"/queue/jobs/{one['job_id']}"))["status"] == "canceled"
 
 
 async def test_with_neither_command_nor_durable_queue_nothing_is_pretended(redis_url: str, tmp_path: Path) -> None:

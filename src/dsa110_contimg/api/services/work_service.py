@@ -36,6 +36,7 @@ _SEND_PATIENCE_S = 0.5  # the caller waits no longer to hear whether the queue h
 _RESEND_AFTER_S = 5.0
 _LOOK_AGAIN_S = 60.0
 _REPLIES_KEPT_S = 86400.0
+_LOOKED_BACK = 100
 _RQ_WAITS = ("queued", "deferred", "scheduled")
 
 
@@ -271,12 +272,19 @@ class WorkService:
         await self.orders.forget_replies(now_s - _REPLIES_KEPT_S)
         if self._gateway.client is None:
             return
+        await self._make_sure_of_cancels(now_s)
         going = {job.workflow_id: job for job in await self.orders.lively_runs(now_s) if job.workflow_id}
         if not going:
             return
         for status in ("cancelled", "failed"):
             ended = await self._workflows(status)
             await self._end_runs(going[key] for row in ended if (key := row["workflow_id"]) in going)
+
+    async def _make_sure_of_cancels(self, now_s: float) -> None:
+        """Cancel again what was canceled while somebody sent it who died before taking it back."""
+        for order in await self.orders.newest("canceled", _LOOKED_BACK):
+            if order.target == "absurd" and now_s - (order.ended_at or 0.0) < _LOOK_AGAIN_S:
+                await self._undo(order)
 
     async def _workflows(self, status: str) -> list[Row]:
         return await self._gateway.ask(lambda client: client.list_workflows(status, 100))
