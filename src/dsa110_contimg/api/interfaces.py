@@ -321,9 +321,6 @@ class ImageRepositoryProtocol(Protocol):
     async def list_for_ms(self, ms_path: str) -> list[ImageRecord]:
         """Return the images of one Measurement Set, newest first."""
 
-    async def list_for_source(self, source_id: str, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
-        """Return the images in which a source was measured, newest first."""
-
     async def count(self) -> int:
         """Return the number of images."""
 
@@ -368,15 +365,10 @@ class SourceRepositoryProtocol(Protocol):
     async def list_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> list[SourceRecord]:
         """Return the sources within ``radius_deg`` of a position, nearest first; across RA 0 and at the poles too."""
 
-    async def get_lightcurve(
-        self, source_id: str, start_mjd: float | None = None, end_mjd: float | None = None
-    ) -> list[LightCurvePoint]:
-        """Return the measurements of a source by rising time; both ends belong to the range."""
-
     async def get_lightcurve_page(
         self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish
     ) -> Page:
-        """Return a part of them as documents; ``wish`` gives limit and cursor."""
+        """Return a part of the measurements of a source by rising time; both ends belong to the range."""
 
     async def list_contributions(self, source_id: str, limit: int, offset: int = 0) -> list[Document]:
         """Return the images in which a source was measured, with its flux density there, the last epoch first."""
