@@ -119,14 +119,11 @@ __all__ = [
     "MSCounts",
     "MSDetail",
     "MSListItem",
-<<<<<<< HEAD
     "MSReport",
-=======
     "MaskDeleted",
     "MaskDetail",
     "MaskList",
     "MaskView",
->>>>>>> 613b979 (Images are rated, get masks and regions, and are deleted: rows decide, texts of regions are parsed in a child, files go beneath the roots only)
     "ProductFileView",
     "Provenance",
     "QAGrade",

@@ -40,11 +40,8 @@ from dsa110_contimg.api.services.async_services import (
 from dsa110_contimg.api.services.batch_service import BatchService
 from dsa110_contimg.api.services.calibration_service import AsyncCalibrationService
 from dsa110_contimg.api.services.fits_service import FitsService
-<<<<<<< HEAD
 from dsa110_contimg.api.services.health_service import HealthMonitor
-=======
 from dsa110_contimg.api.services.image_care_service import ImageCareService
->>>>>>> 613b979 (Images are rated, get masks and regions, and are deleted: rows decide, texts of regions are parsed in a child, files go beneath the roots only)
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.log_service import RunLogService
