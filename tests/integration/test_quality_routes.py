@@ -10,14 +10,13 @@ from dsa110_contimg.api.async_repositories import AsyncProductRecorder, AsyncQAR
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import BlockingDatabase, open_database
 from dsa110_contimg.api.interfaces import (
-    CalibrationQARecord,
-    ImageQARecord,
     ImageRecord,
     JobRecord,
     MeasurementSetRecord,
     ProvenanceRecord,
     Recording,
 )
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.repositories import QARepository
 from fixtures.api_server import Served
 from fixtures.api_world import CREATED_AT, RUN_ID

@@ -18,9 +18,7 @@ from dsa110_contimg.absurd.registry import Tasks, TaskType
 from dsa110_contimg.absurd.stage_log import Logbook, StageLog
 from dsa110_contimg.absurd.worker import ClaimedTask, TaskContext
 from dsa110_contimg.api.interfaces import (
-    CalibrationQARecord,
     CalibrationTableRecord,
-    ImageQARecord,
     ImageRecord,
     JobRecord,
     MeasurementSetRecord,
@@ -31,6 +29,7 @@ from dsa110_contimg.api.interfaces import (
     Recording,
     SourceRecord,
 )
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.pipeline.crossmatch import nearest_within
 from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.quality import dynamic_range_word, flagged_word

@@ -13,9 +13,7 @@ from dsa110_contimg.api.credentials import ApiKeyRecord
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import DatabaseSchemaError
 from dsa110_contimg.api.interfaces import (
-    CalibrationQARecord,
     CalibrationTableRecord,
-    ImageQARecord,
     ImageRecord,
     JobRecord,
     LightCurvePoint,
@@ -28,6 +26,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.operation_records import ProductFigures, ServiceState
 from dsa110_contimg.api.pages import Document, Page, Wish
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.queries import (
     audit,
     batches,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dsa110_contimg.api.pages import Document, Page, Wish
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 
 #: Stages of a Measurement Set that has an image.
 IMAGED_STAGES = frozenset({"imaged", "mosaicked", "cataloged"})
@@ -226,42 +227,6 @@ class ProvenanceRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageQARecord:
-    """What was measured on one image; ``overall_quality``: excellent, good, marginal, poor or unknown."""
-
-    ms_path: str
-    image_path: str
-    rms_noise: float | None
-    peak_flux: float | None
-    dynamic_range: float | None
-    beam_major: float | None
-    beam_minor: float | None
-    beam_pa: float | None
-    num_sources: int | None
-    overall_quality: str
-    timestamp: float
-    thumbnail_path: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationQARecord:
-    """What was measured on the calibration tables that were solved from one Measurement Set.
-
-    ``flags_total`` and the ``flag_fraction`` of each kind of table count antennas that are there; absent ones are not
-    flagged, they are named apart.
-    """
-
-    ms_path: str
-    overall_quality: str
-    flags_total: float | None
-    timestamp: float
-    k_metrics: Mapping[str, Any] = field(default_factory=dict)
-    bp_metrics: Mapping[str, Any] = field(default_factory=dict)
-    g_metrics: Mapping[str, Any] = field(default_factory=dict)
-    per_spw_stats: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Recording:
     """Everything that one finished stage has to say; it is kept in one transaction or not at all.
 
@@ -422,16 +387,6 @@ class CalibrationRepositoryProtocol(Protocol):
 
     async def list_page(self, wish: Wish) -> Page:
         """Return a page of tables as documents, by the order and the conditions of ``wish``."""
-
-
-class QARepositoryProtocol(Protocol):
-    """Reads what was measured on products; kept by ``AsyncQARepository(adapter)``."""
-
-    async def get_image_qa(self, image_path: str) -> ImageQARecord | None:
-        """Return what was last measured on an image."""
-
-    async def get_calibration_qa(self, ms_path: str) -> CalibrationQARecord | None:
-        """Return what was last measured on the tables that were solved from a Measurement Set."""
 
 
 class StatsRepositoryProtocol(Protocol):

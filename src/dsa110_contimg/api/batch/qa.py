@@ -15,7 +15,11 @@ import orjson
 from dsa110_contimg.api.exceptions import FileNotAccessibleError, MSParsingError
 from dsa110_contimg.api.file_access import FileStore, OpenDirectory
 from dsa110_contimg.api.file_trees import list_tree
-from dsa110_contimg.api.interfaces import CalibrationQARecord, CalibrationTableRecord, ImageQARecord, ImageRecord
+from dsa110_contimg.api.interfaces import (
+    CalibrationTableRecord,
+    ImageRecord,
+)
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.services.fits_service import FitsService
 from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
 from dsa110_contimg.pipeline.quality import WORDS, dynamic_range_word, flagged_word

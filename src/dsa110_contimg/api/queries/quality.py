@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Table, bindparam, delete, func, insert, select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.interfaces import CalibrationQARecord, ImageQARecord
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.queries.decoding import ask, first, record_columns, record_reader
 from dsa110_contimg.api.queries.upserts import column_names, field_values
 from dsa110_contimg.api.tables import calibration_qa, image_qa, jobs

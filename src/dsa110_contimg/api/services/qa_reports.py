@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from dsa110_contimg.api.interfaces import ProvenanceRepositoryProtocol, QARepositoryProtocol
+from dsa110_contimg.api.interfaces import (
+    ProvenanceRepositoryProtocol,
+)
+from dsa110_contimg.api.quality_interfaces import QARepositoryProtocol
 from dsa110_contimg.api.services import qa_service
 from dsa110_contimg.api.services.async_services import AsyncImageService, AsyncJobService, AsyncMSService, cal_table_of
 

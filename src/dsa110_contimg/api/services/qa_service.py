@@ -5,13 +5,12 @@ from typing import Any
 
 from dsa110_contimg.api.interfaces import (
     IMAGED_STAGES,
-    CalibrationQARecord,
-    ImageQARecord,
     ImageRecord,
     JobRecord,
     MeasurementSetRecord,
     ProvenanceRecord,
 )
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.replies import iso_time
 from dsa110_contimg.pipeline.quality import Finding, judge, worst
 
