@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.cache import TTLS_S, CacheRule, CacheSettings, ReplyCache, cached
+from dsa110_contimg.api.config import CACHED
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.interfaces import Recording
 from dsa110_contimg.api.tally import Tally
@@ -126,6 +127,18 @@ async def test_a_cache_that_is_switched_off_says_so(tmp_path: Path) -> None:
     async with serving(world.config, names=segments(world), world=world) as served:
         assert await said(served, "/api/v1/images") == "off"
         assert await served.json("/api/v1/cache") == {"enabled": False, "status": "disabled"}
+
+
+async def test_routes_can_be_left_out(tmp_path: Path, redis_url: str) -> None:
+    environ = {"REDIS_URL": redis_url, "DSA110_CACHED_REPLIES": "stats,jobs:list", "DSA110_ENV": "testing"}
+    world = await build(settings(tmp_path / "state", **environ))
+    async with serving(world.config, names=segments(world), world=world) as served:
+        assert await said(served, "/api/v1/images") == "off"
+        assert await said(served, "/api/v1/stats") == "miss"
+
+
+def test_the_documented_prefixes_are_kept_unless_said_otherwise() -> None:
+    assert set(CACHED) == set(TTLS_S)
 
 
 async def test_without_redis_the_api_works_uncached_and_says_so(tmp_path: Path) -> None:

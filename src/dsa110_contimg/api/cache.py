@@ -86,6 +86,7 @@ class CacheSettings:
     url: str
     database_name: str
     enabled: bool = True
+    prefixes: frozenset[str] = frozenset(TTLS_S)
     default_ttl_s: int = 300
     admin_patience_s: float = 2.0
 
@@ -120,7 +121,7 @@ class ReplyCache:
 
     async def answer(self, rule: CacheRule, request: Request, handler: Handler) -> Response:
         """Return the kept reply to a request, or that of its handler, which is then kept."""
-        if not self._settings.enabled:
+        if not self._settings.enabled or rule.prefix not in self._settings.prefixes:
             return _told(await handler(request), "off")
         resting = time.monotonic() < self._asked_again_at_s
         key = None if resting else await self._key(rule, request)

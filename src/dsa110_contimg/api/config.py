@@ -140,6 +140,12 @@ class DatabaseConfig:
         return str(self.products_path) if self.backend == "sqlite" else without_password(self.postgresql_url)
 
 
+CACHED = (
+    "stats", "images:list", "images:detail", "sources:list", "sources:detail", "jobs:list", "ms:metadata",
+    "cal:tables", "cal:matches",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisConfig:
     """Redis: cache, rate limits and the RQ job queue."""
@@ -150,6 +156,9 @@ class RedisConfig:
     )  # fmt: skip
     cache_enabled: bool = setting(
         "REDIS_CACHE_ENABLED", True, readings.yes_or_no, "keep replies in Redis until their tables are written"
+    )
+    cached: tuple[str, ...] = setting(
+        "DSA110_CACHED_REPLIES", CACHED, readings.words, "prefixes whose replies are kept, with commas between"
     )
     default_ttl: int = setting(
         "REDIS_DEFAULT_TTL", 300, readings.whole(1, 86400), "longest life of a kept reply that has none of its own, s"

@@ -486,8 +486,7 @@ event_counts = Table(
     _column("second_label", Identifier, "Its second label, empty for none", "meta.code.class", primary_key=True),
     _column("n", BigInteger, "How often it happened", "meta.number", nullable=False),
     _column("total", Number, "Sum of its values", "stat", nullable=False),
-)
-"""How often things happened, and histograms of what was made: kept by triggers inside each write; no number falls."""
+)  # kept by triggers inside each write; no number falls
 
 service_history = Table(
     "service_history",
@@ -497,5 +496,4 @@ service_history = Table(
     _column("status", Identifier, "running, stopped, degraded or error", "meta.code.status", primary_key=True),
     _column("response_ms", Number, "Time to its answer", "time.duration", "ms"),
     _column("error", Text, "Why it was not running", "meta.note"),
-)
-"""States of monitored services: one row for each state that was seen in a minute; the last day is kept."""
+)  # one row for each state that was seen in a minute; the last day is kept

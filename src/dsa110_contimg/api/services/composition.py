@@ -140,7 +140,9 @@ def compose(
 
 def _cache_settings(config: APIConfig) -> CacheSettings:
     redis, name = config.redis, config.database.display_name
-    return CacheSettings(redis.url, name, redis.cache_enabled, redis.default_ttl, config.timeouts.redis_socket)
+    return CacheSettings(
+        redis.url, name, redis.cache_enabled, frozenset(redis.cached), redis.default_ttl, config.timeouts.redis_socket
+    )
 
 
 def _services_monitor(
