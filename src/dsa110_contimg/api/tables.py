@@ -394,10 +394,7 @@ audit_log = Table(
     _column("scope", Text, "Scope that it needs", "meta.code", nullable=False),
     _column("request_id", Text, "Id of the request, as in the log", "meta.id", nullable=False),
     _column("status", Integer, "HTTP status of the reply; none: it ended unforeseen", "meta.code.status"),
-    _column(
-        "kind", Text, "begun, changed (in the transaction of the change), ended, or denied", "meta.code.class",
-        nullable=False, server_default="begun",
-    ),
+    _column("kind", Text, "begun, changed, ended or denied", "meta.code", nullable=False, server_default="begun"),
     _column("change_id", RowNumber, "Entry with which the change began", "meta.id.parent"),
     _column("prev_hash", Text, "Hash of the entry before", "meta.checksum"),
     _column("hash", Text, "SHA-256 of this entry and the hash before, hexadecimal", "meta.checksum"),

@@ -1,0 +1,306 @@
+"""What somebody hostile may ask of every route: nothing is bypassed, nothing leaks, no error is ours."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
+from dsa110_contimg.api.credentials import SCOPES, create_key
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.route_table import RouteRow, route_rows
+from fixtures.api_server import Served, serving
+from fixtures.api_world import World, build, settings
+
+ROOT = Path(__file__).parents[2]
+CANARY = "canary-4c1b7e"
+FOREIGN = "203.0.113.9"
+SEED = 20261122
+MAY_BE_AWAY = {501, 502, 503, 507}  # a part that this installation has not
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the world lies, with a secret file beside it."""
+    found = tmp_path_factory.mktemp("hostile")
+    (found / "secret.fits").write_text(CANARY)
+    return found
+
+
+@pytest.fixture(scope="module")
+def world(directory: Path) -> World:
+    """A small world, built once."""
+    return asyncio.run(build(settings(directory, DSA110_RATE_LIMIT_DISABLED="true")))
+
+
+@pytest.fixture
+async def served(world: World) -> AsyncIterator[Served]:
+    """The whole application over it."""
+    async with serving(world.config, world=world) as found:
+        yield found
+
+
+@pytest.fixture
+async def keys(served: Served) -> dict[str, str]:
+    """A key for each scope, and one for all of them."""
+    made = {scope: create_key(scope, [scope], time.time(), None) for scope in SCOPES}
+    made["all"] = create_key("all", SCOPES, time.time(), None)
+    async with open_database(served.world.config.database, served.world.config.timeouts) as adapter:
+        for _, record in made.values():
+            await AsyncCredentialRepository(adapter).add_key(record)
+    return {name: text for name, (text, _) in made.items()}
+
+
+def rows(served: Served, *methods: str) -> list[RouteRow]:
+    return [row for row in route_rows(served.app) if row.method in methods]
+
+
+def filled(path: str, value: str = "1") -> str:
+    return re.sub(r"\{[^}]+\}", lambda _: value, path)
+
+
+def from_abroad(served: Served) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(served.app, raise_app_exceptions=False, client=(FOREIGN, 7))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+
+# --- the walk over all routes -----------------------------------------------------------------------------------------
+
+
+async def test_every_route_lets_in_whom_the_page_about_scopes_names_and_nobody_else(
+    served: Served, keys: dict[str, str]
+) -> None:
+    page = (ROOT / "docs" / "reference" / "security.md").read_text()
+    told = {
+        (method, "/api/v1" + path): scope
+        for method, path, scope in re.findall(r"^\| (\w+) `(/\S+)` \| `(\S+)` \|$", page, re.MULTILINE)
+    }
+    wrong = []
+    for row in rows(served, "GET", "POST", "PUT", "PATCH", "DELETE"):
+        needed = told.pop((row.method, row.path), "")
+        address = filled(row.path, "00000000-0000-4000-8000-000000000000")
+        for name in (None, *SCOPES):
+            headers = {"X-API-Key": keys[name]} if name else {}
+            status = (await served.client.request(row.method, address, headers=headers)).status_code
+            right = status not in (401, 403) if name == needed or not needed else status == (403 if name else 401)
+            if not right or (status >= 500 and status not in MAY_BE_AWAY):
+                wrong.append((row.method, row.path, name, status))
+    assert not wrong
+    assert not told, "the page names routes that are not there"
+
+
+async def test_nobody_from_elsewhere_is_answered_but_about_health(served: Served, keys: dict[str, str]) -> None:
+    answered = set()
+    async with from_abroad(served) as client:
+        for row in rows(served, "GET", "POST", "PUT", "PATCH", "DELETE"):
+            for headers in ({}, {"X-API-Key": keys["all"]}, {"X-Forwarded-For": "10.0.0.1"}):
+                reply = await client.request(row.method, filled(row.path), headers=headers)
+                if reply.status_code != 403:
+                    answered.add(row.path)
+    assert answered == {"/api/v1/health", "/api/v1/health/live", "/api/v1/health/ready", "/metrics"}
+
+
+@pytest.mark.parametrize(
+    ("client", "headers"),
+    [
+        (FOREIGN, []),
+        (FOREIGN, [(b"x-forwarded-for", b"10.0.0.1")]),
+        ("10.0.0.1", [(b"origin", b"https://evil.example")]),
+        ("10.0.0.1", [(b"origin", b"null")]),
+        ("10.0.0.1", [(b"sec-fetch-site", b"cross-site")]),
+        ("10.0.0.1", [(b"host", b"evil.example")]),
+    ],
+)
+async def test_no_websocket_is_opened_for_strangers_and_pages_of_others(
+    served: Served, client: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    for row in rows(served, "WebSocket"):
+        sent = []
+        scope = {
+            "type": "websocket", "path": filled(row.path), "raw_path": b"", "query_string": b"", "scheme": "ws",
+            "headers": [*([] if dict(headers).get(b"host") else [(b"host", b"localhost")]), *headers],
+            "client": (client, 7), "subprotocols": [], "extensions": {}, "root_path": "",
+        }  # fmt: skip
+
+        async def receive() -> dict[str, str]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: dict[str, str], sent: list[str] = sent) -> None:
+            sent.append(message["type"])
+
+        await served.app(scope, receive, send)  # type: ignore[arg-type]
+        assert sent == ["websocket.close"], row.path
+
+
+# --- paths ------------------------------------------------------------------------------------------------------------
+
+
+def paths(directory: Path) -> list[str]:
+    """Return more than 500 texts that want out of the data directories."""
+    chance = random.Random(SEED)
+    outside = [
+        "/etc/passwd",
+        "etc/passwd",
+        f"{directory}/secret.fits",
+        "/proc/self/environ",
+        "/dev/zero",
+        "secret.fits",
+    ]
+    ups = ["../" * n for n in (1, 2, 3, 5, 9, 20)] + ["..\\" * 6, "....//" * 6, "..;/" * 6, ".%2e/" * 6, "\u2025/" * 6]
+    codings = [
+        lambda text: text,
+        lambda text: quote(text, safe=""),
+        lambda text: quote(quote(text, safe=""), safe=""),
+        lambda text: quote(text, safe="").replace("%2F", "%c0%af"),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    ]
+    found = [code(up + name) for name in outside for up in ["", "/", *ups] for code in codings]
+    beneath = quote(f"{directory}/products/", safe="")
+    found += [beneath + quote(up + name, safe="") for name in outside for up in ups]
+    odd = ["%00", "a%00.fits", "%0d%0aX-Evil:%201", "~", "~root", "*", "?", "%3f", "%23", ".", "..", "...", "%20",
+           "file:///etc/passwd", "http://127.0.0.1/", "-rf", "$(id)", ";id", "'\"--", "1 OR 1=1", "%ff%fe", "%ed%a0%80",
+           "\u202e", "\ufeff1", "\uff0e\uff0e/", "1e999", "9" * 5000, "a" * 5000, "-1", "0", "1.5", "0x1",
+           "１", "\u0661",
+           "{0.__class__}", "%s%n", "<script>", "1%0a", "%09", "nan", "null", "None", "true"]  # fmt: skip
+    found += odd + [quote(text, safe="%") for text in odd]
+    while len(found) < 520:
+        found.append(quote(bytes(chance.randrange(256) for _ in range(chance.randrange(1, 30))), safe=""))
+    return list(dict.fromkeys(found))
+
+
+async def judge_paths(served: Served, keys: dict[str, str], chosen: Iterator[tuple[RouteRow, str]]) -> int:
+    asked, wrong = 0, []
+    for row, text in chosen:
+        asked += 1
+        try:
+            reply = await served.client.request(
+                row.method,
+                row.path.replace(re.findall(r"\{[^}]+\}", row.path)[0], text, 1),
+                headers={"X-API-Key": keys["all"]},
+            )
+        except httpx.InvalidURL:
+            continue
+        leaks = CANARY in reply.text or "root:x:0:0" in reply.text
+        if leaks or (reply.status_code >= 500 and reply.status_code not in MAY_BE_AWAY):
+            wrong.append((row.method, row.path, text[:80], reply.status_code))
+    assert not wrong
+    return asked
+
+
+async def test_no_path_leads_out_of_the_data_directories(served: Served, keys: dict[str, str], directory: Path) -> None:
+    """Each text at one route, so that each route gets many; the long test asks each at each."""
+    corpus = paths(directory)
+    assert len(corpus) >= 500
+    takers = [row for row in rows(served, "GET", "DELETE") if "{" in row.path]
+    assert await judge_paths(served, keys, ((takers[n % len(takers)], text) for n, text in enumerate(corpus))) >= 500
+
+
+@pytest.mark.slow
+async def test_no_path_leads_out_at_any_route(served: Served, keys: dict[str, str], directory: Path) -> None:
+    corpus = paths(directory)
+    takers = [row for row in rows(served, "GET") if re.search(r"/(?:images|ms|cal|logs|qa)/.*\{", row.path)]
+    asked = await judge_paths(served, keys, ((row, text) for row in takers for text in corpus))
+    print(f"{asked} paths at {len(takers)} routes: 0 leaks, 0 errors")
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+BODIES = [
+    b"", b"{", b"NaN", b'{"a": NaN}', b'{"limit": 1e999}', b'{"a": -Infinity}', b"[" * 200_000, b'{"a":' * 200_000,
+    b'"\\u0000"', b'{"name": "a\\u0000b"}', b'{"name": "\\ud800"}', b'"\\udfff"', b"1" * 5000,
+    b'{"priority": ' + b"9" * 5000 + b"}",
+    b'{"a": 1, "a": 2}', b"\xff\xfe", b"\xef\xbb\xbf{}", b"null", b"true", b"[]", b"{}", b'"text"', b"[[[]]]", b"\x00",
+    b'{"task_name": null, "params": []}', b'{"__proto__": {"x": 1}}',
+    b'{"run_ids": [' + b'"x",' * 2000 + b'"x"]}',
+    b'{"ids": [1e308, -0.0, 1E400]}', b'{"image_ids": [{}]}', b"\xed\xa0\x80",
+]  # fmt: skip
+
+
+async def test_no_body_makes_an_error_of_ours(served: Served, keys: dict[str, str]) -> None:
+    wrong, slowest_s = [], 0.0
+    headers = {"X-API-Key": keys["all"], "Content-Type": "application/json"}
+    for row in rows(served, "POST", "PUT", "PATCH", "DELETE"):
+        for body in BODIES:
+            began = time.perf_counter()
+            reply = await served.client.request(row.method, filled(row.path), content=body, headers=headers)
+            slowest_s = max(slowest_s, time.perf_counter() - began)
+            if reply.status_code >= 500 and reply.status_code not in MAY_BE_AWAY:
+                wrong.append((row.method, row.path, body[:60], reply.status_code))
+            assert b"NaN" not in reply.content and b"Infinity" not in reply.content
+    print(f"the slowest of {len(BODIES)} bodies at every route took {slowest_s * 1e3:.0f} ms")
+    assert not wrong
+
+
+async def test_forms_and_texts_of_other_pages_change_nothing(served: Served, keys: dict[str, str]) -> None:
+    usual = {"X-API-Key": keys["all"], "X-Request-ID": "page-2"}
+    kinds = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json", "")
+    for row in rows(served, "POST", "PUT", "PATCH", "DELETE"):
+        address = filled(row.path)
+        for kind in kinds:
+            headers = {"X-API-Key": keys["all"], "Content-Type": kind, "X-Request-ID": "page-1"}
+            assert (await served.client.request(row.method, address, content=b"{}", headers=headers)).status_code == 415
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}):
+            reply = await served.client.request(row.method, address, headers=headers | usual)
+            assert (reply.status_code, reply.json()["error"]) == (403, "FOREIGN_ORIGIN")
+    async with open_database(served.world.config.database, served.world.config.timeouts) as adapter:
+        assert not [
+            entry for entry in await AsyncCredentialRepository(adapter).newest_changes(1000) if entry.status == 200
+        ]
+
+
+# --- questions and headers --------------------------------------------------------------------------------------------
+
+VALUES = ["-1", "0", "1001", "1000000000000", "9" * 5000, "NaN", "1e999", "%00", "%ff", "' OR 1=1 --", "a" * 5000, "",
+          "..", "%ed%a0%80", "[]", "{}", "null", "1;drop table x", "\u202e", "%0d%0aSet-Cookie:%20x=1"]  # fmt: skip
+NAMES = ["limit", "offset", "cursor", "sort", "fields", "q", "hours", "size", "stage", "status", "tail", "event",
+         "unheard", "limit[]", "__proto__", "%00"]  # fmt: skip
+
+
+async def test_no_question_makes_an_error_of_ours(served: Served) -> None:
+    wrong = []
+    reads = rows(served, "GET")
+    pairs = [(name, value) for name in NAMES for value in VALUES]
+    for number, (name, value) in enumerate(pairs):
+        row = reads[(number * 7) % len(reads)]
+        reply = await served.client.get(f"{filled(row.path)}?{name}={value}")
+        if (reply.status_code >= 500 and reply.status_code not in MAY_BE_AWAY) or "set-cookie" in reply.headers:
+            wrong.append((row.path, name, value[:40], reply.status_code))
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=" + ",".join(["0-"] * 1000)},
+        {"Range": "bytes=5-1,-,9999999999999999999999-"},
+        {"If-None-Match": '"' * 5000},
+        {"If-Match": "*,*,*" * 500},
+        {"Accept": "a" * 8000},
+        {"Accept-Encoding": "gzip;q=1e999"},
+        {"Authorization": "Bearer " + "." * 5000},
+        {"Authorization": "Basic OmE="},
+        {"X-API-Key": b"\xff\xfe\x80"},  # type: ignore[dict-item]
+        {"X-API-Key": "dsa110_" + "0" * 12 + "." + "x" * 43},
+        {"Cookie": "a=" + "b" * 4000},
+        {"X-HTTP-Method-Override": "DELETE"},
+        {"X-Original-URL": "/api/v1/cache/clear"},
+        {"X-Forwarded-Host": "evil.example"},
+        {"X-Forwarded-Prefix": "//evil.example"},
+        {"Forwarded": "for=127.0.0.1;host=evil.example"},
+        {"X-Request-ID": "a\tb"},
+        {"Idempotency-Key": "x" * 9000},
+        {"Content-Length": "0", "Expect": "200-ok"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+async def test_no_header_makes_an_error_of_ours(served: Served, headers: dict[str, str]) -> None:
+    for row in random.Random(str(headers)).sample(rows(served, "GET"), 3):
+        reply = await served.client.get(filled(row.path), headers=headers)
+        assert reply.status_code < 500 or reply.status_code in MAY_BE_AWAY, row.path
+        assert "evil.example" not in reply.headers.get("location", "")
