@@ -1,6 +1,6 @@
 """Replies about calibration tables."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -12,16 +12,16 @@ class CalTableItem(Reply):
 
     id: str = Field(description="short id")
     path: str
-    table_type: str = Field(description="K, BP, GP, ...")
+    table_type: str | None = Field(description="K, BP, GP, ...")
     set_name: str | None = Field(description="set of tables that are applied together")
-    order_index: int = Field(description="place in the order of application")
+    order_index: int | None = Field(description="place in the order of application")
     cal_field: str | None = Field(description="calibrator")
     refant: str | None = Field(description="reference antenna")
     created_at: str | None
     valid_start_mjd: float | None = Field(description="MJD (UTC); null is no limit")
     valid_end_mjd: float | None = Field(description="MJD (UTC); null is no limit")
     source_ms_path: str | None = Field(description="Measurement Set it was solved from")
-    status: Literal["active", "retired", "failed"] | None
+    status: str | None = Field(description="active, retired or failed")
 
 
 class CalTable(CalTableItem):
