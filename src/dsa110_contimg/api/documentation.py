@@ -28,6 +28,7 @@ Spec = dict[str, Any]
 
 _PAGES = Path(__file__).parent.parent / "web" / "docs"
 _EVERYWHERE = (400, 403, 404, 405, 408, 413, 415, 421, 422, 429, 431, 500, 503)
+_BEFORE_HTTP = (400, 431)  # also answered, in words, to what is no HTTP request or has too long a first line
 _OF_CHANGES = (401, 409, 507)
 _TELLS = {
     400: ("VALIDATION_ERROR", "A value that cannot be used, or a query parameter that is not known"),
@@ -189,8 +190,10 @@ def _complete(operation: Spec) -> None:
 def _error_response(status: int) -> Spec:
     code, meaning = _TELLS[status]
     example = error_body(RequestError(status, code, meaning), "0190b4c27f0e7cc0")
-    content = {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "example": example}
-    return {"description": meaning, "content": {"application/json": content}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "example": example}}
+    if status in _BEFORE_HTTP:
+        content["text/plain"] = {"schema": {"type": "string"}}
+    return {"description": meaning, "content": content}
 
 
 def _tell_of_columns(model: str, properties: Spec) -> None:

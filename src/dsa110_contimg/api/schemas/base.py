@@ -27,4 +27,5 @@ class ErrorBody(Reply):
     ref_id: str = Field(description="id of the request, as in X-Request-ID")
     trace_id: str = Field(pattern="^[0-9a-f]{12}$")
     doc_anchor: str | None
+    retry_after: int | None = Field(default=None, description="seconds until the next try (429)")
     detail: Any = Field(default=None, description="as the framework gives it (401, 403, 404, 405, 422, 503)")
