@@ -11,7 +11,9 @@ from typer.main import get_command
 
 from architecture.source_tree import ROOT
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.api.config import declared_settings
+from dsa110_contimg.api import route_table
+from dsa110_contimg.api.app import create_app
+from dsa110_contimg.api.config import APIConfig, declared_settings
 from dsa110_contimg.cli import app
 from dsa110_contimg.exit_codes import ExitCode
 from dsa110_contimg.up.settings import markdown
@@ -166,6 +168,12 @@ def test_every_variable_that_a_document_names_is_read() -> None:
 def test_the_page_of_settings_is_that_of_the_code() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     assert page.endswith(markdown()), "write the end of docs/settings.md anew: dsa110 config --as markdown"
+
+
+def test_the_page_of_routes_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "reference" / "rest-api.md").read_text()
+    table = route_table.markdown(create_app(APIConfig.from_env({}), AbsurdConfig(enabled=False)))
+    assert page.endswith(table), "write the end of docs/reference/rest-api.md anew: dsa110 routes --as markdown"
 
 
 def test_every_source_file_that_a_document_names_exists() -> None:

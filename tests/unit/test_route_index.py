@@ -31,7 +31,7 @@ def asked(context: RouteContext) -> tuple[dict[str, Any], str]:
     return request(path, sorted(context.methods)[0]), str(context.path_format)
 
 
-@pytest.mark.parametrize("context", DECLARED, ids=lambda context: f"{context.methods} {context.path}")
+@pytest.mark.parametrize("context", DECLARED, ids=lambda context: f"{sorted(context.methods or ())} {context.path}")
 def test_each_declared_route_is_found_by_the_index(context: RouteContext) -> None:
     scope, template = asked(context)
     match, found = INDEX.matches(scope)

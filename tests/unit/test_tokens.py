@@ -61,7 +61,6 @@ def test_a_token_that_somebody_else_signed_is_refused(tmp_path: Path) -> None:
         {"aud": "others"}, {"aud": ["dsa110", "others"]}, {"iss": "https://evil.example"}, {"sub": 7},
         {"scopes": "write:jobs"}, {"scopes": "overwriter write"}, {"scopes": [7]}, {"scopes": {"write:jobs": 1}},
     ],
-    ids=str,
 )  # fmt: skip
 def test_a_token_that_lacks_something_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     """In the earlier backend scopes in a text passed by their letters, and tokens without an end for ever."""
