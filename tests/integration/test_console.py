@@ -19,6 +19,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from dsa110_contimg.absurd.client import Dependency, TaskSpec
+from dsa110_contimg.absurd.connection import SCHEMA_VERSION
 from dsa110_contimg.absurd.console.app import app
 from dsa110_contimg.absurd.templates import Step
 from dsa110_contimg.exit_codes import ExitCode
@@ -400,7 +401,7 @@ async def test_status_tells_health_by_its_exit_code(terminal: Terminal, queue: B
     await queue.claim()
     await queue.client.spawn("imaging")
     told = await terminal.json("status")
-    assert (told["status"], told["queues"][0]["pending"], told["schema_version"]) == ("healthy", 1, 2)
+    assert (told["status"], told["queues"][0]["pending"], told["schema_version"]) == ("healthy", 1, SCHEMA_VERSION)
     lines = (await terminal.run("status")).stdout.splitlines()
     assert any(re.fullmatch(r"health +healthy", line) for line in lines)
     assert "***" in "".join(lines)

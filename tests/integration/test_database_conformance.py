@@ -113,7 +113,7 @@ async def contents(adapter: DatabaseAdapter) -> dict[str, list[dict[str, object]
     builder = QueryBuilder(adapter.backend)
     found = {}
     for table in metadata.sorted_tables:
-        if table.name in ("table_counts", "table_generations", "event_counts"):
+        if table.name in ("table_counts", "table_generations", "event_counts", "audit_head"):
             continue
         rows = await adapter.fetch_all(builder.select(table.name, order_by=next(iter(table.primary_key)).name))
         found[table.name] = [{key: row[key] for key in row.keys() if key != "stage_updated_at"} for row in rows]  # noqa: SIM118

@@ -164,3 +164,17 @@ async def test_an_old_snapshot_that_somebody_holds_makes_a_flush_no_dearer(queue
         assert await flushes.run(tasks // 10) == tasks
         after = await flushes.pages()
     assert after <= 1.3 * before
+
+
+async def test_statistics_of_an_empty_queue_make_a_flush_no_dearer(queue: Bench) -> None:
+    """As autovacuum leaves them that came by when everything had been deleted and nothing could be cleaned away yet."""
+    await spawn(queue, 50)
+    await queue.connection.execute("delete from absurd.ready; delete from absurd.task")
+    await queue.connection.execute("analyze absurd.task, absurd.lease, absurd.ready")
+    await spawn(queue, 2400)
+    async with queue.session() as session:
+        flushes = Flushes(session)
+        await flushes.run(5)
+        before = await flushes.pages()
+        await flushes.run(195)
+        assert await flushes.pages() <= 1.3 * before

@@ -167,16 +167,21 @@ _INSERT = Statement(
 _IDS = Statement(select(sources.c.id, sources.c.dec_deg).order_by(sources.c.id))
 
 
+def list_all() -> Generator[Query, Any, list[tuple[str, float]]]:
+    """Read what there is."""
+    return (yield Query(_IDS, {}, lambda rows: [tuple(row) for row in rows]))
+
+
 def add_and_list(*ids: str) -> Generator[Query, Any, list[tuple[str, float]]]:
     """Insert sources, and read what there is then."""
     yield Query(_INSERT, many=[{"id": name, "ra_deg": 1.0} for name in ids])
-    return (yield Query(_IDS, {}, lambda rows: [tuple(row) for row in rows]))
+    return (yield from list_all())
 
 
 async def test_steps_get_the_result_of_each_query_and_return_theirs(db_path: Path) -> None:
     async with open_database(DatabaseConfig(products_path=db_path), TimeoutConfig()) as adapter:
         assert await write(adapter, add_and_list("a", "b")) == [("a", 0.5), ("b", 0.5)]
-        assert await read(adapter, add_and_list()) == [("a", 0.5), ("b", 0.5)]
+        assert await read(adapter, list_all()) == [("a", 0.5), ("b", 0.5)]
 
 
 async def test_an_error_in_the_middle_undoes_all_steps(db_path: Path) -> None:
@@ -193,9 +198,9 @@ async def test_an_error_in_the_middle_undoes_all_steps(db_path: Path) -> None:
 def test_blocking_steps_do_the_same(db_path: Path) -> None:
     with BlockingDatabase(DatabaseConfig(products_path=db_path), TimeoutConfig()) as database:
         assert database.write(add_and_list("a")) == [("a", 0.5)]
-        assert database.read(add_and_list()) == [("a", 0.5)]
+        assert database.read(list_all()) == [("a", 0.5)]
     with pytest.raises(RuntimeError, match="with"):
-        database.read(add_and_list())
+        database.read(list_all())
 
 
 def test_a_blocking_database_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:

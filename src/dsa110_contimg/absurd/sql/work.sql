@@ -121,7 +121,7 @@ begin
         picked as materialized (
             select c.*, nextval('absurd.claim_number') as claim, t.name, t.params, t.headers, t.workflow_id, t.timeout_s,
                    t.created_at
-            from c join task t on t.task_id = c.task_id),
+            from c cross join lateral (select * from task t where t.task_id = c.task_id offset 0) t),
         held as (
             insert into lease (task_id, claim, attempt, crashes, worker_id, started_at, deadline, ready_at, conc_key)
             select p.task_id, p.claim, p.attempt + 1, p.crashes, p_worker, p_now,
@@ -163,7 +163,7 @@ begin
         done as (
             update task t set outcome = 'completed', finished_at = p_now, started_at = g.started_at,
                    attempts = g.attempt, result = g.result, error = null
-            from gone g where t.task_id = g.task_id
+            from gone g where t.task_id = g.task_id and t.task_id = any(p_tasks)
             returning t.task_id, t.queue, t.name, t.has_children, g.conc_key, g.ready_at, g.started_at),
         counted as (
             insert into tally (queue, name, at, wait_s, run_s)
