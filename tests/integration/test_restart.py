@@ -62,7 +62,10 @@ async def ask_on_and_on(url: str, stop: asyncio.Event, statuses: list[int]) -> N
             statuses.append((await client.get(url)).status_code)
 
 
-@pytest.mark.parametrize("overlap", [True, False], ids=["the new one first", "the old one first"])
+@pytest.mark.parametrize(
+    "overlap",
+    [pytest.param(True, marks=pytest.mark.slow, id="the new one first"), pytest.param(False, id="the old one first")],
+)
 async def test_a_restart_fails_no_request(tmp_path: Path, overlap: bool) -> None:
     config = settings(tmp_path)
     await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)

@@ -185,6 +185,7 @@ def test_interrupting_the_work_stops_everything_and_says_so_by_the_exit_code(
     assert "Traceback" not in up.text
 
 
+@pytest.mark.slow
 def test_without_a_usable_observation_it_ends_with_the_reasons(started: Callable[..., Up], tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -87,6 +87,7 @@ def test_all_sources_are_found_with_flux_and_position_and_nothing_else(found: Ca
         assert source.response == pytest.approx(beam[round(y), round(x)], rel=0.01)  # changes so much in a pixel
 
 
+@pytest.mark.slow
 def test_no_source_is_lost_where_the_beam_is_long_and_narrow(tmp_path: Path) -> None:
     """All 49 sources of 14 sigma, whose islands are as narrow as four pixels: chance takes none above 6 sigma."""
     beam = Beam(np.radians(82 / 3600), np.radians(20 / 3600), np.radians(82))
@@ -125,6 +126,7 @@ def test_the_file_holds_the_catalogue_and_nothing_lies_beside_the_images(found: 
         assert next(csv.reader(stream))[:3] == ["name", "ra_deg", "dec_deg"]
 
 
+@pytest.mark.slow
 def test_an_image_of_noise_has_an_empty_catalogue(tmp_path: Path) -> None:
     made = extract(write_images(tmp_path, noise()))
     assert (made.n_sources, read_catalogue(Path(made.catalogue_path))) == (0, [])
