@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 from rq import Queue, SimpleWorker
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.registry import BaseRegistry
 from rq.serializers import JSONSerializer
@@ -143,7 +143,8 @@ class JobQueue:
     def _delete(self, job_id: str) -> bool:
         job = self._fetch(job_id)
         if job is not None:
-            job.delete()
+            with contextlib.suppress(InvalidJobOperation):  # somebody else has just taken it out
+                job.delete()
         return job is not None
 
     def _fetch(self, job_id: str) -> Job | None:
