@@ -12,7 +12,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.replies import iso_time
-from dsa110_contimg.pipeline.quality import Finding, judge, worst
+from dsa110_contimg.pipeline.quality import WORDS, Finding, judge, worst
 
 _HIGH_NOISE_JY = 0.01
 _LOW_DYNAMIC_RANGE = 100.0
@@ -130,10 +130,15 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
         "assessed": image.qa_grade is not None,
         "reasons": reasons,
         "findings": [_told(finding) for finding in found],
-        "overall_quality": measured.overall_quality if measured else "unknown",
+        "overall_quality": _word(measured),
         "n_sources": measured.num_sources if measured else _count(metrics.get("sources", metrics.get("n_sources"))),
         "warnings": image_warnings(image),
     }
+
+
+def _word(measured: ImageQARecord | CalibrationQARecord | None) -> str:
+    """Return the quality in a word; an earlier database may hold anything there."""
+    return measured.overall_quality if measured and measured.overall_quality in WORDS else "unknown"
 
 
 def ms_report(
@@ -171,7 +176,7 @@ def ms_report(
 def calibration_report(measured: CalibrationQARecord) -> dict[str, Any]:
     """Return what was measured on calibration tables."""
     return {
-        "overall_quality": measured.overall_quality,
+        "overall_quality": _word(measured),
         "flags_total": measured.flags_total,
         "k_metrics": dict(measured.k_metrics),
         "bp_metrics": dict(measured.bp_metrics),
