@@ -28,7 +28,9 @@ def assert_held(plan: Plan, tested: set[int]) -> None:
     evidence = run_campaign(plan, print)
     verdicts = check(evidence)
     print(as_text(figures(evidence, verdicts), verdicts))
-    assert [violation.what for verdict in verdicts for violation in verdict.violations] == []
+    violations = [violation for verdict in verdicts for violation in verdict.violations]
+    print(*(f"{violation.what}: {violation.shown_by}" for violation in violations), sep="\n")
+    assert [violation.what for violation in violations] == []
     assert tested <= {verdict.number for verdict in verdicts if verdict.held}
 
 

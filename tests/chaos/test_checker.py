@@ -153,6 +153,24 @@ def leave_a_child_unskipped(e: Evidence) -> None:
     e.tasks[1]["status"] = "failed"
 
 
+def revive_without_being_asked(e: Evidence) -> None:
+    retry_a_cancelled_child(e)
+    e.events[:] = [x for x in e.events if x["e"] != "retry"]
+
+
+def run_a_retried_child_before_its_parent_ends(e: Evidence) -> None:
+    retry_a_cancelled_child(e)
+    journal_of(e, "revived", "b")["n"] = 2.5
+
+
+def retry_a_cancelled_child(e: Evidence) -> None:
+    """*b* was cancelled while it waited, *a* failed, and somebody wanted *b* nevertheless."""
+    journal_of(e, "ended", "a")["outcome"] = "failed"
+    journal_of(e, "released", "b").update(what="ended", outcome="cancelled", n=2)
+    e.journal.insert(7, entry(4, "revived", "b"))
+    e.events.append(event(4.0, "retry", "c", op="ok", task="b", answer=True))
+
+
 def fire_a_tick_twice(e: Evidence) -> None:
     e.ticks[0]["fires"] = 2
 
@@ -231,7 +249,7 @@ BAD: list[tuple[int, Callable[[Evidence], None]]] = [
     (4, accept_a_ghost),
     (5, start_one_claim_twice), (5, claim_what_is_held), (5, run_without_a_lease),
     (6, claim_a_child_before_its_parent), (6, run_the_child_of_a_failed_parent), (6, release_a_child_twice),
-    (6, leave_a_child_unskipped),
+    (6, leave_a_child_unskipped), (6, revive_without_being_asked), (6, run_a_retried_child_before_its_parent_ends),
     (7, fire_a_tick_twice), (7, miss_a_tick),
     (8, run_two_of_a_key_at_once), (8, leak_a_permit),
     (9, answer_a_key_with_two_tasks), (9, store_two_tasks_of_a_key),
@@ -257,6 +275,12 @@ def test_a_bad_history_is_seen_by_its_judge(number: int, spoil: Callable[[Eviden
     assert judged > 0
     assert violations, f"invariant {number} did not see it"
     assert all(violation.what for violation in violations)
+
+
+def test_a_task_that_somebody_retries_may_run_after_any_end_of_its_parent() -> None:
+    evidence = copy.deepcopy(good())
+    retry_a_cancelled_child(evidence)
+    assert INVARIANTS[6](evidence) == (1, [])
 
 
 def test_every_judge_has_a_history_that_it_condemns() -> None:

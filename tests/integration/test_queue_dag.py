@@ -375,6 +375,16 @@ async def test_retrying_a_failed_task_brings_back_what_it_had_skipped_and_what_w
     assert (await queue.client.get_queue_stats(QUEUE))["completed"] == 3
 
 
+async def test_a_cancelled_task_runs_when_it_is_retried_though_its_parent_failed_meanwhile(queue: Bench) -> None:
+    parent = TaskSpec("small")
+    child = TaskSpec("small", depends_on=(parent.task_id,))
+    await spawn(queue, parent, child)
+    assert await queue.client.cancel_task(child.task_id)
+    await queue.fail((await queue.claim())[0])
+    assert await queue.client.retry_task(child.task_id)
+    assert await queue.states(parent.task_id, child.task_id) == ["failed", "pending"]
+
+
 async def test_retrying_one_of_two_failed_parents_leaves_the_child_skipped(queue: Bench) -> None:
     a, b = TaskSpec("small"), TaskSpec("small")
     c = TaskSpec("small", depends_on=(a.task_id, b.task_id))

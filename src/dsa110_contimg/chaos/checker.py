@@ -138,19 +138,26 @@ def _overlaps_without_loss(leases: Mapping[int, Row], first: Row, second: Row) -
 
 
 def children_wait_for_their_parents(evidence: Evidence) -> Judgement:
-    """A task is claimed only after each parent has ended as the edge asks, is released once, and skips spread."""
+    """A task is claimed only after each parent has ended as the edge asks, is released once, and skips spread.
+
+    Who retries a task wants it to run whatever the parents that are over ended with: these let it go by any end.
+    """
     found = []
+    retried = {event["task"] for event in evidence.of_kind("retry")}
     for edge in evidence.edges:
         parent = evidence.by_task.get(edge["parent"], [])
         child = evidence.by_task.get(edge["child"], [])
-        fitting = [row["n"] for row in parent if row["what"] == "ended" and _fits(edge["policy"], row["outcome"])]
+        ended = [row for row in parent if row["what"] == "ended"]
+        asked_at = max((row["n"] for row in child if row["what"] == "revived" and edge["child"] in retried), default=-1)
+        fitting = [row["n"] for row in ended if row["n"] < asked_at or _fits(edge["policy"], row["outcome"])]
         claims = [row for row in child if row["what"] == "leased"]
         if claims and (not fitting or claims[0]["n"] < fitting[0]):
-            found.append(Violation(f"task {edge['child']} was claimed before {edge['parent']} had ended", [edge]))
+            what = f"task {edge['child']} was claimed before {edge['parent']} had ended"
+            found.append(Violation(what, [edge, *parent, *child]))
         skipped = any(row["what"] == "ended" and row["outcome"] == "skipped" for row in child)
-        ended = [row for row in parent if row["what"] == "ended"]
         if ended and not fitting and not skipped and evidence.task.get(edge["child"], {}).get("status") != "cancelled":
-            found.append(Violation(f"task {edge['child']} was not skipped after {edge['parent']}", [edge]))
+            what = f"task {edge['child']} was not skipped after {edge['parent']}"
+            found.append(Violation(what, [edge, *parent, *child]))
     for child in {edge["child"] for edge in evidence.edges}:
         whats = Counter(row["what"] for row in evidence.by_task.get(child, []))
         if whats["released"] > 1 + whats["revived"]:

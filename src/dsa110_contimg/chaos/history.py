@@ -9,6 +9,7 @@ Every line has ``t`` (seconds since 1970 by the clock of this machine), ``who`` 
 ``spawn``   a client's call: ``call`` (its number), ``op`` (``invoke``, ``ok``, ``unknown``, ``aborted``), ``tasks``,
             ``key`` when the spawn was idempotent; ``ok`` carries the ids that the queue answered
 ``cancel``  ``task``, ``op`` (``invoke``, ``ok``, ``unknown``), ``answer``
+``retry``   the same
 ``boot``    a worker process begins: ``pid``, ``skew_s``
 ``start``   a handler begins: ``task``, ``claim``, ``attempt``
 ``end``     a handler ends: ``task``, ``claim``, ``how`` (``returned``, ``raised``, ``stopped``)

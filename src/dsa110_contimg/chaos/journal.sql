@@ -6,7 +6,7 @@ create table if not exists chaos.journal (
     n       bigint generated always as identity primary key,
     at      timestamptz not null default clock_timestamp(),
     xid     text not null default pg_current_xact_id()::text,
-    what    text not null,                         -- spawned | leased | unleased | released | ended | revived
+    what    text not null,                         -- spawned | leased | unleased | released | ended | revived (by a retry)
     task_id uuid not null,
     claim   bigint,
     attempt integer,
@@ -42,8 +42,8 @@ begin
     return null;
 end $$;
 create or replace trigger note_spawn after insert on absurd.task for each row execute function chaos.note_task();
-create or replace trigger note_end after update of outcome on absurd.task for each row
-when (new.outcome is distinct from old.outcome or new.outcome is not null) execute function chaos.note_task();
+-- Also when it was and stays null: a retry begins anew with tasks that wait for the end of the retried one.
+create or replace trigger note_end after update of outcome on absurd.task for each row execute function chaos.note_task();
 
 create or replace function chaos.note_release() returns trigger language plpgsql as $$
 begin
