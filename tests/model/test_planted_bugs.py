@@ -21,7 +21,7 @@ QUICK = {
 
 BUGS = [
     Bug("a completion is matched by the task's id only", "complete_claims",
-        "where l.task_id = g.task_id and l.claim = g.claim", "where l.task_id = g.task_id"),
+        "g.task_id and l.claim = g.claim", "g.task_id"),
     Bug("a failure is accepted without the fence", "fail_task", "and claim = p_claim", ""),
     Bug("a release is accepted without the fence", "release_task", "and claim = p_claim", ""),
     Bug("progress is accepted without the fence", "report_progress", "and claim = p_claim", ""),

@@ -40,14 +40,15 @@ create or replace function absurd.lock_families(p_tasks uuid[], p_outcomes text[
 set search_path = pg_catalog, absurd, pg_temp
 as $$
 begin
-    perform 1 from task where task_id in (
+    perform 1 from task where task_id = any(array(
         with recursive hit(task_id) as (
-            select e.child from unnest(p_tasks, p_outcomes) x(task_id, outcome) join edge e on e.parent = x.task_id
+            select e.child
+            from unnest(p_tasks, p_outcomes) x(task_id, outcome) join edge e on e.parent between x.task_id and x.task_id
             where not e.consumed and breaks(e.policy, x.outcome)
             union
-            select e.child from hit h join edge e on e.parent = h.task_id
+            select e.child from hit h join edge e on e.parent between h.task_id and h.task_id
             where not e.consumed and breaks(e.policy, 'skipped'))
-        select unnest(p_tasks) union all select h.task_id from hit h)
+        select unnest(p_tasks) union all select h.task_id from hit h))
     order by task_id for update;
 end $$;
 
@@ -74,7 +75,8 @@ as $$
     select t.queue, t.name, date_trunc('minute', clock()), pg_backend_pid(),
            count(*) filter (where x.verdict in ('retrying', 'pending')), count(*) filter (where x.reason = 'timeout'),
            count(*) filter (where x.reason = 'crashed')
-    from unnest(p_tasks, p_verdicts, p_reasons) x(task_id, verdict, reason) join task t on t.task_id = x.task_id
+    from unnest(p_tasks, p_verdicts, p_reasons) x(task_id, verdict, reason)
+         join task t on t.task_id between x.task_id and x.task_id
     group by t.queue, t.name
     on conflict (queue, name, minute, shard) do update
     set retried = s.retried + excluded.retried, timed_out = s.timed_out + excluded.timed_out,
@@ -91,6 +93,7 @@ $$;
 -- levels cross would else wait for each other.
 create or replace function absurd.settle(p_parents uuid[]) returns uuid[] language plpgsql
 set search_path = pg_catalog, absurd, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
     v_front    uuid[] := p_parents;
@@ -98,23 +101,24 @@ declare
     v_skipped  uuid[];
     v_released uuid[] := '{}';
 begin
-    perform 1 from blocked where task_id in (
+    perform 1 from blocked where task_id = any(array(
         with recursive ended(task_id, outcome) as (
             select p.task_id, p.outcome from task p where p.task_id = any(p_parents)
             union
-            select e.child, 'skipped' from ended p join edge e on e.parent = p.task_id
+            select e.child, 'skipped' from ended p join edge e on e.parent between p.task_id and p.task_id
             where not e.consumed and breaks(e.policy, p.outcome))
-        select e.child from ended p join edge e on e.parent = p.task_id where not e.consumed)
+        select e.child from ended p join edge e on e.parent between p.task_id and p.task_id where not e.consumed))
     order by task_id for update;
 
     while cardinality(v_front) > 0 loop
         with used as (
             update edge e set consumed = true from task p
-            where e.parent = any(v_front) and not e.consumed and p.task_id = e.parent and p.outcome is not null
+            where e.parent = any(v_front) and not e.consumed and p.task_id between e.parent and e.parent
+                  and p.outcome is not null
             returning e.child, breaks(e.policy, p.outcome) as broken),
         told as (select u.child, count(*) as n, bool_or(u.broken) as broken from used u group by u.child),
         rest as (
-            update blocked b set remaining = b.remaining - t.n from told t where b.task_id = t.child
+            update blocked b set remaining = b.remaining - t.n from told t where b.task_id between t.child and t.child
             returning b.task_id, b.remaining, t.broken)
         select coalesce(array_agg(r.task_id) filter (where not r.broken and r.remaining <= 0), '{}'),
                coalesce(array_agg(r.task_id) filter (where r.broken), '{}')
@@ -150,7 +154,7 @@ begin
         update task t set outcome = x.outcome, finished_at = v_now, started_at = x.started_at, attempts = x.attempts,
                result = null, error = x.error
         from unnest(p_tasks, p_outcomes, p_errors, p_attempts, p_started) x(task_id, outcome, error, attempts, started_at)
-        where t.task_id = x.task_id returning t.*),
+        where t.task_id between x.task_id and x.task_id returning t.*),
     copied as (
         insert into dead as d (task_id, queue, name, params, rank, max_attempts, timeout_s, retry, workflow_id, created_at,
                                died_at, reason, error, attempts, conc_key, fair_key, headers, max_crashes)
@@ -189,7 +193,7 @@ begin
                else 'retrying' end order by l.ordinality)
     into v_verdicts
     from unnest(p_leases) with ordinality l
-         join task t on t.task_id = l.task_id;
+         join task t on t.task_id between l.task_id and l.task_id;
 
     insert into attempt (task_id, attempt, claim, worker_id, started_at, finished_at, reason, error)
     select l.task_id, l.attempt, l.claim, l.worker_id, l.started_at, v_now,
@@ -246,7 +250,7 @@ begin
     insert into ready (queue, rank, run_at, task_id, name, attempt, crashes, conc_key)
     select t.queue, t.rank, clock(), t.task_id, t.name, x.attempt, x.crashes, x.conc_key
     from unnest(p_tasks, p_attempts, p_crashes, p_keys) x(task_id, attempt, crashes, conc_key)
-         join task t on t.task_id = x.task_id;
+         join task t on t.task_id between x.task_id and x.task_id;
     perform wake(array(select distinct t.queue from task t where t.task_id = any(p_tasks)));
     perform announce(p_tasks, 'pending');
 end $$;

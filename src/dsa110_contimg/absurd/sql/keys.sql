@@ -88,7 +88,7 @@ begin
         select p.* from free f cross join lateral (
             select x.* from parked x where x.queue = f.queue and x.conc_key = f.key
             order by x.rank, x.run_at, x.task_id limit f.n for update skip locked) p),
-    gone as (delete from parked p using next n where p.task_id = n.task_id),
+    gone as (delete from parked p using next n where p.task_id between n.task_id and n.task_id),
     held as (
         insert into ready (queue, rank, run_at, task_id, name, attempt, crashes, conc_key)
         select n.queue, n.rank, n.run_at, n.task_id, n.name, n.attempt, n.crashes, n.conc_key from next n),
@@ -224,7 +224,8 @@ begin
                    t.fair_key, t.run_at, case when t.run_at > v_now then 'early'
                                               when t.conc_key is null and t.fair_key is null then 'plain'
                                               else 'keyed' end as kind
-            from unnest(p_tasks, p_attempts, p_crashes) x(task_id, attempt, crashes) join task t on t.task_id = x.task_id),
+            from unnest(p_tasks, p_attempts, p_crashes) x(task_id, attempt, crashes)
+                 join task t on t.task_id between x.task_id and x.task_id),
         plain as (
             insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
             select x.queue, x.rank, v_now, x.task_id, x.name, x.attempt, x.crashes from x where x.kind = 'plain'),
@@ -269,7 +270,7 @@ begin
     with x as materialized (
         select t.queue, t.rank, coalesce(x.place, v_now) as run_at, t.task_id, t.name, x.attempt, x.crashes, t.conc_key
         from unnest(p_tasks, p_attempts, p_crashes, p_places) x(task_id, attempt, crashes, place)
-             join task t on t.task_id = x.task_id),
+             join task t on t.task_id between x.task_id and x.task_id),
     free as (
         insert into ready (queue, rank, run_at, task_id, name, attempt, crashes)
         select x.queue, x.rank, x.run_at, x.task_id, x.name, x.attempt, x.crashes from x where x.conc_key is null),

@@ -86,8 +86,8 @@ declare
     v_bad text;
 begin
     select array_agg(l.task_id) into before
-    from (select t.task_id from task t where t.task_id in (
-              select d.task_id from jsonb_array_elements(p_nodes) n, jsonb_to_recordset(n->'depends_on') d(task_id uuid))
+    from (select t.task_id from task t where t.task_id = any(array(
+              select d.task_id from jsonb_array_elements(p_nodes) n, jsonb_to_recordset(n->'depends_on') d(task_id uuid)))
           order by t.task_id for update) l;
 
     with node as materialized (

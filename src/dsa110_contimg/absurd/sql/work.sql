@@ -117,11 +117,11 @@ begin
             select set_config(v_name, array[c.rank::text, c.run_at::text, c.task_id::text, v_begun]::text, false)
             from c order by c.rank desc, c.run_at desc, c.task_id desc limit 1),
         -- Not by ctid: a row that was aged since the snapshot is found by the version that the snapshot sees.
-        gone as (delete from ready r using c where r.task_id = c.task_id),
+        gone as (delete from ready r using c where r.task_id between c.task_id and c.task_id),
         picked as materialized (
             select c.*, nextval('absurd.claim_number') as claim, t.name, t.params, t.headers, t.workflow_id, t.timeout_s,
                    t.created_at
-            from c cross join lateral (select * from task t where t.task_id = c.task_id offset 0) t),
+            from c join task t on t.task_id between c.task_id and c.task_id),
         held as (
             insert into lease (task_id, claim, attempt, crashes, worker_id, started_at, deadline, ready_at, conc_key)
             select p.task_id, p.claim, p.attempt + 1, p.crashes, p_worker, p_now,
@@ -158,12 +158,12 @@ begin
             where v_locked or not exists (select from edge e where e.parent = any(p_tasks) and e.policy = 'failure')
             order by g.task_id),
         gone as (
-            delete from lease l using given g where l.task_id = g.task_id and l.claim = g.claim
+            delete from lease l using given g where l.task_id between g.task_id and g.task_id and l.claim = g.claim
             returning l.task_id, l.attempt, l.started_at, l.ready_at, l.conc_key, g.result),
         done as (
             update task t set outcome = 'completed', finished_at = p_now, started_at = g.started_at,
                    attempts = g.attempt, result = g.result, error = null
-            from gone g where t.task_id = g.task_id and t.task_id = any(p_tasks)
+            from gone g where t.task_id between g.task_id and g.task_id
             returning t.task_id, t.queue, t.name, t.has_children, g.conc_key, g.ready_at, g.started_at),
         counted as (
             insert into tally (queue, name, at, wait_s, run_s)
