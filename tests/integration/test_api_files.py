@@ -1,6 +1,7 @@
 """Files and pictures over HTTP: whole, in ranges, by tag; never from outside the data directories."""
 
 import asyncio
+import logging
 import re
 from io import BytesIO
 from pathlib import Path
@@ -67,12 +68,17 @@ async def test_a_range_of_a_file_that_has_changed_is_not_given(small: Served) ->
     assert (await small.get(FITS, range="bytes=0-9", if_range='"other"')).status_code == 200
 
 
-async def test_a_missing_file_is_404_by_name(own: Served) -> None:
+async def test_a_missing_file_is_404_by_name_and_the_log_has_its_whole_path(
+    own: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     own.image.unlink()
     for kind in ("fits", "thumbnail", "png", "cutout?ra=1&dec=1", "animation", "header", "statistics", "slice"):
         reply = await own.get(f"/api/v1/images/1/{kind}")
         assert (reply.status_code, reply.json()["error"]) == (404, "FILE_NOT_ACCESSIBLE")
-        assert own.world.image_path in reply.json()["message"]
+        assert reply.json()["details"]["path"] == f"images/{own.image.name}"
+        assert f"Cannot open {own.world.image_path}: " in caplog.text
+        caplog.clear()
 
 
 async def test_a_link_to_a_file_outside_is_not_followed(own: Served, tmp_path: Path) -> None:

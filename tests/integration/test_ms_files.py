@@ -103,6 +103,7 @@ async def test_a_measurement_set_whose_files_are_gone_is_not_found_but_known(own
     shutil.rmtree(own.world.ms_path)
     reply = await own.get("/api/v1/ms/{ms}/download")
     assert (reply.status_code, reply.json()["error"]) == (404, "FILE_NOT_ACCESSIBLE")
+    assert reply.json()["details"]["path"] == f"ms/{Path(own.world.ms_path).name}"
     assert (await own.get("/api/v1/ms/{ms}")).status_code == 200
 
 
@@ -216,6 +217,7 @@ async def test_a_broken_measurement_set_is_told_as_such(own: Served) -> None:
     (Path(own.world.ms_path) / "table.dat").write_bytes(b"\x00garbage" * 50)
     reply = await own.get("/api/v1/ms/{ms}/antennas")
     assert reply.json()["error"] == "MS_PARSING_ERROR"
+    assert str(own.world.config.paths.state_dir) not in reply.text
     assert (await own.get("/api/v1/health/live")).status_code == 200
 
 
@@ -228,3 +230,4 @@ async def test_a_table_that_refers_to_another_is_refused(own: Served, tmp_path: 
     reply = await own.get("/api/v1/ms/{ms}/antennas")
     assert reply.status_code == 500
     assert "refers to data of other tables" in reply.json()["message"]
+    assert str(tmp_path) not in reply.text

@@ -1,74 +1,217 @@
-"""Somebody exchanges files and directories for symbolic links while they are opened: nothing outside is ever served."""
+"""Somebody exchanges files and directories between two steps of a walk: nothing outside is ever opened or removed.
+
+The exchange is made by the opener itself, just before it opens what was exchanged, so that each race is run at the one
+moment at which it can be lost.
+"""
 
 import os
-import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
-from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.file_access import FILE_FLAGS, FileStore, descend
+from dsa110_contimg.api.file_trees import list_tree
 
 INSIDE, OUTSIDE = b"product", b"secret!"
-ENOUGH, LIMIT = 1_000, 200_000
+PARTS = ["", "a", "a/b", "a/b/x.fits"]  # root, first directory, last directory, file
+
+
+class Exchanger:
+    """Opens like ``os.open``; exchanges a path once, right before that path is opened."""
+
+    def __init__(self, path: Path, exchange: Callable[[Path], object]) -> None:
+        self.path = path
+        self.exchange = exchange
+        self.exchanged = False
+
+    def __call__(self, path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        assert flags & os.O_NONBLOCK, "a FIFO would hold us here"
+        if not self.exchanged and Path(path).name == self.path.name:
+            self.exchange(self.path)
+            self.exchanged = True
+        return os.open(path, flags, dir_fd=dir_fd)
 
 
 @pytest.fixture
-def roots(tmp_path: Path) -> tuple[Path, Path]:
+def served(tmp_path: Path) -> Path:
     """A served directory with one product two levels down, and the same below a directory that is not served."""
     for root, content in ((tmp_path / "served", INSIDE), (tmp_path / "outside", OUTSIDE)):
         (root / "a" / "b").mkdir(parents=True)
         (root / "a" / "b" / "x.fits").write_bytes(content)
-    return tmp_path / "served", tmp_path / "outside"
+    return tmp_path / "served"
 
 
-def exchange(path: Path, target: Path, stop: threading.Event) -> None:
-    """Put a link to ``target`` in the place of ``path`` and back again, until told to stop."""
-    away, link = path.with_name(path.name + ".away"), path.with_name(path.name + ".link")
-    while not stop.is_set():
-        link.symlink_to(target)
-        path.rename(away)
-        link.rename(path)
-        path.unlink()
-        away.rename(path)
-        time.sleep(0)  # let the other thread see it whole, too
+def for_a_link_outside(path: Path) -> None:
+    """Put a link to its counterpart outside in the place of a path."""
+    target = str(path).replace("/served", "/outside")
+    path.rename(path.with_name(f"{path.name}.away"))
+    path.symlink_to(target)
 
 
-@pytest.mark.parametrize("part", ["a", "a/b", "a/b/x.fits"])
-def test_an_exchange_for_a_link_during_the_walk_leads_nowhere(roots: tuple[Path, Path], part: str) -> None:
-    served, outside = roots
-    store, stop, seen = FileStore([served]), threading.Event(), {"served": 0, "refused": 0}
-    racer = threading.Thread(target=exchange, args=(served / part, outside / part, stop))
-    racer.start()
-    try:
-        for _ in range(LIMIT):
-            if min(seen.values()) >= ENOUGH:
-                break
-            try:
-                file = store.open(f"{served}/a/b/x.fits")
-            except FileNotAccessibleError:
-                seen["refused"] += 1
-                continue
-            try:
-                assert os.read(file.fd, 100) == INSIDE
-                seen["served"] += 1
-            finally:
-                file.close()
-    finally:
-        stop.set()
-        racer.join()
-    assert min(seen.values()) > 0, "the two never met"
-    print(f"{seen}: 0 leaks")
+def for_a_link_to_itself(path: Path) -> None:
+    """Put a link to what stood there in the place of a path: harmless, but nobody can know."""
+    away = path.with_name(f"{path.name}.away")
+    path.rename(away)
+    path.symlink_to(away)
 
 
-def test_no_descriptor_stays_open_whatever_is_refused(roots: tuple[Path, Path]) -> None:
-    served, outside = roots
+def for_a_fifo(path: Path) -> None:
+    """Put a FIFO, whose opening would wait for a writer, in the place of a path."""
+    path.rename(path.with_name(f"{path.name}.away"))
+    os.mkfifo(path)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("exchange", [for_a_link_outside, for_a_link_to_itself, for_a_fifo])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_file_is_not_reached_through_what_was_exchanged_before_a_step(
+    served: Path, part: str, exchange: Callable[[Path], object]
+) -> None:
+    racer = Exchanger(served / part, exchange)
+    store, before = FileStore([served], racer), open_descriptors()
+    with pytest.raises(FileNotAccessibleError):
+        os.read(store.open(f"{served}/a/b/x.fits").fd, 100)
+    assert racer.exchanged
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("exchange", [for_a_link_outside, for_a_link_to_itself, for_a_fifo])
+@pytest.mark.parametrize("part", PARTS[:-1])
+def test_a_directory_is_not_reached_through_what_was_exchanged_before_a_step(
+    served: Path, part: str, exchange: Callable[[Path], object]
+) -> None:
+    racer = Exchanger(served / part, exchange)
+    with pytest.raises(FileNotAccessibleError):
+        FileStore([served], racer).open_directory(f"{served}/a/b")
+    assert racer.exchanged
+
+
+def test_a_directory_that_becomes_a_file_is_no_directory_any_more(served: Path) -> None:
+    def for_a_file(path: Path) -> None:
+        path.rename(path.with_name("away"))
+        path.write_bytes(INSIDE)
+
+    with pytest.raises(FileNotAccessibleError, match="not a directory"):
+        FileStore([served], Exchanger(served / "a/b", for_a_file)).open_directory(f"{served}/a/b")
+
+
+@pytest.mark.parametrize(
+    ("part", "what"), [("", "a/b"), ("a", "a/b"), ("", "a/b/x.fits"), ("a", "a/b/x.fits"), ("a/b", "a/b/x.fits")]
+)
+def test_nothing_outside_is_removed_through_what_was_exchanged_before_a_step(
+    served: Path, part: str, what: str
+) -> None:
+    racer, before = Exchanger(served / part, for_a_link_outside), open_descriptors()
+    with pytest.raises(FileNotAccessibleError):
+        FileStore([served], racer).remove(f"{served}/{what}")
+    assert racer.exchanged
+    assert open_descriptors() == before
+    assert Path(str(served).replace("/served", "/outside"), "a/b/x.fits").read_bytes() == OUTSIDE
+
+
+def test_a_link_is_removed_and_what_it_leads_to_stays(served: Path) -> None:
+    outside = served.with_name("outside")
     (served / "link").symlink_to(outside)
+    FileStore([served]).remove(f"{served}/link")
+    assert not (served / "link").is_symlink()
+    assert (outside / "a/b/x.fits").read_bytes() == OUTSIDE
+
+
+@pytest.mark.parametrize("exchange", [for_a_link_outside, for_a_link_to_itself, for_a_fifo])
+def test_a_tree_is_not_listed_through_what_was_exchanged_after_it_was_seen(
+    served: Path, exchange: Callable[[Path], object]
+) -> None:
+    racer, before = Exchanger(served / "a/b", exchange), open_descriptors()
+    directory = FileStore([served]).open_directory(f"{served}/a")
+    with pytest.raises(FileNotAccessibleError, match="Cannot list a: it changes meanwhile"):
+        list_tree(directory, racer)
+    directory.close()
+    assert racer.exchanged
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("part", ["b", "b/x.fits"])
+def test_a_file_of_a_tree_is_not_reached_through_what_was_exchanged_after_the_listing(served: Path, part: str) -> None:
+    directory = FileStore([served]).open_directory(f"{served}/a")
+    assert [entry.path for entry in list_tree(directory)] == ["b", "b/x.fits"]
+    for_a_link_outside(served / "a" / part)
+    with pytest.raises(OSError, match=r"Too many levels of symbolic links|Not a directory"):
+        descend(directory.fd, ["b", "x.fits"], FILE_FLAGS)
+    directory.close()
+
+
+def test_a_tree_with_more_than_is_allowed_is_not_listed(served: Path) -> None:
+    directory = FileStore([served]).open_directory(f"{served}/a")
+    before = open_descriptors()
+    assert len(list_tree(directory, most=2)) == 2
+    with pytest.raises(FileNotAccessibleError, match="it has more than 1 files"):
+        list_tree(directory, most=1)
+    assert open_descriptors() == before
+    directory.close()
+
+
+HOSTILE = [
+    "../outside/a/b/x.fits", "a/../../outside/a/b/x.fits", "a/..", "..", "link/a/b/x.fits", "leaf", "fifo", "a",
+    "a/b/nothing", "a/\0", "a/b/x.fits/more", "a/b/x.fits/.", "a/b/" + "n" * 300, "", ".",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_descriptor_stays_open_whatever_is_refused(served: Path, name: str) -> None:
+    (served / "link").symlink_to(served.with_name("outside"))
+    (served / "leaf").symlink_to(served.with_name("outside") / "a/b/x.fits")
     os.mkfifo(served / "fifo")
-    store = FileStore([served])
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    for name in ("link/a/b/x.fits", "fifo", "a", "a/b/nothing", "../outside/a/b/x.fits", "a/\0", "a/b/x.fits/more", ""):
+    store, before = FileStore([served]), open_descriptors()
+    if name != "a/b/x.fits/.":  # a path has no component ".": this is the file itself
         with pytest.raises(FileNotAccessibleError):
             store.open(f"{served}/{name}")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    if name not in ("a", "."):
+        with pytest.raises(FileNotAccessibleError):
+            store.open_directory(f"{served}/{name}")
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "a/../../outside/a/b/x.fits", "../outside/a/b/x.fits", "", "a/b/nothing", "a/\0"]
+)
+def test_nothing_outside_and_no_root_is_removed(served: Path, name: str) -> None:
+    with pytest.raises(FileNotAccessibleError):
+        FileStore([served]).remove(f"{served}/{name}")
+    assert served.with_name("outside").joinpath("a/b/x.fits").read_bytes() == OUTSIDE
+    assert (served / "a/b/x.fits").read_bytes() == INSIDE
+
+
+def test_a_directory_is_removed_with_what_is_in_it(served: Path) -> None:
+    before = open_descriptors()
+    FileStore([served]).remove(f"{served}/a/b")
+    assert list((served / "a").iterdir()) == []
+    FileStore([served]).remove(f"{served}/a")
+    assert list(served.iterdir()) == []
+    assert open_descriptors() == before
+
+
+def test_a_directory_whose_name_only_begins_like_a_root_is_outside(served: Path) -> None:
+    beside = served.with_name("served-not")
+    beside.mkdir()
+    (beside / "x.fits").write_bytes(OUTSIDE)
+    with pytest.raises(FileNotAccessibleError, match="outside the data directories"):
+        FileStore([served]).open(f"{beside}/x.fits")
+
+
+def test_a_file_in_the_root_itself_is_found_and_a_root_behind_a_link_is_followed_once(served: Path) -> None:
+    (served / "x.fits").write_bytes(INSIDE)
+    door = served.with_name("door")
+    door.symlink_to(served)
+    store = FileStore([door])
+    for path in (f"{served}/x.fits", f"{door}/x.fits", f"{door}/a/b/x.fits"):
+        file = store.open(path)
+        assert os.read(file.fd, 100) == INSIDE
+        file.close()
+    for_a_link_to_itself(served)
+    with pytest.raises(FileNotAccessibleError):
+        store.open(f"{door}/x.fits")

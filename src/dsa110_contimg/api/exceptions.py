@@ -29,11 +29,16 @@
 
 ``error`` is the code of the class. ``code`` is the finer code that the web client of the earlier backend knows (an
 image that is not found is ``IMAGE_NOT_FOUND``), and ``doc_anchor`` the help text that belongs to it.
+
+``message`` is for clients: it names no directory of this host. ``str(error)`` is for the log and for operators at a
+terminal: it names the whole path.
 """
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 
 class DSA110APIError(Exception):
@@ -42,9 +47,11 @@ class DSA110APIError(Exception):
     Parameters
     ----------
     message : str
-        What went wrong: the thing, the value, the remedy.
+        What went wrong: the thing, the value, the remedy; as clients are told it.
     details : mapping, optional
         The same as data; values must be JSON-able.
+    log_text : str, optional
+        The same for the log, where it says what clients need not know.
     """
 
     status_code: int = 500
@@ -53,8 +60,13 @@ class DSA110APIError(Exception):
     doc_anchor: str | None = None
     headers: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, message: str = "An unexpected error occurred", details: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str = "An unexpected error occurred",
+        details: Mapping[str, Any] | None = None,
+        log_text: str | None = None,
+    ) -> None:
+        super().__init__(log_text or message)
         self.message = message
         self.details = dict(details or {})
 
@@ -65,7 +77,7 @@ class DSA110APIError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the core of the error's body: code, message, details."""
-        return {"error": self.error_code, "message": str(self), "details": self.details}
+        return {"error": self.error_code, "message": self.message, "details": self.details}
 
     def to_body(self, ref_id: str = "", trace_id: str = "") -> dict[str, Any]:
         """Return the whole body of the answer: the union of what all existing clients read.
@@ -162,14 +174,37 @@ class RecordNotFoundError(DSA110APIError):
 
 
 class FileNotAccessibleError(DSA110APIError):
-    """A product that the database knows, but whose file cannot be read."""
+    """A product that the database knows, but whose file cannot be read.
+
+    Parameters
+    ----------
+    path : str
+        The whole path; only the log gets it.
+    operation : str
+        What was to be done with it.
+    reason : str
+        Why that is not possible.
+    shown : str, optional
+        What clients are told of the path: what is below the data directory, or else the name of the file.
+    """
 
     status_code = 404
     error_code = "FILE_NOT_ACCESSIBLE"
     action = "The product may have been archived or deleted; make it again, or ask the operators."
 
-    def __init__(self, path: str, operation: str = "read", reason: str = "it does not exist or is not a file") -> None:
-        super().__init__(f"Cannot {operation} {path}: {reason}", {"path": path, "operation": operation})
+    def __init__(
+        self,
+        path: str,
+        operation: str = "read",
+        reason: str = "it does not exist or is not a file",
+        shown: str | None = None,
+    ) -> None:
+        told = PurePosixPath(path).name if shown is None else shown
+        super().__init__(
+            f"Cannot {operation} {told}: {reason}",
+            {"path": told, "operation": operation},
+            f"Cannot {operation} {path}: {reason}",
+        )
 
 
 class RecordAlreadyExistsError(DSA110APIError):
@@ -245,15 +280,22 @@ class DatabaseError(DSA110APIError):
     Parameters
     ----------
     message : str
-        What went wrong.
+        What went wrong; clients are told it with the name alone where it says ``database``.
     database : str, optional
         File or address of the database, without password.
+    cause : str
+        What the driver said, where it may name addresses and sockets: for the log.
     """
 
     error_code = "DATABASE_ERROR"
 
-    def __init__(self, message: str, database: str | None = None) -> None:
-        super().__init__(message, {"database": database} if database else {})
+    def __init__(self, message: str, database: str | None = None, cause: str = "") -> None:
+        whole = f"{message} ({cause})" if cause else message
+        if database is None:
+            super().__init__(message, log_text=whole)
+            return
+        name = PurePosixPath(urlsplit(database).path).name or "of this service"
+        super().__init__(message.replace(database, name), {"database": name}, whole)
 
 
 class DatabaseQueryError(DatabaseError):

@@ -8,14 +8,50 @@ the walk. What is served is the file that was opened and checked, not the name.
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
 
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
+DIRECTORY_FLAGS = FILE_FLAGS | os.O_DIRECTORY
+
+
+class Opener(Protocol):
+    """``os.open``; tests exchange files between two steps of a walk."""
+
+    def __call__(self, path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        """Return the descriptor of a path, below the directory ``dir_fd`` if that is given."""
+
+
+def descend(directory: int, parts: Sequence[str], flags: int, opener: Opener = os.open) -> int:
+    """Open ``part/part/...`` below an open directory and follow no symbolic link; without parts, the directory itself.
+
+    Parameters
+    ----------
+    directory : int
+        Descriptor; it stays open.
+    parts : sequence of str
+        Names, each in the directory before it.
+    flags : int
+        How the last is opened; they must hold ``O_NOFOLLOW``.
+    opener : Opener
+        Opens each part.
+
+    Raises
+    ------
+    OSError
+        A part is not there, is a symbolic link, or is not what the flags want.
+    """
+    *passed, last = parts or (".",)
+    with ExitStack() as opened:
+        for part in passed:
+            directory = opener(part, DIRECTORY_FLAGS, dir_fd=directory)
+            opened.callback(os.close, directory)
+        return opener(last, flags, dir_fd=directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +94,33 @@ class OpenDirectory:
         os.close(self.fd)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A path that begins with a root: the root, and the names below it."""
+
+    path: str
+    root: Path
+    parts: tuple[str, ...]
+
+    def refused(self, operation: str, reason: str) -> FileNotAccessibleError:
+        return FileNotAccessibleError(self.path, operation, reason, "/".join(self.parts))
+
+
 class FileStore:
     """Opens files beneath the configured roots.
 
     Parameters
     ----------
     roots
-        Directories; they may be given through symbolic links, what lies below may not.
+        Directories; they may be given through symbolic links, what lies below may not. A root that becomes a link later
+        is refused.
+    opener : Opener
+        Opens each component of a path.
     """
 
-    def __init__(self, roots: Iterable[Path]) -> None:
+    def __init__(self, roots: Iterable[Path], opener: Opener = os.open) -> None:
         self._roots = [(root, root.resolve()) for root in roots]
+        self._opener = opener
 
     def open(self, path: str) -> OpenFile:
         """Open a file for reading.
@@ -78,17 +130,17 @@ class FileStore:
         FileNotAccessibleError
             The path is outside the roots, goes through a symbolic link, does not exist, or is no regular file.
         """
-        root, parts = self._beneath(path)
+        place = self._beneath(path)
         try:
-            fd = _walk(root, parts)
+            fd = self._walk(place.root, place.parts, FILE_FLAGS)
         except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-            raise FileNotAccessibleError(path, "open") from error
+            raise place.refused("open", "it does not exist or is not a file") from error
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)
-            raise FileNotAccessibleError(path, "open", "it is not a regular file")
+            raise place.refused("open", "it is not a regular file")
         tag = f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"'
-        return OpenFile(fd, parts[-1], found.st_size, found.st_mtime, tag)
+        return OpenFile(fd, place.parts[-1], found.st_size, found.st_mtime, tag)
 
     def open_directory(self, path: str) -> OpenDirectory:
         """Open a directory for reading what lies below it; the same rules as for files.
@@ -98,12 +150,12 @@ class FileStore:
         FileNotAccessibleError
             The path is outside the roots, goes through a symbolic link, does not exist, or is no directory.
         """
-        root, parts = self._beneath(path)
+        place = self._beneath(path)
         try:
-            fd = _walk(root, parts, _DIRECTORY_FLAGS)
+            fd = self._walk(place.root, place.parts, DIRECTORY_FLAGS)
         except (OSError, ValueError) as error:
-            raise FileNotAccessibleError(path, "open", "it does not exist or is not a directory") from error
-        return OpenDirectory(fd, parts[-1])
+            raise place.refused("open", "it does not exist or is not a directory") from error
+        return OpenDirectory(fd, place.parts[-1])
 
     def remove(self, path: str) -> None:
         """Remove a file, or a directory with what is in it, beneath the roots; symbolic links are not followed.
@@ -113,37 +165,32 @@ class FileStore:
         FileNotAccessibleError
             The path is outside the roots, goes through a symbolic link, is not there, or may not be removed.
         """
-        root, parts = self._beneath(path)
+        place = self._beneath(path)
+        *parents, name = place.parts
         try:
-            parent = _walk(root, parts[:-1], _DIRECTORY_FLAGS) if parts[:-1] else os.open(root, _DIRECTORY_FLAGS)
+            parent = self._walk(place.root, parents, DIRECTORY_FLAGS)
             try:
-                if stat.S_ISDIR(os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_mode):
-                    shutil.rmtree(parts[-1], dir_fd=parent)
+                if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                    shutil.rmtree(name, dir_fd=parent)
                 else:
-                    os.unlink(parts[-1], dir_fd=parent)
+                    os.unlink(name, dir_fd=parent)
             finally:
                 os.close(parent)
         except (OSError, ValueError) as error:
-            raise FileNotAccessibleError(path, "remove") from error
+            raise place.refused("remove", "it does not exist or may not be removed") from error
 
-    def _beneath(self, path: str) -> tuple[Path, tuple[str, ...]]:
+    def _beneath(self, path: str) -> _Place:
         """Return the root that holds the path, and the components below it."""
         given = PurePosixPath(path)
         for configured, real in self._roots:
             for root in (configured, real):
                 if given.is_relative_to(root) and ".." not in given.parts and len(given.parts) > len(root.parts):
-                    return real, given.relative_to(root).parts
+                    return _Place(path, real, given.relative_to(root).parts)
         raise FileNotAccessibleError(path, "open", "it is outside the data directories that are served")
 
-
-def _walk(root: Path, parts: tuple[str, ...], last: int = _FILE_FLAGS) -> int:
-    """Open ``root/part/part/...`` without following a symbolic link; return the descriptor of the last."""
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in parts[:-1]:
-            deeper = os.open(part, _DIRECTORY_FLAGS, dir_fd=directory)
+    def _walk(self, root: Path, parts: Sequence[str], flags: int) -> int:
+        directory = self._opener(str(root), DIRECTORY_FLAGS)
+        try:
+            return descend(directory, parts, flags, self._opener)
+        finally:
             os.close(directory)
-            directory = deeper
-        return os.open(parts[-1], last, dir_fd=directory)
-    finally:
-        os.close(directory)

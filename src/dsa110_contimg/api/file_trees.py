@@ -13,10 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
-from dsa110_contimg.api.file_access import OpenDirectory
+from dsa110_contimg.api.file_access import DIRECTORY_FLAGS, FILE_FLAGS, OpenDirectory, Opener, descend
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK_BYTES = 256 << 10
 _MOST_ENTRIES = 100_000
 _END = bytes(2 * tarfile.BLOCKSIZE)
@@ -37,24 +35,36 @@ class TreeEntry:
         return -self.size_bytes % tarfile.BLOCKSIZE
 
 
-def list_tree(directory: OpenDirectory) -> list[TreeEntry]:
+def list_tree(directory: OpenDirectory, opener: Opener = os.open, most: int = _MOST_ENTRIES) -> list[TreeEntry]:
     """Return what lies below a directory, in the order of names, each directory before what is in it.
+
+    Parameters
+    ----------
+    directory : OpenDirectory
+        The directory.
+    opener : Opener
+        Opens the directories in it.
+    most : int
+        Files and directories that are listed at most.
 
     Raises
     ------
     FileNotAccessibleError
-        Something in it is neither a file nor a directory (a symbolic link leads out of what is served), or there is too
-        much.
+        Something in it is neither a file nor a directory (a symbolic link leads out of what is served), there is too
+        much, or it changes while it is listed.
     """
     entries: list[TreeEntry] = []
-    for entry in _below(directory.fd, "", directory.name):
-        entries.append(entry)
-        if len(entries) > _MOST_ENTRIES:
-            raise FileNotAccessibleError(directory.name, "list", f"it has more than {_MOST_ENTRIES} files")
+    try:
+        for entry in _below(directory.fd, "", directory.name, opener):
+            entries.append(entry)
+            if len(entries) > most:
+                raise FileNotAccessibleError(directory.name, "list", f"it has more than {most} files")
+    except OSError as error:
+        raise FileNotAccessibleError(directory.name, "list", f"it changes meanwhile ({error.strerror})") from error
     return entries
 
 
-def _below(fd: int, prefix: str, name: str) -> Iterator[TreeEntry]:
+def _below(fd: int, prefix: str, name: str, opener: Opener) -> Iterator[TreeEntry]:
     with os.scandir(fd) as found:
         names = sorted(item.name for item in found)
     for item in names:
@@ -62,15 +72,16 @@ def _below(fd: int, prefix: str, name: str) -> Iterator[TreeEntry]:
         known = os.stat(item, dir_fd=fd, follow_symlinks=False)
         if stat.S_ISDIR(known.st_mode):
             yield TreeEntry(path, 0, known.st_mtime_ns, True)
-            deeper = os.open(item, _DIRECTORY, dir_fd=fd)
+            deeper = opener(item, DIRECTORY_FLAGS, dir_fd=fd)
             try:
-                yield from _below(deeper, f"{path}/", name)
+                yield from _below(deeper, f"{path}/", name, opener)
             finally:
                 os.close(deeper)
         elif stat.S_ISREG(known.st_mode):
             yield TreeEntry(path, known.st_size, known.st_mtime_ns, False)
         else:
-            raise FileNotAccessibleError(f"{name}/{path}", "read", "it is neither a file nor a directory")
+            told = f"{name}/{path}"
+            raise FileNotAccessibleError(told, "read", "it is neither a file nor a directory", told)
 
 
 def tree_tag(entries: list[TreeEntry]) -> str:
@@ -88,20 +99,6 @@ def _header(root: str, entry: TreeEntry) -> bytes:
     info.size = entry.size_bytes
     info.mtime = entry.modified_ns // 1_000_000_000
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def _open_below(root: int, path: str) -> int:
-    """Open a file of the tree, following no symbolic link."""
-    *directories, name = path.split("/")
-    fd = os.dup(root)
-    try:
-        for part in directories:
-            deeper = os.open(part, _DIRECTORY, dir_fd=fd)
-            os.close(fd)
-            fd = deeper
-        return os.open(name, _FILE, dir_fd=fd)
-    finally:
-        os.close(fd)
 
 
 class TarReply(Response):
@@ -153,7 +150,7 @@ class TarReply(Response):
         """
         if entry.is_directory:
             return
-        fd = await to_thread.run_sync(_open_below, self.directory.fd, entry.path)
+        fd = await to_thread.run_sync(descend, self.directory.fd, entry.path.split("/"), FILE_FLAGS)
         try:
             for start in range(0, entry.size_bytes, _CHUNK_BYTES):
                 length = min(_CHUNK_BYTES, entry.size_bytes - start)

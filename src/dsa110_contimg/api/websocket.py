@@ -274,7 +274,7 @@ class Watcher:
             try:
                 await (self._subscribe if kind == "subscribe" else self._unsubscribe)(str(topic))
             except DSA110APIError as error:
-                await self._say({"type": "error", "topic": topic, "error": error.error_code, "message": str(error)})
+                await self._say({"type": "error", "topic": topic, "error": error.error_code, "message": error.message})
             else:
                 await self._say({"type": f"{kind}d", "topic": topic})
 

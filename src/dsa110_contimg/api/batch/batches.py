@@ -5,6 +5,7 @@ begun are done again. What goes wrong with one item is written down there and do
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ from dsa110_contimg.api.interfaces import ImageRecord
 from dsa110_contimg.api.picture_wish import PictureWish
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
+
+log = logging.getLogger(__name__)
 
 _AT_A_TIME = 100
 
@@ -126,9 +129,13 @@ async def work_on_batch(order: Ordered, bench: Equipped) -> Mapping[str, Any]:
 
 
 async def _failure(work: Callable[[str, Tools], Awaitable[None]], name: str, tools: Tools) -> str | None:
-    """Work on one item; return why it came to nothing, or None."""
+    """Work on one item; return why it came to nothing, as clients are told it, or None."""
     try:
         await work(name, tools)
-    except (DSA110APIError, OSError) as error:
-        return str(error) or type(error).__name__
+    except DSA110APIError as error:
+        log.warning("%r came to nothing: %s", name, error)
+        return error.message
+    except OSError as error:
+        log.warning("%r came to nothing: %s", name, error)
+        return error.strerror or type(error).__name__
     return None

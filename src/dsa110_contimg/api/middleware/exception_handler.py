@@ -38,9 +38,11 @@ def _reply(
 async def on_api_error(request: Request, error: Exception) -> Response:
     """Answer an error that a service raised on purpose."""
     assert isinstance(error, DSA110APIError)
+    known = {"request_id": _request_id(request)}
     if error.status_code >= 500:
-        known = {"request_id": _request_id(request)}
         log.warning("%s %r: %s", request.method, request.scope["path"], error, exc_info=error, extra=known)
+    elif str(error) != error.message:  # operators need the whole path
+        log.info("%s %r: %s", request.method, request.scope["path"], error, extra=known)
     return _reply(request, error, _detail(request, error), dict(error.headers))
 
 

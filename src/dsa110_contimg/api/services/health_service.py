@@ -16,7 +16,7 @@ from redis import RedisError
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api.config import APIConfig
-from dsa110_contimg.api.exceptions import ServiceUnavailableError
+from dsa110_contimg.api.exceptions import DSA110APIError, ServiceUnavailableError
 from dsa110_contimg.api.interfaces import SchemaRepositoryProtocol
 from dsa110_contimg.api.kept import Kept
 from dsa110_contimg.api.replies import iso_time
@@ -125,7 +125,7 @@ def free_space(directory: Path) -> dict[str, Any]:
     try:
         found = os.statvfs(directory)
     except OSError as error:
-        return {"free_gb": None, "status": "error", "message": str(error)}
+        return {"free_gb": None, "status": "error", "message": error.strerror}
     free = found.f_bavail * found.f_frsize
     status = "ok" if free > _MUCH_BYTES else "warning" if free > _LITTLE_BYTES else "critical"
     return {"free_gb": round(free / _GIB, 2), "status": status}
@@ -139,13 +139,19 @@ def _databases(products: str, queue: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _word(answer: Any) -> str:
-    return f"error: {answer}" if isinstance(answer, BaseException) else str(answer)
+    return f"error: {_said(answer)}" if isinstance(answer, BaseException) else str(answer)
 
 
 def _report(answer: Any) -> dict[str, Any]:
     if isinstance(answer, BaseException):
-        return {"status": "error", "message": str(answer) or type(answer).__name__}
+        return {"status": "error", "message": _said(answer)}
     return dict(answer)
+
+
+def _said(error: BaseException) -> str:
+    """Return what clients are told of a failed check."""
+    text = error.message if isinstance(error, DSA110APIError) else str(error)
+    return text or type(error).__name__
 
 
 def can_serve(told: Mapping[str, Any]) -> bool:

@@ -130,7 +130,7 @@ class RerunService:
             except RecordNotFoundError:
                 told["not_found"].append(run_id)
             except (InvalidStateError, ValidationError) as error:
-                told["refused"].append({"run_id": run_id, "reason": str(error)})
+                told["refused"].append({"run_id": run_id, "reason": error.message})
             else:
                 told["enqueued"].append({key: one[key] for key in ("job_id", "new_run_id")} | {"run_id": run_id})
                 told["queue_connected"] = told["queue_connected"] and one["queue_connected"]

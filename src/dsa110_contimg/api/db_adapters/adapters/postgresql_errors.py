@@ -45,7 +45,7 @@ def translate(error: Exception, name: str) -> DSA110APIError:
     """Return our error for one of the driver's; ``name`` is the address without password."""
     reason = _reason(error)
     if isinstance(error, asyncpg.ClientConfigurationError):
-        return DatabaseConnectionError(f"The address {name} of the products database cannot be used: {reason}", name)
+        return DatabaseConnectionError(f"The address of the products database {name} cannot be used", name, reason)
     if isinstance(error, FOREIGN):
         return DatabaseSchemaError(
             f"The products database {name} is not of this version ({reason}); make its tables with `dsa110 db upgrade`",
@@ -61,9 +61,10 @@ def translate(error: Exception, name: str) -> DSA110APIError:
         return DatabaseBusyError(f"The products database {name} did not finish a statement in time: {reason}", name)
     if isinstance(error, UNREACHABLE) or "clos" in reason:  # the driver says only in words that a connection is gone
         return DatabaseConnectionError(
-            f"The products database {name} cannot be reached: {reason}; check that the server runs and that "
-            "DSA110_DB_PG_* are right",
+            f"The products database {name} cannot be reached; check that the server runs and that DSA110_DB_PG_* are "
+            "right",
             name,
+            reason,
         )
     return DatabaseQueryError(f"The products database refuses a statement: {reason}", name)
 
