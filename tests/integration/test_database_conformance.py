@@ -159,7 +159,7 @@ async def test_an_image_comes_back_with_its_number_and_the_stage_of_its_measurem
     repository = AsyncImageRepository(adapter)
     [image] = await repository.list_all()
     assert image == replace(IMAGE, id=image.id, ms_stage="converted")
-    assert await repository.get_by_id(str(image.id)) == image
+    assert await repository.get_by_id(str(image.id)) == replace(image, cal_table=BANDPASS.path)
     assert await repository.get_by_path(IMAGE_PATH) == image
     assert await repository.list_for_ms(MS_PATH) == [image]
     assert await repository.list_for_source(BRIGHT.id) == [image]
@@ -215,17 +215,23 @@ async def test_a_target_matches_the_newest_active_set_that_is_valid_at_its_time(
         return replace(BANDPASS, path=f"/cal/{name}", set_name=name, source_ms_path="/data/ms/cal.ms", **changes)
 
     tables = (
+        table("always", created_at=0.5, valid_start_mjd=None, valid_end_mjd=None),
         table("old", created_at=1.0),
         table("right", created_at=2.0, valid_end_mjd=None),
         table("retired", created_at=3.0, status="retired"),
         table("later", created_at=4.0, valid_start_mjd=MJD + 0.1),
         table("earlier", created_at=5.0, valid_end_mjd=MJD - 0.1),
     )
-    await recorder.record(Recording(measurement_set=MEASUREMENT_SET, calibration_tables=tables))  # type: ignore[arg-type]
+    recording = Recording(measurement_set=MEASUREMENT_SET, calibration_tables=tables, image=IMAGE)  # type: ignore[arg-type]
+    await recorder.record(recording)
     matches = await AsyncMSRepository(adapter).get_calibrator_matches(MS_PATH)
     assert [match.set_name for match in matches] == ["right"]
     assert matches == await AsyncCalibrationRepository(adapter).list_active(MJD)
-    assert await AsyncCalibrationRepository(adapter).list_active(MJD - 1.0) == []
+    before = await AsyncCalibrationRepository(adapter).list_active(MJD - 1.0)
+    assert [match.set_name for match in before] == ["always"]
+    [image] = await AsyncImageRepository(adapter).list_all()
+    shown = await AsyncImageRepository(adapter).get_by_id(str(image.id))
+    assert shown == replace(image, cal_table="/cal/right")
     assert await AsyncMSRepository(adapter).get_calibrator_matches("/data/ms/unknown.ms") == []
 
 
@@ -340,7 +346,9 @@ async def test_statistics_count_everything_and_their_parts_add_up(
         counted.cal_tables_total,
     )  # fmt: skip
     assert totals == (2, 1, 2, 2, 1, 2)
-    assert list(counted.recent_images) == await AsyncImageRepository(adapter).list_all()
+    [image] = await AsyncImageRepository(adapter).list_all()
+    shown = {"id": str(image.id), "path": image.path, "created_at": image.created_at, "type": image.type}
+    assert counted.recent_images == (shown,)
 
 
 async def test_a_migrated_database_has_the_revision_of_this_version(adapter: DatabaseAdapter) -> None:

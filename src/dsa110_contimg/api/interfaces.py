@@ -110,6 +110,7 @@ class ImageRecord:
     qa_summary: str | None = None
     qa_metrics: Mapping[str, Any] = field(default_factory=dict)
     ms_stage: str | None = None  # filled by reads from the Measurement Set; not recorded
+    cal_table: str | None = None  # applied first to its Measurement Set; filled by reads of one image by its id
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class Statistics:
     jobs_total: int
     jobs_by_status: Mapping[str, int]
     cal_tables_total: int
-    recent_images: tuple[ImageRecord, ...]  # the ten newest
+    recent_images: tuple[Document, ...]  # the ten newest: id, path, created_at, type
 
 
 @dataclass(frozen=True, slots=True)

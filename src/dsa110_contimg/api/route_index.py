@@ -9,10 +9,11 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 _CHOSEN = "dsa110.chosen_route"
+_HOLDS_A_PATH = ":path}"  # in a parameter that may have any number of slashes
 
 
 class RouteIndex(BaseRoute):
-    """Stands before all routes of an application and knows them by base and noun: ``/api/v1/images``.
+    """Stands before all routes of an application; knows them by noun and number of slashes: ``/api/v1/images/{id}``.
 
     What it does not find (unknown paths, wrong methods, slashes too many) goes the usual way through all routes. The
     path of the declaration, without what a client put in, is left in ``scope["route_template"]``.
@@ -20,19 +21,33 @@ class RouteIndex(BaseRoute):
 
     def __init__(self, routes: Sequence[BaseRoute], base: str) -> None:
         self._base = f"{base}/"
-        self._by_noun: dict[str, list[RouteContext]] = defaultdict(list)
+        by_noun: dict[str, list[tuple[str, RouteContext]]] = defaultdict(list)
         for context in iter_route_contexts(routes):
             if context.path and context.path.startswith(self._base):
-                self._by_noun[self._noun(context.path)].append(context)
+                by_noun[self._noun(context.path)].append((context.path, context))
+        self._of_any_length: dict[str, list[RouteContext]] = {}
+        self._of_length: dict[tuple[str, int], list[RouteContext]] = {}
+        for noun, known in by_noun.items():
+            self._of_any_length[noun] = [each for path, each in known if _HOLDS_A_PATH in path]
+            for slashes in {path.count("/") for path, _ in known}:
+                self._of_length[noun, slashes] = [
+                    each for path, each in known if _HOLDS_A_PATH in path or path.count("/") == slashes
+                ]
 
     def _noun(self, path: str) -> str:
         return path[len(self._base) :].partition("/")[0]
+
+    def _candidates(self, path: str) -> Sequence[RouteContext]:
+        """Return the routes that a path may mean, as they were declared."""
+        noun = self._noun(path)
+        found = self._of_length.get((noun, path.count("/")))
+        return self._of_any_length.get(noun, ()) if found is None else found
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Choose the first route that matches path and method."""
         path = scope["path"]
         if path.startswith(self._base):
-            for context in self._by_noun.get(self._noun(path), ()):
+            for context in self._candidates(path):
                 match, found = context.matches(scope)
                 if match is Match.FULL:
                     told = {"route": context.original_route, "route_template": context.path_format}

@@ -1,5 +1,6 @@
 """Statements on images."""
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Text, bindparam, cast, select
@@ -7,7 +8,9 @@ from sqlalchemy.sql import Select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import ImageRecord
+from dsa110_contimg.api.pages import Document
 from dsa110_contimg.api.queries import counts
+from dsa110_contimg.api.queries.calibration import first_match
 from dsa110_contimg.api.queries.decoding import (
     ask,
     every,
@@ -26,7 +29,14 @@ _read = record_reader(ImageRecord, _COLUMNS)
 _JOINED: Select[Any] = select(*_COLUMNS).join_from(images, ms_index, ms_index.c.path == images.c.ms_path, isouter=True)
 _NEWEST = (images.c.created_at.desc(), images.c.id.desc())
 
-_BY_ID = Statement(_JOINED.where(images.c.id == bindparam("id")))
+_DETAIL = record_columns(
+    ImageRecord,
+    images,
+    ms_index.c.stage.label("ms_stage"),
+    first_match(images.c.ms_path, ms_index.c.mid_mjd).label("cal_table"),
+)
+_read_detail = record_reader(ImageRecord, _DETAIL)
+_BY_ID = Statement(_JOINED.with_only_columns(*_DETAIL).where(images.c.id == bindparam("id")))
 _BY_PATH = Statement(_JOINED.where(images.c.path == bindparam("path")))
 _ALL = paged(_JOINED.order_by(*_NEWEST))
 _FOR_MS = Statement(_JOINED.where(images.c.ms_path == bindparam("ms_path")).order_by(*_NEWEST))
@@ -53,11 +63,14 @@ LIST = ListQuery(
     bucket="type",
 )  # fmt: skip
 
+_RECENT_NAMES = ("id", "path", "created_at", "type")
+_RECENT = paged(LIST.selection(_RECENT_NAMES, ()).order_by(*_NEWEST))
+
 
 def by_id(image_id: str) -> Steps[ImageRecord | None]:
     """Find an image by its id, the decimal text of its number."""
     number = row_number(image_id)
-    return None if number is None else (yield Query(_BY_ID, {"id": number}, first(_read), prompt=True))
+    return None if number is None else (yield Query(_BY_ID, {"id": number}, first(_read_detail), prompt=True))
 
 
 def by_path(path: str) -> Steps[ImageRecord | None]:
@@ -68,6 +81,12 @@ def by_path(path: str) -> Steps[ImageRecord | None]:
 def page(limit: int, offset: int) -> Steps[list[ImageRecord]]:
     """Read a part of all images, newest first."""
     return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(_read), prompt=is_short(limit, offset)))
+
+
+def recent(limit: int) -> Steps[list[Document]]:
+    """Read the newest images as documents, with id, path, time and kind."""
+    decode = partial(LIST.documents, _RECENT_NAMES)
+    return ask(Query(_RECENT, {"limit": limit, "offset": 0}, decode, prompt=is_short(limit, 0)))
 
 
 def for_ms(ms_path: str) -> Steps[list[ImageRecord]]:

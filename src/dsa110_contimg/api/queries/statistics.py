@@ -1,9 +1,8 @@
 """How much there is of everything."""
 
 from dsa110_contimg.api.db_adapters.statement import Steps
-from dsa110_contimg.api.interfaces import ImageRecord, Statistics
-from dsa110_contimg.api.queries import counts
-from dsa110_contimg.api.queries import images as image_queries
+from dsa110_contimg.api.interfaces import Statistics
+from dsa110_contimg.api.queries import counts, images
 
 _RECENT = 10
 
@@ -11,7 +10,7 @@ _RECENT = 10
 def statistics() -> Steps[Statistics]:
     """Read how much there is of everything; the counts are of one moment."""
     found = yield from counts.counts()
-    recent: list[ImageRecord] = yield from image_queries.page(_RECENT, 0)
+    recent = yield from images.recent(_RECENT)
     stages, states = found.get("ms_index", {}), found.get("jobs", {})
     totals = {name: sum(found.get(name, {}).values()) for name in ("images", "photometry", "sources", "caltables")}
     return Statistics(

@@ -28,19 +28,10 @@ _MOST_CONTRIBUTIONS = 1000
 
 
 class AsyncImageService:
-    """Images.
+    """Images."""
 
-    Parameters
-    ----------
-    images
-        Where images are kept.
-    measurement_sets
-        Where the calibration tables of an image's Measurement Set are asked for; without it no table is named.
-    """
-
-    def __init__(self, images: ImageRepositoryProtocol, measurement_sets: MSRepositoryProtocol | None = None) -> None:
+    def __init__(self, images: ImageRepositoryProtocol) -> None:
         self.images = images
-        self.measurement_sets = measurement_sets
 
     async def find(self, image_id: str) -> ImageRecord:
         """Return the record of an image.
@@ -61,8 +52,7 @@ class AsyncImageService:
 
     async def get_image(self, image_id: str) -> View:
         """Return one image."""
-        image = await self.find(image_id)
-        return views.image_detail(image, await cal_table_of(self.measurement_sets, image.ms_path))
+        return views.image_detail(await self.find(image_id))
 
     async def get_qa(self, image_id: str) -> View:
         """Return the verdict on an image."""
@@ -226,7 +216,7 @@ class AsyncProvenanceService:
         """Return where an image comes from."""
         image = await self.images.find(image_id)
         return await self._document(
-            image.run_id, image.ms_path, image, created_at=image.created_at,
+            image.run_id, image.ms_path, image, created_at=image.created_at, cal_table=image.cal_table,
             pointing=(image.center_ra_deg, image.center_dec_deg),
             qa=(image.qa_grade, image.qa_summary, f"/api/qa/image/{image.id}"),
         )  # fmt: skip
@@ -236,7 +226,7 @@ class AsyncProvenanceService:
         ms = await self.measurement_sets.find(ms_path)
         images = await self.images.images.list_for_ms(ms.path)
         return await self._document(
-            ms.run_id, ms.path, _first(images), created_at=ms.processed_at,
+            ms.run_id, ms.path, _first(images), created_at=ms.processed_at, cal_table=await self._cal_table(ms.path),
             pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg),
             qa=(qa_service.ms_grade(ms, images), qa_service.ms_summary(ms), f"/api/qa/ms/{path_segment(ms.path)}"),
         )  # fmt: skip
@@ -247,10 +237,13 @@ class AsyncProvenanceService:
         image = _first(await self.images.images.list_for_ms(job.ms_path))
         ms = await self.measurement_sets.measurement_sets.get_metadata(job.ms_path)
         return await self._document(
-            run_id, job.ms_path, image, created_at=job.started_at,
+            run_id, job.ms_path, image, created_at=job.started_at, cal_table=await self._cal_table(job.ms_path),
             pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg) if ms else (None, None),
             qa=(*_verdict(image), f"/api/qa/job/{path_segment(run_id)}"),
         )  # fmt: skip
+
+    async def _cal_table(self, ms_path: str) -> str | None:
+        return await cal_table_of(self.measurement_sets.measurement_sets, ms_path)
 
     async def _document(
         self,
@@ -259,13 +252,14 @@ class AsyncProvenanceService:
         image: ImageRecord | None,
         *,
         created_at: float | None,
+        cal_table: str | None,
         pointing: tuple[float | None, float | None],
         qa: tuple[str | None, str | None, str],
     ) -> View:
         facts = {
             "run_id": run_id,
             "ms_path": ms_path,
-            "cal_table": await cal_table_of(self.measurement_sets.measurement_sets, ms_path),
+            "cal_table": cal_table,
             "pointing_ra_deg": pointing[0],
             "pointing_dec_deg": pointing[1],
             "qa_grade": qa[0],
@@ -276,10 +270,8 @@ class AsyncProvenanceService:
         return views.provenance(facts, image, await self.provenance.list_for_run(run_id))
 
 
-async def cal_table_of(measurement_sets: MSRepositoryProtocol | None, ms_path: str) -> str | None:
+async def cal_table_of(measurement_sets: MSRepositoryProtocol, ms_path: str) -> str | None:
     """Return the calibration table that is applied first, the same for a Measurement Set, its images and its run."""
-    if measurement_sets is None:
-        return None
     tables = await measurement_sets.get_calibrator_matches(ms_path)
     return tables[0].path if tables else None
 

@@ -97,7 +97,7 @@ def compose(
     """Return the services over a products database and a queue (None: switched off); nothing is opened here."""
     tally = tally or Tally(config.paths.state_dir / "metrics")  # not open: what is not the server counts no requests
     image_rows, ms_rows = AsyncImageRepository(adapter), AsyncMSRepository(adapter)
-    images = AsyncImageService(image_rows, ms_rows)
+    images = AsyncImageService(image_rows)
     measurement_sets = AsyncMSService(ms_rows, image_rows)
     jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
     absurd = AbsurdServices.over(queue, queue_name)

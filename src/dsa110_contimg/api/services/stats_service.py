@@ -23,10 +23,7 @@ class AsyncStatsService:
         stages = dict.fromkeys(_STAGES, 0)
         for stage, number in found.ms_by_stage.items():
             stages[stage or "pending"] = stages.get(stage or "pending", 0) + number
-        recent = [
-            {"id": str(image.id), "path": image.path, "created_at": iso_time(image.created_at), "type": image.type}
-            for image in found.recent_images
-        ]
+        recent = [image | {"created_at": iso_time(image["created_at"])} for image in found.recent_images]
         return {
             "ms": {"total": found.ms_total, "by_stage": stages},
             "images": {"total": found.images_total},

@@ -55,7 +55,7 @@ def image_item(image: ImageRecord) -> View:
     } | {name: getattr(image, name) for name in _IMAGE_NUMBERS}
 
 
-def image_detail(image: ImageRecord, cal_table: str | None) -> View:
+def image_detail(image: ImageRecord) -> View:
     """Return one image."""
     base = f"/api/v1/images/{image.id}"
     return (
@@ -63,7 +63,7 @@ def image_detail(image: ImageRecord, cal_table: str | None) -> View:
         | {name: getattr(image, name) for name in _IMAGE_FACTS}
         | {
             "ms_path": image.ms_path,
-            "cal_table": cal_table,
+            "cal_table": image.cal_table,
             "qa_summary": image.qa_summary,
             "fits_url": f"{base}/fits",
             "thumbnail_url": f"{base}/thumbnail",
