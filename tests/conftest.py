@@ -1,14 +1,12 @@
 """Real servers for tests: PostgreSQL and Redis from wheels, started once per session, one database per test."""
 
-import asyncio
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis
+from fixtures.databases import new_database
 
 
 @pytest.fixture(scope="session")
@@ -18,21 +16,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         yield server
 
 
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 @pytest.fixture
 def postgres_database(postgres: EmbeddedPostgres) -> Iterator[str]:
     """Address of an empty database that only this test uses."""
-    name = f"test_{uuid.uuid4().hex}"
-    asyncio.run(_execute(postgres.url, f"create database {name}"))
-    yield postgres.database_url(name)
-    asyncio.run(_execute(postgres.url, f"drop database {name} with (force)"))
+    with new_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,10 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from dsa110_contimg.api.app import server_settings
@@ -24,6 +22,7 @@ from dsa110_contimg.api.database import open_database
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis
 from fixtures.api_server import fill_queue
 from fixtures.api_world import build, settings
+from fixtures.databases import new_database
 from fixtures.live_api import running
 
 EXAMPLES = os.environ.get("EXAMPLES")
@@ -47,12 +46,6 @@ async def _key_to_everything(config: APIConfig) -> str:
     return text
 
 
-async def _new_database(url: str, name: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"create database {name}")
-    await connection.close()
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def target(
     request: pytest.FixtureRequest,
@@ -61,17 +54,15 @@ def target(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Target]:
     """A server over a world of each kind of database, with a queue."""
-    name = f"fuzzing_{uuid.uuid4().hex}"
-    asyncio.run(_new_database(postgres.url, name))
-    url = postgres.database_url(name)
-    kind = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url} if request.param == "postgresql" else {}
-    environ = {"DSA110_ENV": "testing", "REDIS_URL": redis_server.url, "DSA110_PORT": "0", **kind}
-    config = settings(tmp_path_factory.mktemp(f"fuzzing_{request.param}"), **environ)
-    asyncio.run(build(config))
-    queue = asyncio.run(fill_queue(url))
-    key = asyncio.run(_key_to_everything(config))
-    with running(server_settings(config, queue.config)) as port:
-        yield Target(f"http://127.0.0.1:{port}", key)
+    with new_database(postgres) as url:
+        kind = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url} if request.param == "postgresql" else {}
+        environ = {"DSA110_ENV": "testing", "REDIS_URL": redis_server.url, "DSA110_PORT": "0", **kind}
+        config = settings(tmp_path_factory.mktemp(f"fuzzing_{request.param}"), **environ)
+        asyncio.run(build(config))
+        queue = asyncio.run(fill_queue(url))
+        key = asyncio.run(_key_to_everything(config))
+        with running(server_settings(config, queue.config)) as port:
+            yield Target(f"http://127.0.0.1:{port}", key)
 
 
 def ask(target: Target, directory: Path, *options: str, key: bool) -> None:
@@ -84,7 +75,9 @@ def ask(target: Target, directory: Path, *options: str, key: bool) -> None:
         "--continue-on-failure", "--request-timeout", "30", "--generation-database", "none", *header, *options,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, "\n".join(line[:400] for line in (done.stdout + done.stderr).splitlines())
+    report = "\n".join(line[:400] for line in (done.stdout + done.stderr).splitlines())
+    assert done.returncode == 0, report
+    print(report)
 
 
 @pytest.mark.slow

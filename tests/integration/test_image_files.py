@@ -167,6 +167,8 @@ async def test_an_archive_holds_the_files_and_tells_what_is_missing(api: Served)
     with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
         assert archive.testzip() is None
         assert {name: archive.read(name) for name in archive.namelist()} == {api.image.name: api.image.read_bytes()}
+    odd = await api.get("/api/images/bulk-download?ids=1,a%1F%0D%0AX-Evil:%201,%C3%92&format=zip")
+    assert odd.headers["x-not-included"] == "a%1F%0D%0AX-Evil:%201,%C3%92", "whatever was asked for stays one header"
     reply = await api.get("/api/v1/images/bulk-download?ids=1&format=tar")
     with tarfile.open(fileobj=io.BytesIO(reply.content), mode="r:gz") as archive:
         [entry] = archive.getmembers()

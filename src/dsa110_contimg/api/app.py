@@ -26,7 +26,7 @@ from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.middleware import exception_handler
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.bases import BASE, Bases
-from dsa110_contimg.api.middleware.connection import patient
+from dsa110_contimg.api.middleware.connection import patient, patient_socket
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
@@ -220,6 +220,7 @@ def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None)
         server_header=False,
         access_log=False,  # the gate writes one line per request
         log_config=None,
+        ws=patient_socket(config.timeouts.websocket_pong),
         ws_max_size=64 << 10,
         ws_per_message_deflate=False,  # its buffers cost more memory than small messages save time on a line
         ws_ping_interval=config.timeouts.websocket_ping,

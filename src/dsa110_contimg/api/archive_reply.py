@@ -1,6 +1,7 @@
 """A reply that sends an archive while it is made."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from anyio import to_thread
 from starlette.responses import Response
@@ -23,7 +24,7 @@ class ArchiveReply(Response):
     members
         What it holds.
     missing
-        Ids of which there is nothing to put in, for the header ``X-Not-Included``.
+        Ids of which there is nothing to put in, for the header ``X-Not-Included``, percent-encoded.
     """
 
     def __init__(self, name: str, kind: ArchiveFormat, members: Sequence[Member], missing: Sequence[str] = ()) -> None:
@@ -33,7 +34,7 @@ class ArchiveReply(Response):
         self.headers["cache-control"] = "no-store"
         self.headers["content-disposition"] = f'attachment; filename="{name}{ENDINGS[kind]}"'
         if missing:
-            self.headers["x-not-included"] = ",".join(missing).encode("ascii", "replace").decode()[:1000]
+            self.headers["x-not-included"] = ",".join(quote(one, "/:+", errors="replace") for one in missing)[:1000]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the head, then each piece, made outside the event loop; a client that goes ends the making."""

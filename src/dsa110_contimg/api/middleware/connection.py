@@ -9,9 +9,14 @@ from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+_NO_HANDSHAKE = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
 
@@ -81,10 +86,19 @@ class PatientConnection(HttpToolsProtocol):
             self._until_headers = None
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection on; from now on the WebSocket has its own waits."""
+        """Hand the connection on; from now on the WebSocket has its own waits.
+
+        A handshake with a body, or with a line over 8 KiB, is none for the library of WebSockets: it would say nothing,
+        and the connection stay open for ever.
+        """
         self._forget()
         self._upgraded = True
         super().handle_websocket_upgrade()
+        heir = self.transport.get_protocol()
+        begun = not isinstance(heir, WebSocketsSansIOProtocol) or heir.handshake_initiated
+        if not begun and not self.transport.is_closing():
+            self.transport.write(_NO_HANDSHAKE)
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The client takes less than is sent: give it a time to catch up."""
@@ -128,3 +142,54 @@ def patient(header_s: float, idle_s: float, max_head_bytes: int) -> type[Patient
     """Return the connection with these bounds, in seconds and bytes."""
     bounds = {"header_timeout_s": header_s, "idle_timeout_s": idle_s, "max_head_bytes": max_head_bytes}
     return type("PatientConnection", (PatientConnection,), bounds | {"crowd": Crowd()})
+
+
+class PatientSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that keeps nothing for a client that takes nothing; the bound is set by :func:`patient_socket`.
+
+    uvicorn by itself answers every ping however many answers lie unsent in memory, and waits without end for a client
+    to take what was sent before the connection is closed.
+    """
+
+    patience_s = 10.0
+
+    _until_taken: asyncio.TimerHandle | None = None
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless earlier answers still wait to be taken (RFC 6455, 5.5.3)."""
+        answer = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(answer)
+
+    def pause_writing(self) -> None:
+        """The client takes less than is sent: give it a time to catch up."""
+        super().pause_writing()
+        self._until_taken = self.loop.call_later(self.patience_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        self._forget()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._forget()
+        super().connection_lost(exc)
+
+    async def run_asgi(self) -> None:
+        """Talk; then the client has a time to take what was said last."""
+        try:
+            await super().run_asgi()
+        finally:
+            self._forget()
+            self._until_taken = self.loop.call_later(self.patience_s, self.transport.abort)
+
+    def _forget(self) -> None:
+        if self._until_taken is not None:
+            self._until_taken.cancel()
+            self._until_taken = None
+
+
+def patient_socket(patience_s: float) -> type[PatientSocket]:
+    """Return the WebSocket with this bound, in seconds."""
+    return type("PatientSocket", (PatientSocket,), {"patience_s": patience_s})
