@@ -25,6 +25,8 @@ CONTRACT: list[tuple[str, str, Any]] = [
     ("/images/{image_id}/qa", "/images/{image}/qa", schemas.ImageQA),
     ("/images/{image_id}/provenance", "/images/{image}/provenance", schemas.Provenance),
     ("/images/bulk-download", "/images/bulk-download?ids={image}", None),
+    ("/images/{image_id}/versions", "/images/{image}/versions", schemas.ImageVersions),
+    ("/images/{image_id}/children", "/images/{image}/children", list[schemas.ImageVersion]),
     ("/images/{image_id}/fits", "/images/{image}/fits", None),
     ("/images/{image_id}/thumbnail", "/images/{image}/thumbnail", None),
     ("/images/{image_id}/png", "/images/{image}/png?scale=asinh", None),

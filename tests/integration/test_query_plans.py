@@ -14,6 +14,7 @@ from fixtures.api_world import build, settings
 ROUTES = [
     ("/images", 2), ("/images?sort=-noise_jy", 1), ("/images?sort=mid_mjd", 1), ("/images?sort=dynamic_range", 1),
     ("/images?sort=-peak_flux_jy", 1), ("/images?qa_grade=good", 1), ("/images?type=5min", 2), ("/images/{image}", 1),
+    ("/images/{image}/versions", 3), ("/images/{image}/children", 2),
     ("/sources", 2), ("/sources?sort=-eta", 1), ("/sources?sort=v", 1), ("/sources?sort=-num_images", 2),
     ("/sources?sort=-peak_flux_jy", 1), ("/sources?sort=ra_deg", 2), ("/sources?sort=-last_detected_mjd", 1),
     ("/sources?ra=188.5&dec=42&radius=5", 1), ("/sources/{source}", 2), ("/sources/{source}/lightcurve", 1),

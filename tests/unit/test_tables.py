@@ -30,7 +30,7 @@ RECORDS = {
     "provenance": interfaces.ProvenanceRecord,
     "provenance_files": interfaces.ProductFile,
 }
-ELSEWHERE = {("images", "ms_stage"), ("provenance", "files")}
+ELSEWHERE = {("images", "ms_stage"), ("images", "cal_table"), ("images", "mask_id"), ("provenance", "files")}
 
 
 @NAMED

@@ -137,9 +137,19 @@ def _image(run: Finished, made: Result) -> ImageRecord:
     converted = run.earlier[workflows.CONVERT]
     return ImageRecord(
         path=made["image_path"], ms_path=converted["ms_path"], run_id=run.params.run_id, type="image", pbcor=True,
-        created_at=made["finished_at"], field_name=converted["field_name"],
+        created_at=made["finished_at"], field_name=converted["field_name"], imaging_params=_imaging_params(made),
         **{name: made[name] for name in _IMAGE_FIELDS},
     )  # fmt: skip
+
+
+def _imaging_params(made: Result) -> Result:
+    """Return the parameters of an image, in the words in which the API takes them for another version of it."""
+    if "robust" not in made:  # a task that ended before the imager told them
+        return {}
+    return {
+        "imsize": [made["imsize_x"], made["imsize_y"]], "cell": f"{made['cellsize_arcsec']!r}arcsec",
+        "niter": made["max_minor_iterations"], "robust": made["robust"], "weighting": "briggs",
+    }  # fmt: skip
 
 
 def record_image(run: Finished) -> Recording:

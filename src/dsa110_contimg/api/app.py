@@ -42,6 +42,7 @@ from dsa110_contimg.api.routes import (
     image_files,
     images,
     jobs,
+    lineage,
     logs,
     metrics,
     ms,
@@ -63,6 +64,7 @@ log = logging.getLogger(__name__)
 _ROUTERS = (
     image_files.router,
     image_care.router,
+    lineage.router,
     images.router,
     sources.router,
     reruns.router,

@@ -27,6 +27,7 @@ from dsa110_contimg.api.services.composition import Services
 from dsa110_contimg.api.services.health_service import HealthMonitor
 from dsa110_contimg.api.services.image_care_service import ImageCareService
 from dsa110_contimg.api.services.image_file_service import ImageFileService
+from dsa110_contimg.api.services.lineage_service import LineageService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.qa_reports import AsyncQAService
@@ -60,6 +61,11 @@ async def get_image_file_service(request: Request) -> ImageFileService:
 async def get_image_care_service(request: Request) -> ImageCareService:
     """Return the service of what people say about images."""
     return (await get_services(request)).image_care
+
+
+async def get_lineage_service(request: Request) -> LineageService:
+    """Return the service of versions of images."""
+    return (await get_services(request)).lineage
 
 
 async def get_async_ms_service(request: Request) -> AsyncMSService:
@@ -185,6 +191,7 @@ async def asks_as_earlier_client(request: Request) -> bool:
 
 ImageService = Annotated[AsyncImageService, Depends(get_async_image_service)]
 ImageCare = Annotated[ImageCareService, Depends(get_image_care_service)]
+Lineage = Annotated[LineageService, Depends(get_lineage_service)]
 ImageFiles = Annotated[ImageFileService, Depends(get_image_file_service)]
 MSService = Annotated[AsyncMSService, Depends(get_async_ms_service)]
 SourceService = Annotated[AsyncSourceService, Depends(get_async_source_service)]

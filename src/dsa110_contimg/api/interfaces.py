@@ -109,8 +109,13 @@ class ImageRecord:
     qa_grade: str | None = None  # good | warn | fail, given by the assessment
     qa_summary: str | None = None
     qa_metrics: Mapping[str, Any] = field(default_factory=dict)
+    parent_id: int | None = None  # image that it is another version of
+    root_id: int | None = None  # first image of its family; None for the first itself
+    version: int = 1
+    imaging_params: Mapping[str, Any] = field(default_factory=dict)
     ms_stage: str | None = None  # filled by reads from the Measurement Set; not recorded
     cal_table: str | None = None  # applied first to its Measurement Set; filled by reads of one image by its id
+    mask_id: str | None = None  # its newest mask; filled when one image is read, not recorded
 
 
 @dataclass(frozen=True, slots=True)

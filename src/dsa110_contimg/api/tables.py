@@ -30,8 +30,10 @@ from dsa110_contimg.api.columns import run as _run
 from dsa110_contimg.api.columns import unix as _unix
 from dsa110_contimg.api.image_care_tables import image_ratings as image_ratings
 from dsa110_contimg.api.image_care_tables import image_regions as image_regions
+from dsa110_contimg.api.image_tables import image_families as image_families
+from dsa110_contimg.api.image_tables import images as images
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """Revision of the migrations that makes these tables."""
 
 ms_index = Table(
@@ -63,48 +65,6 @@ ms_index = Table(
     Index(None, "group_id"),
     Index(None, "stage"),
     Index(None, "status"),
-)
-
-images = Table(
-    "images",
-    metadata,
-    _row_number(),
-    _path("path", "Path of the image", unique=True),
-    _path("ms_path", "Measurement Set it was made of", ForeignKey("ms_index.path", ondelete="CASCADE")),
-    _unix("created_at", "Making of the image", "time.creation", nullable=False),
-    _column("type", Text, "Kind of image: 5min, image, residual, mosaic, ...", "meta.code.class", nullable=False),
-    _column("format", Text, "File format: fits or casa", "meta.code", nullable=False, server_default="fits"),
-    _column("beam_major_arcsec", Number, "Synthesised beam, major axis (FWHM)", "phys.angSize;instr.beam", "arcsec"),
-    _column("beam_minor_arcsec", Number, "Synthesised beam, minor axis (FWHM)", "phys.angSize;instr.beam", "arcsec"),
-    _column("beam_pa_deg", Number, "Synthesised beam, position angle north to east", "pos.posAng;instr.beam", "deg"),
-    _column("noise_jy", Number, "Measured noise (rms)", "stat.stdev;phot.flux.density", "Jy / beam"),
-    _column("thermal_noise_jy", Number, "Expected thermal noise", "instr.sensitivity;phot.flux.density", "Jy / beam"),
-    _column("peak_flux_jy", Number, "Brightest pixel", "phot.flux.density;stat.max", "Jy / beam"),
-    _column("dynamic_range", Number, "Brightest pixel over noise", "stat.snr;stat.max"),
-    _column("pbcor", Flag, "1 when corrected for the primary beam", "meta.code", nullable=False, server_default="0"),
-    _column("field_name", Text, "Name of the field", "meta.id;obs.field"),
-    _column("center_ra_deg", Number, "Right ascension of the centre (ICRS)", "pos.eq.ra", "deg"),
-    _column("center_dec_deg", Number, "Declination of the centre (ICRS)", "pos.eq.dec", "deg"),
-    _column("imsize_x", Integer, "Width", "meta.number;instr.pixel", "pix"),
-    _column("imsize_y", Integer, "Height", "meta.number;instr.pixel", "pix"),
-    _column("cellsize_arcsec", Number, "Pixel scale", "instr.scale", "arcsec"),
-    _column("freq_ghz", Number, "Reference frequency", "em.freq", "GHz"),
-    _column("bandwidth_mhz", Number, "Bandwidth", "instr.bandwidth", "MHz"),
-    _column("integration_sec", Number, "Integration time", "time.duration;obs.exposure", "s"),
-    _mjd("mid_mjd", "Middle of the observation", "time.epoch;obs.exposure"),
-    _run(),
-    _column("qa_grade", Text, "Verdict on the quality: good, warn or fail", "meta.code.qual"),
-    _column("qa_summary", Text, "The verdict in words", "meta.note"),
-    _column("qa_metrics", Json, "The numbers behind the verdict", "meta.code.qual;stat"),
-    Index(None, "created_at", "id"),
-    Index(None, "ms_path", "created_at"),
-    Index(None, "run_id"),
-    Index(None, "type", "created_at", "id"),
-    Index(None, "qa_grade", "created_at", "id"),
-    Index(None, "mid_mjd", "id"),
-    Index(None, "noise_jy", "id"),
-    Index(None, "dynamic_range", "id"),
-    Index(None, "peak_flux_jy", "id"),
 )
 
 sources = Table(

@@ -74,7 +74,8 @@ class MadeImage:
 
     ``noise_jy`` is the robust rms of the residual (Jy/beam), ``thermal_noise_jy`` what the weights lead to,
     ``peak_flux_jy`` the brightest pixel of the flat-noise image, ``dynamic_range`` their ratio, ``n_visibilities`` the
-    unflagged samples, ``n_point_sources`` the sources fitted to the visibilities.
+    unflagged samples, ``n_point_sources`` the sources fitted to the visibilities; ``robust`` and
+    ``max_minor_iterations`` are what was asked for.
     """
 
     image_path: str
@@ -102,6 +103,8 @@ class MadeImage:
     n_major_cycles: int
     converged: bool
     missing_subbands: tuple[int, ...]
+    robust: float
+    max_minor_iterations: int
     files: tuple[str, ...]
     inputs: tuple[str, ...]
 
@@ -298,6 +301,8 @@ def _measured(
         n_major_cycles=cleaned.best.n_major_cycles,
         converged=cleaned.best.converged,
         missing_subbands=_missing_subbands(layout),
+        robust=options.robust,
+        max_minor_iterations=options.max_minor_iterations,
         files=(options.image_path, options.flat_noise_path, options.residual_path),
         inputs=(options.ms_path,),
     )

@@ -22,11 +22,18 @@ from dsa110_contimg.api.queries.decoding import (
     row_number,
 )
 from dsa110_contimg.api.queries.listing import ListQuery
-from dsa110_contimg.api.tables import images, ms_index, photometry
+from dsa110_contimg.api.tables import image_regions, images, ms_index, photometry
 
 _COLUMNS = record_columns(ImageRecord, images, ms_index.c.stage.label("ms_stage"))
-_read = record_reader(ImageRecord, _COLUMNS)
-_JOINED: Select[Any] = select(*_COLUMNS).join_from(images, ms_index, ms_index.c.path == images.c.ms_path, isouter=True)
+READ = record_reader(ImageRecord, _COLUMNS)
+SELECTED: Select[Any] = select(*_COLUMNS).join_from(images, ms_index, ms_index.c.path == images.c.ms_path, isouter=True)
+_MASK = (
+    select(image_regions.c.id)
+    .where(image_regions.c.image_id == images.c.id, image_regions.c.kind == "mask")
+    .order_by(image_regions.c.created_at.desc(), image_regions.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
 _NEWEST = (images.c.created_at.desc(), images.c.id.desc())
 
 _DETAIL = record_columns(
@@ -34,14 +41,15 @@ _DETAIL = record_columns(
     images,
     ms_index.c.stage.label("ms_stage"),
     first_match(images.c.ms_path, ms_index.c.mid_mjd).label("cal_table"),
+    _MASK.label("mask_id"),
 )
 _read_detail = record_reader(ImageRecord, _DETAIL)
-_BY_ID = Statement(_JOINED.with_only_columns(*_DETAIL).where(images.c.id == bindparam("id")))
-_BY_PATH = Statement(_JOINED.where(images.c.path == bindparam("path")))
-_ALL = paged(_JOINED.order_by(*_NEWEST))
-_FOR_MS = Statement(_JOINED.where(images.c.ms_path == bindparam("ms_path")).order_by(*_NEWEST))
+_BY_ID = Statement(SELECTED.with_only_columns(*_DETAIL).where(images.c.id == bindparam("id")))
+_BY_PATH = Statement(SELECTED.where(images.c.path == bindparam("path")))
+_ALL = paged(SELECTED.order_by(*_NEWEST))
+_FOR_MS = Statement(SELECTED.where(images.c.ms_path == bindparam("ms_path")).order_by(*_NEWEST))
 _FOR_SOURCE = paged(
-    _JOINED.join(photometry, photometry.c.image_path == images.c.path)
+    SELECTED.join(photometry, photometry.c.image_path == images.c.path)
     .where(photometry.c.source_id == bindparam("source_id"))
     .order_by(*_NEWEST)
 )
@@ -75,12 +83,12 @@ def by_id(image_id: str) -> Steps[ImageRecord | None]:
 
 def by_path(path: str) -> Steps[ImageRecord | None]:
     """Find an image by its path."""
-    return ask(Query(_BY_PATH, {"path": path}, first(_read), prompt=True))
+    return ask(Query(_BY_PATH, {"path": path}, first(READ), prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[ImageRecord]]:
     """Read a part of all images, newest first."""
-    return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(_read), prompt=is_short(limit, offset)))
+    return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(READ), prompt=is_short(limit, offset)))
 
 
 def recent(limit: int) -> Steps[list[Document]]:
@@ -91,12 +99,12 @@ def recent(limit: int) -> Steps[list[Document]]:
 
 def for_ms(ms_path: str) -> Steps[list[ImageRecord]]:
     """Read the images of a Measurement Set, newest first."""
-    return ask(Query(_FOR_MS, {"ms_path": ms_path}, every(_read), prompt=True))
+    return ask(Query(_FOR_MS, {"ms_path": ms_path}, every(READ), prompt=True))
 
 
 def for_source(source_id: str, limit: int, offset: int) -> Steps[list[ImageRecord]]:
     """Read a part of the images in which a source was measured, newest first."""
-    return ask(Query(_FOR_SOURCE, {"source_id": source_id, "limit": limit, "offset": offset}, every(_read)))
+    return ask(Query(_FOR_SOURCE, {"source_id": source_id, "limit": limit, "offset": offset}, every(READ)))
 
 
 def count() -> Steps[int]:

@@ -32,7 +32,7 @@ _ALL = paged(_SELECT.order_by(ms_index.c.mid_mjd.desc(), ms_index.c.path))
 _COUNT = counting(ms_index)
 _IMAGE_GRADE = (
     select(images.c.qa_grade)
-    .where(images.c.ms_path == ms_index.c.path, images.c.qa_grade.is_not(None))
+    .where(images.c.ms_path == ms_index.c.path, images.c.qa_grade.is_not(None), images.c.parent_id.is_(None))
     .order_by(images.c.created_at.desc(), images.c.id.desc())
     .limit(1)
     .scalar_subquery()

@@ -13,6 +13,7 @@ from sqlalchemy.sql import ColumnElement
 
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
+from dsa110_contimg.api.exceptions import InvalidRecordError
 from dsa110_contimg.api.interfaces import (
     CalibrationTableRecord,
     ImageRecord,
@@ -106,6 +107,21 @@ def _image_rules(new: Any) -> Mapping[str, ColumnElement[Any]]:
 _IMAGE = upsert(images, ["path"], column_names(ImageRecord, images), _image_rules)
 
 
+_PARENT = Statement(
+    select(images.c.id).where(
+        images.c.id == bindparam("of_image", type_=images.c.id.type), images.c.ms_path == bindparam("of_ms")
+    )
+)
+
+
+def _save_image(image: ImageRecord) -> Steps[None]:
+    if image.parent_id is not None:
+        parent = yield Query(_PARENT, {"of_image": image.parent_id, "of_ms": image.ms_path}, value)
+        if parent is None:  # its number may be another image's by now
+            raise InvalidRecordError(f"image {image.parent_id}, of which {image.path} is a version, was deleted")
+    yield Query(_IMAGE, field_values(image))
+
+
 def _save_caltables(records: Sequence[CalibrationTableRecord]) -> Steps[None]:
     ordered = sorted(records, key=lambda record: record.path)
     yield Query(_CALTABLE, many=[field_values(record) for record in ordered])
@@ -166,7 +182,7 @@ def record(recording: Recording) -> Steps[None]:
         yield from _save_ms(recording.measurement_set)
     yield from _save_caltables(recording.calibration_tables)
     if recording.image is not None:
-        yield Query(_IMAGE, field_values(recording.image))
+        yield from _save_image(recording.image)
     yield from _save_sources(recording.sources)
     yield from measurements.save(recording.photometry)
     if recording.provenance is not None:

@@ -100,7 +100,7 @@ _END_RUN = Statement(
 _EXPORT = Statement(
     select(
         jobs.c.run_id, jobs.c.status, jobs.c.started_at, jobs.c.finished_at, jobs.c.ms_path,
-        select(func.max(images.c.id)).where(images.c.ms_path == jobs.c.ms_path).scalar_subquery(),
+        select(func.max(images.c.id)).where(images.c.run_id == jobs.c.run_id).scalar_subquery(),
     ).where(jobs.c.run_id == bindparam("run_id"))
 )  # fmt: skip
 _RUNS = Statement(

@@ -46,7 +46,7 @@ async def list_images(request: Request, asked: Annotated[ImageParameters, Query(
 
 
 @router.get("/{image_id}", response_model=schemas.ImageDetail)
-@cached("images:detail", "images", "ms_index", "caltables")
+@cached("images:detail", "images", "ms_index", "caltables", "image_regions")
 async def get_image(image_id: str, service: ImageService) -> Response:
     """Return one image."""
     return json_reply(await service.get_image(image_id))

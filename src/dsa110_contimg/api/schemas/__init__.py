@@ -34,6 +34,7 @@ from dsa110_contimg.api.schemas.image_files import (
 )
 from dsa110_contimg.api.schemas.images import Beam, ImageDetail, ImageListItem, ImageQA, QualityMetrics, SourceStats
 from dsa110_contimg.api.schemas.jobs import JobDetail, JobListItem
+from dsa110_contimg.api.schemas.lineage import ImageVersion, ImageVersions
 from dsa110_contimg.api.schemas.logs import RunLog
 from dsa110_contimg.api.schemas.measurement_sets import (
     Antenna,
@@ -108,6 +109,8 @@ __all__ = [
     "ImageListItem",
     "ImageQA",
     "ImageReport",
+    "ImageVersion",
+    "ImageVersions",
     "JobCanceled",
     "JobCounts",
     "JobDetail",

@@ -1,5 +1,7 @@
 """Replies about images."""
 
+from typing import Any
+
 from pydantic import ConfigDict, Field
 
 from dsa110_contimg.api.schemas.base import QAGrade, Reply
@@ -52,6 +54,10 @@ class ImageDetail(ImageListItem):
     fits_url: str
     thumbnail_url: str
     provenance_url: str
+    parent_id: str | None
+    version: int
+    imaging_params: dict[str, Any] | None = Field(description="what the imager was told, in the words of `reimage`")
+    mask_path: str | None = Field(description="where the newest mask of the image is")
 
 
 class QualityMetrics(Reply):

@@ -194,7 +194,7 @@ class AsyncJobService:
     async def get_job(self, run_id: str) -> View:
         """Return one run."""
         job = await self.find(run_id)
-        return views.job_detail(job, await self.images.list_for_ms(job.ms_path))
+        return views.job_detail(job, await images_of(self.images, job))
 
 
 class AsyncProvenanceService:
@@ -225,8 +225,10 @@ class AsyncProvenanceService:
         """Return where a Measurement Set comes from."""
         ms = await self.measurement_sets.find(ms_path)
         images = await self.images.images.list_for_ms(ms.path)
+        first_versions = [image for image in images if image.parent_id is None]
         return await self._document(
-            ms.run_id, ms.path, _first(images), created_at=ms.processed_at, cal_table=await self._cal_table(ms.path),
+            ms.run_id, ms.path, _first(first_versions), created_at=ms.processed_at,
+            cal_table=await self._cal_table(ms.path),
             pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg),
             qa=(qa_service.ms_grade(ms, images), qa_service.ms_summary(ms), f"/api/qa/ms/{path_segment(ms.path)}"),
         )  # fmt: skip
@@ -234,7 +236,7 @@ class AsyncProvenanceService:
     async def of_job(self, run_id: str) -> View:
         """Return what a run used and made."""
         job = await self.jobs.find(run_id)
-        image = _first(await self.images.images.list_for_ms(job.ms_path))
+        image = _first(await images_of(self.images.images, job))
         ms = await self.measurement_sets.measurement_sets.get_metadata(job.ms_path)
         return await self._document(
             run_id, job.ms_path, image, created_at=job.started_at, cal_table=await self._cal_table(job.ms_path),
@@ -274,6 +276,11 @@ async def cal_table_of(measurement_sets: MSRepositoryProtocol, ms_path: str) -> 
     """Return the calibration table that is applied first, the same for a Measurement Set, its images and its run."""
     tables = await measurement_sets.get_calibrator_matches(ms_path)
     return tables[0].path if tables else None
+
+
+async def images_of(images: ImageRepositoryProtocol, job: JobRecord) -> list[ImageRecord]:
+    """Return the images that a run made, newest first: others of its Measurement Set may be later versions."""
+    return [image for image in await images.list_for_ms(job.ms_path) if image.run_id == job.run_id]
 
 
 def _dated(images: list[View]) -> list[View]:

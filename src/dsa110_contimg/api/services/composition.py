@@ -26,6 +26,7 @@ from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.image_care_repository import AsyncImageCareRepository
 from dsa110_contimg.api.job_queue import JobQueue
+from dsa110_contimg.api.lineage_repository import AsyncLineageRepository
 from dsa110_contimg.api.metrics import MetricsExporter
 from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.services.absurd import AbsurdServices
@@ -44,6 +45,7 @@ from dsa110_contimg.api.services.health_service import HealthMonitor
 from dsa110_contimg.api.services.image_care_service import ImageCareService
 from dsa110_contimg.api.services.image_file_service import ImageFileService
 from dsa110_contimg.api.services.limited_child import LimitedChild
+from dsa110_contimg.api.services.lineage_service import LineageService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.qa_reports import AsyncQAService
@@ -68,6 +70,7 @@ class Services:
     images: AsyncImageService
     image_files: ImageFileService
     image_care: ImageCareService
+    lineage: LineageService
     measurement_sets: AsyncMSService
     ms_files: MSFileService
     calibration: AsyncCalibrationService
@@ -114,6 +117,7 @@ def compose(
         images=images,
         image_files=ImageFileService(images, files, thumbnails, FitsService(child)),
         image_care=ImageCareService(images, AsyncImageCareRepository(adapter), files, child),
+        lineage=LineageService(images, AsyncLineageRepository(adapter)),
         measurement_sets=measurement_sets,
         ms_files=MSFileService(measurement_sets, files, LimitedChild()),
         calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),

@@ -7,7 +7,13 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.quality_interfaces import QARepositoryProtocol
 from dsa110_contimg.api.services import qa_service
-from dsa110_contimg.api.services.async_services import AsyncImageService, AsyncJobService, AsyncMSService, cal_table_of
+from dsa110_contimg.api.services.async_services import (
+    AsyncImageService,
+    AsyncJobService,
+    AsyncMSService,
+    cal_table_of,
+    images_of,
+)
 
 View = dict[str, Any]
 
@@ -44,6 +50,6 @@ class AsyncQAService:
     async def of_job(self, run_id: str) -> View:
         """Return the verdict on a run."""
         job = await self.jobs.find(run_id)
-        images = await self.images.images.list_for_ms(job.ms_path)
+        images = await images_of(self.images.images, job)
         table = await cal_table_of(self.measurement_sets.measurement_sets, job.ms_path)
         return qa_service.job_report(job, images, table, await self.provenance.list_for_run(run_id))

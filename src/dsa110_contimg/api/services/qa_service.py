@@ -72,15 +72,22 @@ def image_warnings(image: ImageRecord) -> list[str]:
 def ms_grade(ms: MeasurementSetRecord, images: Sequence[ImageRecord] = ()) -> str:
     """Return the grade of a Measurement Set: that of its newest assessed image, else how far it came.
 
+    Further versions of an image are trials of its parameters, and no verdict on the observation.
+
     Without an image: ``fail`` when its status is failed; ``good`` once imaged; ``warn`` once calibrated; else ``fail``,
     as existing clients expect it.
     """
-    graded = next((image.qa_grade for image in images if image.qa_grade is not None), None)
-    if graded is not None:
-        return graded
+    graded = _assessed(images)
+    if graded is not None and graded.qa_grade is not None:
+        return graded.qa_grade
     if ms.status == "failed":
         return "fail"
     return "good" if ms.stage in IMAGED_STAGES else "warn" if ms.stage == "calibrated" else "fail"
+
+
+def _assessed(images: Sequence[ImageRecord]) -> ImageRecord | None:
+    """Return the newest assessed image that is no further version of another."""
+    return next((image for image in images if image.qa_grade is not None and image.parent_id is None), None)
 
 
 def findings(metrics: Mapping[str, Any]) -> list[Finding]:
@@ -148,7 +155,7 @@ def ms_report(
     """Return the verdict on a Measurement Set: that of its newest assessed image, else how far it came."""
     metrics = {"missing_subbands": len(ms.missing_subbands), **stage_metrics(stages)}
     found = findings(metrics)
-    graded = next((image for image in images if image.qa_grade is not None), None)
+    graded = _assessed(images)
     if graded is not None:
         reasons = image_report(graded, None)["reasons"]
     else:
@@ -190,6 +197,7 @@ _STAGE_METRICS = {
     "flagging": {"flagged_fraction_live": "flagged_fraction_live"},
     "calibration-solve": {"median_snr": "calibration_snr"},
     "imaging": {"dynamic_range": "dynamic_range"},
+    "reimaging": {"dynamic_range": "dynamic_range"},
 }
 
 

@@ -68,8 +68,24 @@ def image_detail(image: ImageRecord) -> View:
             "fits_url": f"{base}/fits",
             "thumbnail_url": f"{base}/thumbnail",
             "provenance_url": f"{base}/provenance",
+            "parent_id": _text(image.parent_id),
+            "version": image.version,
+            "imaging_params": dict(image.imaging_params) or None,
+            "mask_path": f"{base}/masks/{image.mask_id}" if image.mask_id else None,
         }
     )
+
+
+def image_version(image: ImageRecord) -> View:
+    """Return one image among the versions of its family."""
+    return {
+        "id": str(image.id),
+        "version": image.version,
+        "parent_id": _text(image.parent_id),
+        "created_at": iso_time(image.created_at),
+        "qa_grade": image.qa_grade,
+        "imaging_params": dict(image.imaging_params) or None,
+    }
 
 
 def ms_item(ms: MeasurementSetRecord, qa_grade: str) -> View:

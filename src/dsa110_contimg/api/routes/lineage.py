@@ -1,0 +1,23 @@
+"""Versions of images: which there are, and one more."""
+
+from fastapi import APIRouter, Response
+
+from dsa110_contimg.api import schemas
+from dsa110_contimg.api.dependencies import Lineage
+from dsa110_contimg.api.idempotency import WorkRoute
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routes.image_care import ImageId
+
+router = APIRouter(prefix="/images/{image_id}", tags=["images"], route_class=WorkRoute)
+
+
+@router.get("/versions", response_model=schemas.ImageVersions)
+async def list_versions(image_id: ImageId, service: Lineage) -> Response:
+    """List the family of an image: the first one and all that were made after it, by version."""
+    return json_reply(await service.versions(image_id))
+
+
+@router.get("/children", response_model=list[schemas.ImageVersion])
+async def list_children(image_id: ImageId, service: Lineage) -> Response:
+    """List the images that were made after this one, by version."""
+    return json_reply(await service.children(image_id))
