@@ -188,6 +188,20 @@ def test_every_source_file_that_a_document_names_exists() -> None:
         assert not missing, name_of(document)
 
 
+def test_every_defect_of_the_earlier_backend_has_a_test_that_exists() -> None:
+    rows = re.findall(
+        r"^\| (\d+b?) \| .* \| (.+) \|$", (ROOT / "docs/reference/earlier-defects.md").read_text(), re.MULTILINE
+    )
+    assert [number for number, _ in rows] == sorted(
+        [*map(str, range(1, 76)), "46b"], key=lambda text: (int(text.rstrip("b")), text)
+    )
+    for number, tests in rows:
+        named = re.findall(r"`([^`:]+)::(\w+)`", tests)
+        assert named, number
+        for file, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (number, file, name)
+
+
 def test_decisions_are_numbered_once_and_say_their_status() -> None:
     pages = sorted((ROOT / "docs" / "adr").glob("*.md"))
     numbers = [page.name[:4] for page in pages]

@@ -12,6 +12,17 @@ from fixtures.api_server import serving
 from fixtures.api_world import QUEUE_OFF, settings
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+#: Names that clients of the earlier backend read, in the spelling that they know.
+CAMEL_CASE = {
+    "Provenance": {
+        "runId", "msPath", "calTable", "calUrl", "pointingRaDeg", "pointingDecDeg", "qaGrade", "qaSummary", "logsUrl",
+        "qaUrl", "msUrl", "imageUrl", "createdAt",
+    },
+    "RatingRequest": {"itemId", "tagId"},
+    "RunIds": {"runIds"},
+    "ServiceStatus": {"responseTime", "lastChecked"},
+    "Stats": {"_meta"},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +40,15 @@ def test_every_call_has_a_name_of_its_own_that_is_one_in_any_language(spec: dict
     names = [operation["operationId"] for _, operation in operations(spec)]
     assert len(names) == len(set(names))
     assert all(NAME.fullmatch(name) for name in names)
+
+
+def test_fields_are_spelt_one_way_but_for_those_that_earlier_clients_read(spec: dict[str, Any]) -> None:
+    schemas = spec["components"]["schemas"]
+    odd = {
+        name: {key for key in schema.get("properties", {}) if not NAME.fullmatch(key)}
+        for name, schema in schemas.items()
+    }
+    assert {name: keys for name, keys in odd.items() if keys} == CAMEL_CASE
 
 
 def test_every_call_has_a_summary_a_description_and_one_explained_tag(spec: dict[str, Any]) -> None:

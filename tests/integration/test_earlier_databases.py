@@ -131,6 +131,20 @@ def _has_registry(path: Path) -> bool:
     return (path.parent / "cal_registry.sqlite3").exists()
 
 
+@pytest.mark.parametrize("dialect", ["C", "U"])  # without and with a table of sources
+async def test_a_source_finds_its_images_whose_directory_and_fits_file_have_two_names(
+    tmp_path: Path, dialect: str
+) -> None:
+    path = write_earlier_database(tmp_path / "earlier", dialect, ROWS)
+    async with serving(config_of(path, tmp_path)) as served:
+        found = await served.json("/api/v1/sources/A%2B1/contributing-images")
+        detail = await served.json("/api/v1/sources/A%2B1")
+    # x.img.pbcor is measured as x.img.pbcor.fits, b.img.image as b.img.fits
+    assert {image["path"] for image in found} == {IMAGE, "/data/im/b.img.image"}
+    assert {image["image_id"] for image in found} == {image["image_id"] for image in detail["contributing_images"]}
+    assert all(image["image_id"] for image in found)
+
+
 async def test_a_peak_stands_for_a_flux_density_that_was_not_measured(tmp_path: Path, dialect: str) -> None:
     path = write_earlier_database(tmp_path, dialect, ROWS)
     async with opened(path) as adapter:

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from dsa110_contimg.api.exceptions import RecordNotFoundError, ServiceUnavailableError
 from dsa110_contimg.api.job_queue import JobQueue
@@ -67,6 +69,31 @@ def test_a_job_of_the_same_id_is_not_queued_twice(redis_url: str) -> None:
     queue = JobQueue(redis_url, "unique")
     assert [queue.enqueue("make_thumbnail", "/x.fits", job_id="one") for _ in range(3)] == ["one"] * 3
     assert queue.stats()["queued_count"] == 1
+
+
+class CountedConnection(redis.Connection):
+    """Counts how often something is sent to Redis."""
+
+    sent = 0
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        type(self).sent += 1
+        super().send_packed_command(command, check_health)
+
+
+def test_a_long_list_of_jobs_takes_as_few_questions_as_a_short_one(redis_url: str) -> None:
+    queue = JobQueue(redis_url, "long")
+    queue.connection.connection_pool.connection_class = CountedConnection
+    queue.enqueue("make_thumbnail", "/0.fits")
+    assert len(queue.list_jobs(None, 200)) == 1
+    before = CountedConnection.sent
+    assert len(queue.list_jobs(None, 200)) == 1
+    for_one = CountedConnection.sent - before
+    for number in range(1, 30):
+        queue.enqueue("make_thumbnail", f"/{number}.fits")
+    before = CountedConnection.sent
+    assert len(queue.list_jobs(None, 200)) == 30
+    assert CountedConnection.sent - before == for_one > 0
 
 
 def test_an_unknown_job_is_not_found(redis_url: str) -> None:

@@ -1,6 +1,7 @@
 """The adapter between queue and science, over a real products database; only the child processes are stood in for."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -160,6 +161,26 @@ async def test_a_source_seen_again_a_little_aside_keeps_its_name_across_ra_zero(
     assert names == ["J235959.9+303000", "other"]  # 0.0006 deg = 2.2 arcsec apart: the same source
     [image] = await AsyncImageRepository(database).list_all()
     assert image.noise_jy == 0.002
+
+
+async def test_a_measurement_belongs_to_the_moment_of_its_observation_however_late_and_often_it_is_made(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    for _ in range(2):
+        await _image_and_sources(adapter, found("a", 359.9))
+        [epoch] = await AsyncSourceRepository(database).get_lightcurve("a")
+        assert epoch.mjd == IMAGED["mid_mjd"] == 61082.002
+    row = await database.fetch_one("SELECT mjd, measured_at FROM photometry")
+    assert row is not None
+    assert (row["mjd"], row["measured_at"] > time.time() - 3600) == (61082.002, True)
+
+
+async def test_a_source_and_its_image_find_each_other_by_the_path_under_which_both_were_recorded(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    await _image_and_sources(adapter, found("a", 359.9))
+    [image] = await AsyncImageRepository(database).list_all()
+    assert await AsyncImageRepository(database).list_for_source("a") == [image]
 
 
 async def test_the_assessment_gets_the_numbers_of_the_stages_before_it_and_grades_the_image(

@@ -17,6 +17,7 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.registry import BaseRegistry
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from dsa110_contimg.api.config import APIConfig, without_password
@@ -170,7 +171,7 @@ class JobQueue:
                 if status in (None, name) and len(ids) < limit:
                     ids += source.get_job_ids(0, limit - len(ids) - 1)
             found = Job.fetch_many(ids[:limit], connection=self.connection, serializer=JSONSerializer)
-            return [_view(job) for job in found if job]
+            return self._views([job for job in found if job])
 
     def _sources(self) -> dict[str, Queue | BaseRegistry]:
         """Return what holds the jobs of each state."""
@@ -195,7 +196,15 @@ class JobQueue:
             job = self._fetch(job_id)
             if job is None:
                 raise RecordNotFoundError("QueueJob", job_id)
-            return _view(job)
+            return self._views([job])[0]
+
+    def _views(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """Return jobs as clients read them; the results of all are asked for at once."""
+        with self.connection.pipeline(transaction=False) as asked:
+            for job in jobs:
+                asked.xrevrange(Result.get_key(job.id), "+", "-", count=1)
+            answers = asked.execute()
+        return [_view(job, _result(job, answer)) for job, answer in zip(jobs, answers, strict=True)]
 
     def stats(self) -> dict[str, Any]:
         """Return connection, name, address (without password) and how many jobs are in which state."""
@@ -239,8 +248,15 @@ class JobQueue:
             ) from error
 
 
-def _view(job: Job) -> dict[str, Any]:
-    latest = job.latest_result()
+def _result(job: Job, answer: Sequence[Any]) -> Result | None:
+    """Return the latest result of a job from Redis's answer."""
+    if not answer:
+        return None
+    [(result_id, payload)] = answer
+    return Result.restore(job.id, result_id.decode(), payload, job.connection, JSONSerializer)
+
+
+def _view(job: Job, latest: Result | None) -> dict[str, Any]:
     return {
         "job_id": str(job.id),
         "status": str(job.get_status(refresh=False).value),
