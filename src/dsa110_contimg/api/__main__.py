@@ -1,6 +1,10 @@
 """Processes of this wing: ``python -m dsa110_contimg.api`` serves; with the word ``jobs`` it is an RQ worker."""
 
+import gc
 import sys
+
+if __name__ == "__main__":
+    gc.disable()  # all that is imported stays; looking for garbage among it takes a sixth of the start
 
 from dsa110_contimg import logs
 from dsa110_contimg.absurd.config import AbsurdConfig
@@ -15,6 +19,7 @@ def serve(config: APIConfig) -> int:
     """Serve the API until the process is told to stop; exit code 3 = it could not start."""
     logs.setup("api", config.log.level, secrets=config.secrets())
     server = Server(server_settings(config))
+    _settle()
     server.run(sockets=inherited_sockets(config.server))
     return 0 if server.started else 3
 
@@ -22,8 +27,16 @@ def serve(config: APIConfig) -> int:
 def work(config: APIConfig) -> int:
     """Take jobs from the RQ queue until the process is told to stop."""
     logs.setup("rq-worker", config.log.level, secrets=config.secrets())
-    run_worker(config, AbsurdConfig.from_env())
+    queue_config = AbsurdConfig.from_env()
+    _settle()
+    run_worker(config, queue_config)
     return 0
+
+
+def _settle() -> None:
+    """Collect garbage from now on, but never among what is there now."""
+    gc.freeze()
+    gc.enable()
 
 
 def main(words: list[str]) -> int:

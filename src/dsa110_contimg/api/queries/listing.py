@@ -56,6 +56,7 @@ class ListQuery:
         self.names = tuple(columns)
         self._table = table
         self._known: dict[str, ColumnElement[Any]] = {**columns, **(more or {})}
+        self._key_name = key
         self._key = self._known[key]
         self._order = order
         self._sortable = frozenset(sortable) | {order.lstrip("-")}
@@ -67,7 +68,9 @@ class ListQuery:
         """Read one page."""
         sort = wish.sort or self._order
         fields = wish.fields or self.names
-        statement = self._statement(sort, fields, _shape(wish), wish.cursor is not None)
+        place = (sort.removeprefix("-"), self._key_name)  # what a cursor says of a row
+        columns = (*fields, *dict.fromkeys(name for name in place if name not in fields))
+        statement = self._statement(sort, columns, _shape(wish), wish.cursor is not None)
         params = {"limit": wish.limit + 1, "offset": wish.offset, **condition_values(wish)}
         if wish.cursor is not None:
             params["after_value"], params["after_key"] = read_cursor(wish.cursor, sort, self._kinds(sort))
@@ -77,7 +80,7 @@ class ListQuery:
         return Page(
             self.documents(fields, rows[: wish.limit]),
             (yield from self._total(wish, sort)),
-            None if last is None else write_cursor(sort, last[-2], last[-1]),
+            None if last is None else write_cursor(sort, *(last[columns.index(name)] for name in place)),
         )
 
     def _total(self, wish: Wish, sort: str) -> Steps[int | None]:
@@ -91,9 +94,9 @@ class ListQuery:
             return (yield from counts.total(self._table, only.value))
         return None
 
-    def _build(self, sort: str, fields: tuple[str, ...], conditions: Conditions, after: bool) -> Statement:
+    def _build(self, sort: str, names: tuple[str, ...], conditions: Conditions, after: bool) -> Statement:
         column, falling = self._column(sort), sort.startswith("-")
-        statement = self.selection(fields, conditions).add_columns(column.label("_value"), self._key.label("_key"))
+        statement = self.selection(names, conditions)
         if column.nullable:
             statement = statement.where(column.is_not(None))
         if after:
