@@ -25,6 +25,7 @@ _TALKATIVE = ("uvicorn.error", "rq.worker", "alembic", "numba", "matplotlib")
 #: Forms of secrets, each with what is kept of it: keys of ours, passwords in addresses, what follows a telling word.
 _FORMS = (
     ("dsa110_", re.compile(r"(dsa110_[0-9a-f]{12}\.)[A-Za-z0-9_-]{20,}()")),
+    ("ticket_", re.compile(r"(ticket_)[A-Za-z0-9_-]{43}()")),
     ("://", re.compile(r"(://[^/\s:@\"]*:)[^/\s@\"]+(@)")),
     ("earer", re.compile(r"([Bb]earer\s+)[A-Za-z0-9._~+/=-]{8,}()")),
     ("assword", re.compile(r"([Pp]assword(?:\\?[\"'])?\s*[=:]\s*(?:\\?[\"'])?)[^\s\"'\\&,;)}]+()")),

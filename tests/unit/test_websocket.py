@@ -9,10 +9,10 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from dsa110_contimg.api.config import TimeoutConfig
-from dsa110_contimg.api.exceptions import ServiceUnavailableError
+from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError, ServiceUnavailableError
 from dsa110_contimg.api.services.absurd.events import message
 from dsa110_contimg.api.services.socket_limit import SocketLimit
-from dsa110_contimg.api.websocket import Watcher
+from dsa110_contimg.api.websocket import Recheck, Watcher
 
 UPDATE = {"type": "task_update", "id": "7-0", "queue": "q", "name": "imaging", "task_id": "t", "status": "claimed"}
 
@@ -145,6 +145,25 @@ async def test_who_takes_nothing_is_dropped_and_nobody_waits_for_it() -> None:
     await quick.heard("queue_stats_update")
     assert len([said for said in quick.said if said["type"] == "task_update"]) == 100
     await end(quick, told)
+
+
+async def test_who_came_with_a_key_is_shown_out_when_it_has_been_taken_back() -> None:
+    asked = []
+
+    async def ask() -> None:
+        asked.append(len(asked))
+        if len(asked) == 1:
+            raise DatabaseBusyError("busy")  # nobody could take it back meanwhile
+        if len(asked) == 3:
+            raise AuthenticationError("it is revoked")
+
+    client, stranger = Client(), Client()
+    watched = Watcher(client, Log(), TimeoutConfig(), recheck=Recheck(ask, 0.01)).run("absurd", None, None)
+    other = watch(stranger, Log())
+    await asyncio.wait_for(watched, 10)
+    assert (client.closed, asked) == (1008, [0, 1, 2])
+    assert stranger.closed is None
+    await end(stranger, other)
 
 
 def test_there_are_never_more_sockets_than_allowed() -> None:

@@ -89,6 +89,10 @@ class AuthConfig:
         "DSA110_API_KEYS", (), readings.words,
         "further keys with every scope but admin, a comma between; `dsa110 keys create` makes better ones", secret=True,
     )  # fmt: skip
+    read_needs_key: bool = setting(
+        "DSA110_READ_NEEDS_KEY", False, readings.yes_or_no,
+        "let nobody read without a key that has the scope read; plain health, metrics and the pages stay open",
+    )  # fmt: skip
     disabled: bool = setting(
         "DSA110_AUTH_DISABLED", False, readings.yes_or_no,
         "let everybody change everything; only outside production and on a loopback address",

@@ -52,6 +52,7 @@ from dsa110_contimg.api.routes import (
     services,
     sources,
     stats,
+    tickets,
 )
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule
 from dsa110_contimg.api.services.access_service import warn_of_settings
@@ -78,6 +79,7 @@ _ROUTERS = (
     stats.router,
     cache.router,
     services.router,
+    tickets.router,
     health.router,
     absurd.router,
 )
@@ -152,6 +154,7 @@ def admission_rules(config: APIConfig) -> AdmissionRules:
         key_header=config.auth.api_key_header,
         max_in_flight=config.access.max_in_flight,
         max_websockets_per_address=config.access.max_websockets_per_address,
+        read_needs_key=config.auth.read_needs_key and not config.auth.disabled,
         spare_loopback=config.auth.environment in ("development", "testing"),
     )
 

@@ -30,6 +30,11 @@ SCOPE_MEANINGS: dict[Scope, str] = {
     "admin": "care of keys",
 }
 
+#: What a page offers beside its ticket as protocols of a WebSocket; the server chooses the first, never the ticket.
+SOCKET_PROTOCOL = "dsa110"
+TICKET_LIFE_S = 30.0
+_TICKET = re.compile(r"ticket_[A-Za-z0-9_-]{43}", re.ASCII)
+_KEY_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 _KEY = re.compile(r"dsa110_([0-9a-f]{12})\.([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -62,6 +67,37 @@ class Principal:
     actor: str
     key_id: str | None = None
     scopes: frozenset[Scope] = field(default_factory=frozenset)
+    ends_at: float | None = None  # of a token, whose end nobody need look up
+
+    @property
+    def has_kept_key(self) -> bool:
+        """Whether the key is one that is kept here, and can be taken back."""
+        return self.key_id is not None and _KEY_ID.fullmatch(self.key_id) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRecord:
+    """What is kept of a ticket, which opens one WebSocket; the times are Unix seconds."""
+
+    secret_sha256: str
+    actor: str
+    key_id: str | None
+    scopes: tuple[Scope, ...]
+    ends_at: float | None
+    expires_at: float
+
+
+def create_ticket(holder: Principal, now_s: float) -> tuple[str, TicketRecord]:
+    """Make a ticket for somebody and return its text, which is not kept anywhere, and what is kept of it."""
+    text = f"ticket_{secrets.token_urlsafe(32)}"
+    scopes = tuple(scope for scope in SCOPES if scope in holder.scopes)
+    digest = hash_secret(text).hex()
+    return text, TicketRecord(digest, holder.actor, holder.key_id, scopes, holder.ends_at, now_s + TICKET_LIFE_S)
+
+
+def presented_ticket(protocols: Iterable[str]) -> str | None:
+    """Return the ticket among the protocols that a WebSocket offers."""
+    return next((offered for offered in protocols if _TICKET.fullmatch(offered)), None)
 
 
 def hash_secret(secret: str) -> bytes:

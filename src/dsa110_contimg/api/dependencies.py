@@ -14,6 +14,7 @@ from dsa110_contimg.api.services.absurd.schedules import ScheduleService
 from dsa110_contimg.api.services.absurd.tasks import TaskService
 from dsa110_contimg.api.services.absurd.templates import TemplateService
 from dsa110_contimg.api.services.absurd.workflows import WorkflowService
+from dsa110_contimg.api.services.access_service import AccessService
 from dsa110_contimg.api.services.async_services import (
     AsyncImageService,
     AsyncJobService,
@@ -183,12 +184,18 @@ async def get_rq_service(request: Request) -> RqService:
     return (await get_services(request)).rq
 
 
+async def get_access_service(request: Request) -> AccessService:
+    """Return the service that knows keys."""
+    return (await get_services(request)).access
+
+
 async def asks_as_earlier_client(request: Request) -> bool:
     """Tell whether the base is the one that the earlier web client asks at, and nobody else has to."""
     asked_path: str = request.state.asked_path
     return asked_path.startswith("/api/absurd/")
 
 
+Access = Annotated[AccessService, Depends(get_access_service)]
 ImageService = Annotated[AsyncImageService, Depends(get_async_image_service)]
 ImageCare = Annotated[ImageCareService, Depends(get_image_care_service)]
 Lineage = Annotated[LineageService, Depends(get_lineage_service)]

@@ -27,9 +27,9 @@ from dsa110_contimg.api.tables import metadata
 Spec = dict[str, Any]
 
 _PAGES = Path(__file__).parent.parent / "web" / "docs"
-_EVERYWHERE = (400, 403, 404, 405, 408, 413, 415, 421, 422, 429, 431, 500, 503)
+_EVERYWHERE = (400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 431, 500, 503)
 _BEFORE_HTTP = (400, 431)  # also answered, in words, to what is no HTTP request or has too long a first line
-_OF_CHANGES = (401, 409, 507)
+_OF_CHANGES = (409, 507)
 _TELLS = {
     400: ("VALIDATION_ERROR", "A value that cannot be used, or a query parameter that is not known"),
     401: ("UNAUTHORIZED", "No key, or one that is not valid"),

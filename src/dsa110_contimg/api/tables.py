@@ -32,8 +32,9 @@ from dsa110_contimg.api.image_care_tables import image_ratings as image_ratings
 from dsa110_contimg.api.image_care_tables import image_regions as image_regions
 from dsa110_contimg.api.image_tables import image_families as image_families
 from dsa110_contimg.api.image_tables import images as images
+from dsa110_contimg.api.ticket_tables import websocket_tickets as websocket_tickets
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """Revision of the migrations that makes these tables."""
 
 ms_index = Table(

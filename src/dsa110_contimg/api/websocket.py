@@ -32,8 +32,10 @@ import contextlib
 import logging
 import re
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Protocol
 
 import orjson
@@ -41,7 +43,8 @@ from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from dsa110_contimg.api.config import TimeoutConfig
-from dsa110_contimg.api.exceptions import DSA110APIError, ValidationError
+from dsa110_contimg.api.credentials import SOCKET_PROTOCOL
+from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseError, DSA110APIError, ValidationError
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.replies import json_reply
@@ -55,6 +58,7 @@ router = APIRouter()
 STATS_EVERY_S = 1.0
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UNSUPPORTED_DATA = 1003
+_POLICY_VIOLATION = 1008
 _JOB = "job:"
 _SELF = "the client itself"
 MOST_TOPICS = 16
@@ -97,8 +101,10 @@ async def _watch(websocket: WebSocket, topic: str, client_id: str | None, last_e
         await websocket.send_denial_response(json_reply(error_body(error, request_id), status=error.status_code))
         return
     try:
-        await websocket.accept()
-        watcher = Watcher(websocket, services.absurd.events, services.sockets.timeouts, runs)
+        await websocket.accept(SOCKET_PROTOCOL if SOCKET_PROTOCOL in websocket.scope["subprotocols"] else None)
+        holder = websocket.scope["state"].get("principal")
+        recheck = Recheck(partial(services.access.recheck, holder)) if holder else None
+        watcher = Watcher(websocket, services.absurd.events, services.sockets.timeouts, runs, recheck)
         await watcher.run(topic, client_id, last_event_id)
     finally:
         services.sockets.leave()
@@ -143,6 +149,14 @@ class Runs(Protocol):
         """Look at the runs at once if a message of the queue is about their begin or end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """How the key with which a client came is looked at again: ``ask`` raises when it is of no use any more."""
+
+    ask: Callable[[], Awaitable[None]]
+    every_s: float = 60.0
+
+
 class Watcher:
     """One client that watches.
 
@@ -156,12 +170,18 @@ class Watcher:
         How long the client may be silent, and take nothing.
     runs : Runs, optional
         Where runs are watched; without it there is nothing to subscribe to.
+    recheck : Recheck, optional
+        Of the key with which the client came.
     """
 
-    def __init__(self, websocket: Socket, events: Events, timeouts: TimeoutConfig, runs: Runs | None = None) -> None:
+    def __init__(
+        self, websocket: Socket, events: Events, timeouts: TimeoutConfig, runs: Runs | None = None,
+        recheck: Recheck | None = None,
+    ) -> None:  # fmt: skip
         self._websocket = websocket
         self._events = events
         self._runs = runs
+        self._recheck = recheck
         self._ping_s = timeouts.websocket_ping
         self._patience_s = timeouts.websocket_pong
         self._sending = asyncio.Lock()
@@ -179,7 +199,8 @@ class Watcher:
             hello["job_id"] = topic.removeprefix(_JOB)
         try:
             await self._say(hello)
-            self._topics[_SELF] = [self._start(self._hear())]
+            itself = [self._hear(), *([self._keep_checking(self._recheck)] if self._recheck else [])]
+            self._topics[_SELF] = [self._start(part) for part in itself]
             self._topics[topic] = [self._start(feed) for feed in await self._feeds(topic, last_event_id)]
             (await self._over).result()
         except (WebSocketDisconnect, DSA110APIError):
@@ -265,6 +286,18 @@ class Watcher:
                 await self._websocket.close(_UNSUPPORTED_DATA, "send JSON objects with a type")
                 return
             await self._answer(message)
+
+    async def _keep_checking(self, recheck: Recheck) -> None:
+        """End the conversation when the key of the client has come to its end."""
+        while True:
+            await asyncio.sleep(recheck.every_s)
+            try:
+                await recheck.ask()
+            except AuthenticationError:
+                await self._websocket.close(_POLICY_VIOLATION, "the key has been taken back or has expired")
+                return
+            except DatabaseError as error:
+                log.warning("the key of a WebSocket could not be checked: %s", error)
 
     async def _answer(self, message: Row) -> None:
         kind, topic = message.get("type"), message.get("topic")

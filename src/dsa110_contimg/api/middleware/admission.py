@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dsa110_contimg.api.credentials import Principal, presented_key, split_key
-from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseError
+from dsa110_contimg.api.credentials import Principal, presented_key, presented_ticket, split_key
+from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DatabaseError, DSA110APIError
+from dsa110_contimg.api.middleware.headers import is_documentation, is_page
 from dsa110_contimg.api.rates import Allowance, RateClass, RateLimitedError, bucket_of, class_of
 from dsa110_contimg.api.security import Address, RefusedError
 from dsa110_contimg.api.services.access_service import Change
@@ -34,6 +35,9 @@ class Access(Protocol):
     async def authenticate(self, presented: str) -> Principal:
         """Return who shows this key."""
 
+    async def redeem(self, ticket: str) -> Principal:
+        """Return for whom a ticket was made, once."""
+
     async def deny(self, presented: str, change: Change) -> None:
         """Write down that somebody showed a wrong key."""
 
@@ -46,6 +50,15 @@ class AdmissionRules:
     max_in_flight: int = 100
     max_websockets_per_address: int = 20
     spare_loopback: bool = False
+    read_needs_key: bool = False
+
+
+class NotAdmittedError(RefusedError):
+    """Somebody whose key, ticket or token does not let them in, as the service that knows keys says it."""
+
+    def __init__(self, reason: DSA110APIError) -> None:
+        super().__init__(reason.status_code, reason.error_code, str(reason), reason.headers)
+        self.action = reason.action
 
 
 class Admission:
@@ -133,18 +146,23 @@ class Admission:
         """Find out who asks, and count the request; ``state`` gets ``principal`` or ``denied``.
 
         A key that is wrong does not stop a request that needs none: the route decides. It is counted for its address,
-        never for the key.
+        never for the key. A WebSocket is refused for it: who shows a key there knows of no other way in.
 
         Raises
         ------
         RateLimitedError
             Too many requests, or too many wrong keys.
+        NotAdmittedError
+            Reading needs a key, or a WebSocket shows what is none.
         """
         spared = self._spared(address, forwarded)
         bucket = bucket_of(address)
         principal = await self._identify(scope, bucket, spared)
-        if spared:
-            return None
+        allowance = None if spared else await self._count(scope, bucket, principal)
+        self._require_reader(scope, principal)
+        return allowance
+
+    async def _count(self, scope: Scope, bucket: str, principal: Principal | None) -> Allowance | None:
         if principal is not None and principal.key_id:
             bucket = f"key {principal.key_id}"
         method = scope.get("method", "GET")
@@ -153,12 +171,28 @@ class Admission:
             raise RateLimitedError(allowance)
         return allowance
 
+    def _require_reader(self, scope: Scope, principal: Principal | None) -> None:
+        """Refuse who may not read, where that is asked; what changes something is judged by its route."""
+        socket, denied = scope["type"] == "websocket", scope["state"].get("denied")
+        if socket and denied:
+            raise NotAdmittedError(denied)
+        reads = socket or scope["method"] in ("GET", "HEAD")
+        if not self._rules.read_needs_key or not reads or _is_public(scope["path"]):
+            return
+        if principal is None:
+            raise NotAdmittedError(denied or AuthenticationError("Reading needs an API key here."))
+        if "read" not in principal.scopes:
+            raise NotAdmittedError(AccessDeniedError(f"Reading needs the scope read; {principal.key_id} has it not."))
+
     def _spared(self, address: Address, forwarded: bool) -> bool:
         """Tell whether a client is not counted: one of this machine, unless a proxy may stand before it."""
         return self._rules.spare_loopback and address.is_loopback and not forwarded
 
     async def _identify(self, scope: Scope, bucket: str, spared: bool) -> Principal | None:
         presented = presented_key(scope["headers"], self._header)
+        ticket = presented_ticket(scope.get("subprotocols", ())) if presented is None else None
+        if ticket is not None:
+            return await self._identify_by_ticket(scope, ticket, bucket, spared)
         if presented is None:
             return None
         checksum = hashlib.blake2b(presented.encode("utf-8", "surrogateescape"), digest_size=16).digest()
@@ -173,6 +207,21 @@ class Admission:
             scope["state"]["denied"] = error
             return None
         self._succeeded(presented, checksum)
+        scope["state"]["principal"] = principal
+        return principal
+
+    async def _identify_by_ticket(self, scope: Scope, ticket: str, bucket: str, spared: bool) -> Principal | None:
+        """Find out who opens a WebSocket; wrong tickets are counted like wrong keys of an address."""
+        spent = None if spared else self.limiter.exhausted(_FAILED, bucket)
+        if spent is not None:
+            raise RateLimitedError(spent)
+        try:
+            principal = await self._access_of(scope).redeem(ticket)
+        except (AuthenticationError, DatabaseError) as error:
+            scope["state"]["denied"] = error
+            if isinstance(error, AuthenticationError) and not spared:
+                await self.limiter.hit(_FAILED, bucket)
+            return None
         scope["state"]["principal"] = principal
         return principal
 
@@ -208,6 +257,11 @@ class Admission:
         self._known.move_to_end(checksum)
         if len(self._known) > _MOST_KNOWN_KEYS:
             self._known.popitem(last=False)
+
+
+def _is_public(path: str) -> bool:
+    """Tell whether a path is a page, or shows the description of the API: browsers open these without a key."""
+    return is_page(path) or is_documentation(path) or path == "/api/openapi.json"
 
 
 def _key_id(presented: str) -> str:

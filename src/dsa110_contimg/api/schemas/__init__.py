@@ -67,6 +67,7 @@ from dsa110_contimg.api.schemas.sources import (
     Variability,
 )
 from dsa110_contimg.api.schemas.statistics import JobCounts, MSCounts, RecentImage, Stats, StatsMeta, Total
+from dsa110_contimg.api.schemas.tickets import Ticket
 from dsa110_contimg.api.schemas.work import (
     BulkCancelReply,
     BulkRerunReply,
@@ -159,6 +160,7 @@ __all__ = [
     "StageView",
     "Stats",
     "StatsMeta",
+    "Ticket",
     "Total",
     "Variability",
 ]

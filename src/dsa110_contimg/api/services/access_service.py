@@ -15,12 +15,14 @@ from dsa110_contimg.api.credentials import (
     FixedKeys,
     Principal,
     Scope,
+    create_ticket,
     hash_secret,
     matches,
     split_key,
 )
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DatabaseError
 from dsa110_contimg.api.services.tokens import TokenVerifier
+from dsa110_contimg.api.ticket_repository import AsyncTicketRepository
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +50,21 @@ class AccessService:
         Keys and record.
     config : AuthConfig
         Keys of the settings, and whether anybody may do anything.
+    tickets : AsyncTicketRepository
+        Where tickets are kept.
     clock : callable
         Gives Unix time in seconds.
     """
 
     def __init__(
-        self, credentials: AsyncCredentialRepository, config: AuthConfig, clock: Callable[[], float] = time.time
+        self,
+        credentials: AsyncCredentialRepository,
+        config: AuthConfig,
+        tickets: AsyncTicketRepository,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._credentials = credentials
+        self._tickets = tickets
         self._disabled = config.disabled
         self._fixed = FixedKeys(config.api_keys)
         self._tokens = TokenVerifier(config) if config.jwt_public_key else None
@@ -73,6 +82,44 @@ class AccessService:
         if self._tokens is not None and presented.count(".") == 2:
             return self._tokens.verify(presented)
         return self._fixed.find(presented) or await self._find(presented)
+
+    async def issue_ticket(self, holder: Principal) -> tuple[str, float]:
+        """Return a ticket, which stands for a key once and for a short time, and the end of that time (Unix)."""
+        now_s = self._clock()
+        text, record = create_ticket(holder, now_s)
+        await self._tickets.add(record, now_s)
+        return text, record.expires_at
+
+    async def redeem(self, ticket: str) -> Principal:
+        """Return for whom a ticket was made; it is of no use from now on.
+
+        Raises
+        ------
+        AuthenticationError
+            There is no such ticket, or it is used, or too old, or the key behind it is of no use any more.
+        """
+        found = await self._tickets.take(hash_secret(ticket).hex())
+        if found is None or found.expires_at <= self._clock():
+            raise AuthenticationError("The ticket is not known, used, or too old; ask for another one.")
+        holder = Principal(found.actor, found.key_id, frozenset(found.scopes), found.ends_at)
+        await self.recheck(holder)
+        return holder
+
+    async def recheck(self, holder: Principal) -> None:
+        """Refuse somebody whose key or token has come to its end since it was shown.
+
+        Raises
+        ------
+        AuthenticationError
+            It has.
+        """
+        now_s = self._clock()
+        if holder.ends_at is not None and holder.ends_at <= now_s:
+            raise AuthenticationError("The token has expired; get another one.")
+        record = await self._credentials.get_key(holder.key_id or "") if holder.has_kept_key else None
+        fault = record.fault(now_s) if record else "is not known here" if holder.has_kept_key else None
+        if fault:
+            raise AuthenticationError(f"The API key {holder.key_id} {fault}; ask the operators for another one.")
 
     def admitted(self, state: Mapping[str, Any]) -> Principal:
         """Return whom the gate found to ask, for a request that must not be anybody's.

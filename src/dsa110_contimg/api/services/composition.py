@@ -60,6 +60,7 @@ from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 from dsa110_contimg.api.services.work_service import Means, WorkService
 from dsa110_contimg.api.services_monitor import ServicesMonitor
 from dsa110_contimg.api.tally import Tally
+from dsa110_contimg.api.ticket_repository import AsyncTicketRepository
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 
@@ -132,7 +133,7 @@ def compose(
         cache=ReplyCache(_cache_settings(config), _generations(adapter, stat_rows), tally),
         metrics=MetricsExporter(AsyncFigureRepository(adapter), tally, config.auth.environment),
         absurd=absurd,
-        access=AccessService(AsyncCredentialRepository(adapter), config.auth),
+        access=AccessService(AsyncCredentialRepository(adapter), config.auth, AsyncTicketRepository(adapter)),
         sockets=SocketLimit(config.timeouts, config.access.max_websockets),
         work=work,
         batches=BatchService(AsyncBatchRepository(adapter), work),

@@ -64,7 +64,7 @@ class TokenVerifier:
             raise AuthenticationError(f"The token cannot be used: {error}") from error
         if claims["exp"] - claims["iat"] > LONGEST_LIFE_S:
             raise AuthenticationError(f"The token lives longer than {LONGEST_LIFE_S} s; get one for less time.")
-        return Principal(f"token of {claims['sub']}", f"token {claims['sub']}", _scopes(claims))
+        return Principal(f"token of {claims['sub']}", f"token {claims['sub']}", _scopes(claims), float(claims["exp"]))
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[Any]:
