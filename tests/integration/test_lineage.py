@@ -24,7 +24,7 @@ from fixtures.api_world import GROUP_ID, RUN_ID, World, build, recordings, setti
 from fixtures.live_api import add_keys
 from fixtures.work_bench import WorkBench
 
-PARAMS = {"imsize": [256, 256], "cell": "10.0arcsec", "niter": 20000, "robust": 0.5, "weighting": "briggs"}
+PARAMS = {"imsize": [256, 256], "cell": "10arcsec", "niter": 20000, "robust": 0.5, "weighting": "briggs"}
 
 
 def version_of(first: ImageRecord, number: int, parent_id: int) -> ImageRecord:

@@ -231,6 +231,18 @@ async def test_a_run_ends_failed_with_the_reason_of_the_first_stage_that_did_not
     assert job.finished_at is not None
 
 
+async def test_a_run_that_makes_a_version_of_an_image_ends_as_its_one_stage_does(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    ends = {workflows.REIMAGE: {"status": "failed", "result": None, "error": "BadInputError: no such Measurement Set"}}
+    assert (await run(adapter, task(workflows.FINISH), StageContext({}, ends)))["status"] == "failed"
+    job = await AsyncJobRepository(database).get_by_run_id(RUN)
+    assert job is not None
+    assert (job.status, job.error) == ("failed", "reimaging: BadInputError: no such Measurement Set")
+    done = completed(**{workflows.REIMAGE: {}})
+    assert (await run(adapter, task(workflows.FINISH), StageContext({}, done)))["status"] == "completed"
+
+
 @pytest.mark.parametrize(
     ("params", "says"),
     [
@@ -246,8 +258,8 @@ async def test_wrong_parameters_are_named_and_not_tried_again(adapter: Adapter, 
 
 
 def test_every_task_of_the_workflow_has_a_handler(adapter: Adapter) -> None:
-    assert set(adapter.tasks().handlers()) == {*workflows.STAGES, workflows.FINISH}
-    assert set(STAGES) == set(workflows.STAGES)
+    assert set(adapter.tasks().handlers()) == {*workflows.STAGES, workflows.REIMAGE, workflows.FINISH}
+    assert set(STAGES) == {*workflows.STAGES, *workflows.REIMAGE_STAGES}
 
 
 async def test_a_run_that_failed_and_then_completes_forgets_its_error(

@@ -8,7 +8,7 @@ leaves the same files and the same rows.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class StageParams:
     run_id: str
     group_id: str
     options: Result
+    lineage: Result = field(default_factory=dict)  # of another version of an image: whose, which, of what
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,11 @@ _IMAGE_FIELDS = (
 )  # fmt: skip
 
 
-def _image(run: Finished, made: Result) -> ImageRecord:
-    """Return the row of the run's image."""
-    converted = run.earlier[workflows.CONVERT]
+def _image(run: Finished, made: Result, observed: Result) -> ImageRecord:
+    """Return the row of the run's image; ``observed`` says of what."""
     return ImageRecord(
-        path=made["image_path"], ms_path=converted["ms_path"], run_id=run.params.run_id, type="image", pbcor=True,
-        created_at=made["finished_at"], field_name=converted["field_name"], imaging_params=_imaging_params(made),
+        path=made["image_path"], ms_path=observed["ms_path"], run_id=run.params.run_id, type="image", pbcor=True,
+        created_at=made["finished_at"], field_name=observed["field_name"], imaging_params=_imaging_params(made),
         **{name: made[name] for name in _IMAGE_FIELDS},
     )  # fmt: skip
 
@@ -147,7 +147,7 @@ def _imaging_params(made: Result) -> Result:
     if "robust" not in made:  # a task that ended before the imager told them
         return {}
     return {
-        "imsize": [made["imsize_x"], made["imsize_y"]], "cell": f"{made['cellsize_arcsec']!r}arcsec",
+        "imsize": [made["imsize_x"], made["imsize_y"]], "cell": f"{made['cellsize_arcsec']:.12g}arcsec",
         "niter": made["max_minor_iterations"], "robust": made["robust"], "weighting": "briggs",
     }  # fmt: skip
 
@@ -155,7 +155,7 @@ def _imaging_params(made: Result) -> Result:
 def record_image(run: Finished) -> Recording:
     """Return the image, and its Measurement Set as imaged."""
     imaged = _measurement_set(run, "imaged", cal_applied=True, imagename=run.product["image_path"])
-    return Recording(measurement_set=imaged, image=_image(run, run.product))
+    return Recording(measurement_set=imaged, image=_image(run, run.product, run.earlier[workflows.CONVERT]))
 
 
 def record_sources(run: Finished) -> Recording:
@@ -191,21 +191,34 @@ def _identify(found: Result, known: Sequence[SourceRecord]) -> SourceRecord:
 
 def record_assessment(run: Finished) -> Recording:
     """Return the image with its grade and the reasons for it."""
-    verdict = run.product
-    graded = replace(
-        _image(run, run.earlier[workflows.IMAGE]),
-        qa_grade=verdict["grade"], qa_summary=verdict["summary"],
-        qa_metrics={**verdict["metrics"], "reasons": list(verdict["reasons"])},
+    image = _image(run, run.earlier[workflows.IMAGE], run.earlier[workflows.CONVERT])
+    graded = _graded(image, run.product)
+    return Recording(image=graded, image_qa=_image_qa(graded, run, run.earlier[workflows.EXTRACT]["n_sources"]))
+
+
+def _graded(image: ImageRecord, verdict: Result) -> ImageRecord:
+    """Return an image with the verdict on it."""
+    metrics = {**verdict["metrics"], "reasons": list(verdict["reasons"])}
+    return replace(image, qa_grade=verdict["grade"], qa_summary=verdict["summary"], qa_metrics=metrics)
+
+
+def record_version(run: Finished) -> Recording:
+    """Return another version of an image, with its verdict; the Measurement Set and light curves stay as they are."""
+    lineage = run.params.lineage
+    image = replace(
+        _image(run, run.product, lineage),
+        parent_id=lineage["parent_id"], root_id=lineage["root_id"], version=lineage["version"],
     )  # fmt: skip
-    return Recording(image=graded, image_qa=_image_qa(graded, run))
+    graded = _graded(image, run.product)
+    return Recording(image=graded, image_qa=_image_qa(graded, run, run.product["n_sources"]))
 
 
-def _image_qa(image: ImageRecord, run: Finished) -> ImageQARecord:
+def _image_qa(image: ImageRecord, run: Finished, n_sources: int) -> ImageQARecord:
     """Return what was measured on the image."""
     return ImageQARecord(
         ms_path=image.ms_path, image_path=image.path, rms_noise=image.noise_jy, peak_flux=image.peak_flux_jy,
         dynamic_range=image.dynamic_range, beam_major=image.beam_major_arcsec, beam_minor=image.beam_minor_arcsec,
-        beam_pa=image.beam_pa_deg, num_sources=run.earlier[workflows.EXTRACT]["n_sources"],
+        beam_pa=image.beam_pa_deg, num_sources=n_sources,
         overall_quality=dynamic_range_word(image.dynamic_range), timestamp=run.product["finished_at"],
     )  # fmt: skip
 
@@ -237,6 +250,7 @@ STAGES: Mapping[str, Stage] = {
     workflows.IMAGE: Stage("dsa110_contimg.pipeline.imaging:image", record_image),
     workflows.EXTRACT: Stage("dsa110_contimg.pipeline.extraction:extract", record_sources),
     workflows.ASSESS: Stage("dsa110_contimg.pipeline.assessment:assess", record_assessment, assessment_options),
+    workflows.REIMAGE: Stage("dsa110_contimg.pipeline.reimaging:reimage", record_version),
 }
 
 
@@ -283,7 +297,7 @@ class Adapter:
         run = Finished(params, product, earlier, await self._known_sources(product, earlier))
         provenance = await self._provenance(task, params, context, ran)
         await self._recorder.record(replace(stage.record(run), provenance=provenance))
-        if task.name == workflows.IMAGE and self._image_made:
+        if task.name in (workflows.IMAGE, workflows.REIMAGE) and self._image_made:
             await self._image_made(ran.value["image_path"])
         return _concise(product)
 
@@ -302,7 +316,8 @@ class Adapter:
     async def finish_run(self, params: StageParams, context: TaskContext) -> Result:
         """Record how the run ended: completed when every stage did, else failed with the first stage's reason."""
         ends = await context.parent_results()
-        failed = [name for name in workflows.STAGES if ends[name]["status"] != "completed"]
+        stages = workflows.REIMAGE_STAGES if workflows.REIMAGE in ends else workflows.STAGES
+        failed = [name for name in stages if ends[name]["status"] != "completed"]
         status = "failed" if failed else "completed"
         error = f"{failed[0]}: {ends[failed[0]]['error'] or ends[failed[0]]['status']}" if failed else None
         job = replace(await self._job(params), status=status, finished_at=time.time(), error=error)

@@ -6,7 +6,8 @@
             └──────────────┴───────────────┴─────────── done ──┴──────────────┴───────────┴──────────────┴→ finish-run
 
 Every stage depends on all stages before it, so that it is offered their results; ``finish-run`` waits until each of
-them has ended in whatever way, and writes the end of the run.
+them has ended in whatever way, and writes the end of the run. Another version of an image has one stage:
+``reimaging ─ done → finish-run``.
 """
 
 import time
@@ -30,9 +31,12 @@ IMAGE = "imaging"
 EXTRACT = "source-finding"
 ASSESS = "validation"
 FINISH = "finish-run"
+REIMAGE = "reimaging"
 
 #: The stages in their order.
 STAGES = (CONVERT, FLAG, SOLVE, APPLY, IMAGE, EXTRACT, ASSESS)
+#: The stage of a run that makes another version of an image.
+REIMAGE_STAGES = (REIMAGE,)
 
 
 class ObservationFiles(Protocol):
@@ -106,6 +110,38 @@ async def spawn_rerun(client: AbsurdClient, job: JobRecord, data_root: Path) -> 
         f"observation {job.group_id} again",
         _nodes(job.run_id, group, products, workflow_id, job.params.get("options") or {}), workflow_id=workflow_id,
         metadata={"run_id": job.run_id, "group_id": job.group_id, "rerun_of": job.params.get("rerun_of")},
+    )  # fmt: skip
+
+
+async def spawn_reimage(client: AbsurdClient, job: JobRecord, data_root: Path) -> None:
+    """Put the making of another version of an image into the queue; calling it again changes nothing.
+
+    Parameters
+    ----------
+    client : AbsurdClient
+    job : JobRecord
+        The recorded run; ``params`` holds ``options`` of the stage but for the paths it writes, and ``lineage``: what
+        the image is recorded with.
+    data_root : Path
+        Directory of all data products.
+    """
+    if job.workflow_id is None:
+        raise ValueError(f"run {job.run_id} has no workflow id; record it with one")
+    products = Products(data_root / "reimages" / job.run_id, job.group_id)
+    paths = {
+        "image_path": str(products.image), "flat_noise_path": str(products.flat_noise_image),
+        "residual_path": str(products.residual_image), "catalogue_path": str(products.catalogue),
+    }  # fmt: skip
+    common = {"run_id": job.run_id, "group_id": job.group_id}
+    params = {**common, "options": {**job.params["options"], **paths}, "lineage": job.params["lineage"]}
+    imaging = TaskSpec(REIMAGE, params, idempotency_key=f"{job.workflow_id} {REIMAGE}")
+    end = TaskSpec(
+        FINISH, {**common, "options": {}}, depends_on=(Dependency(imaging.task_id, "done"),),
+        idempotency_key=f"{job.workflow_id} {FINISH}",
+    )  # fmt: skip
+    await client.spawn_workflow(
+        f"image {job.params['reimage_of']} again", [imaging, end], workflow_id=UUID(job.workflow_id),
+        metadata={**common, "reimage_of": job.params["reimage_of"]},
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from dsa110_contimg.api.services.lineage_service import LineageService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.qa_reports import AsyncQAService
+from dsa110_contimg.api.services.reimage_service import ReimageService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.stats_service import AsyncStatsService
@@ -67,6 +68,11 @@ async def get_image_care_service(request: Request) -> ImageCareService:
 async def get_lineage_service(request: Request) -> LineageService:
     """Return the service of versions of images."""
     return (await get_services(request)).lineage
+
+
+async def get_reimage_service(request: Request) -> ReimageService:
+    """Return the service that orders versions of images."""
+    return (await get_services(request)).reimaging
 
 
 async def get_async_ms_service(request: Request) -> AsyncMSService:
@@ -199,6 +205,7 @@ Access = Annotated[AccessService, Depends(get_access_service)]
 ImageService = Annotated[AsyncImageService, Depends(get_async_image_service)]
 ImageCare = Annotated[ImageCareService, Depends(get_image_care_service)]
 Lineage = Annotated[LineageService, Depends(get_lineage_service)]
+Reimaging = Annotated[ReimageService, Depends(get_reimage_service)]
 ImageFiles = Annotated[ImageFileService, Depends(get_image_file_service)]
 MSService = Annotated[AsyncMSService, Depends(get_async_ms_service)]
 SourceService = Annotated[AsyncSourceService, Depends(get_async_source_service)]

@@ -15,6 +15,8 @@ from typing import Any
 #: Kinds of work: the command of the installation does a run again; the stages of the task queue do.
 RERUN_COMMAND = "rerun-command"
 RERUN_CHAIN = "rerun-chain"
+#: Another version of an image, made by a stage of the task queue.
+REIMAGE_CHAIN = "reimage-chain"
 #: Work on many things, item by item.
 BATCH = "batch"
 #: States in which work has not ended.

@@ -30,6 +30,7 @@ from dsa110_contimg.pipeline.deconvolution import Deconvolved, RadlerMinorCycle,
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.fitsimage import Card, ImageGeometry, write_image
 from dsa110_contimg.pipeline.gridding import ImageGrid, point_spread_function
+from dsa110_contimg.pipeline.image_limits import MAX_PIXELS, MIN_PIXELS
 from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
 from dsa110_contimg.pipeline.progress import Progress, silent
 from dsa110_contimg.pipeline.psf import Beam, add_points, convolve, fit_beam, pixel_grid_for
@@ -42,7 +43,6 @@ BEAM_CUT = 0.1  # below it the noise is ten times that of the centre, and the mo
 PIXELS_PER_BEAM = 4.0  # of 4 to 5, for speed: a Gaussian is still sampled well enough to be fitted without bias
 PREVIEW_PIXELS = 512  # of the point spread function that the size of a pixel is chosen from
 PREVIEW_OVERSAMPLING = 5.0  # pixels to the narrowest fringe
-MAX_PIXELS = 8192  # a side; 270 MB an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +203,10 @@ def _chosen_grid(options: ImageOptions, visibilities: AveragedVisibilities, radi
         beam = fit_beam(point_spread_function(visibilities, preview, wide=False), preview.cell_rad)
         grid = pixel_grid_for(beam, radius_rad, PIXELS_PER_BEAM)
         grid = ImageGrid(options.n_pixels or grid.n_pixels, grid.cell_rad)
-    if grid.n_pixels % 2 or not 64 <= grid.n_pixels <= MAX_PIXELS:
+    if grid.n_pixels % 2 or not MIN_PIXELS <= grid.n_pixels <= MAX_PIXELS:
         raise BadInputError(
-            f"an image of {grid.n_pixels} pixels a side cannot be made: give an even number from 64 to {MAX_PIXELS}, "
-            "or larger pixels"
+            f"an image of {grid.n_pixels} pixels a side cannot be made: give an even number from {MIN_PIXELS} to "
+            f"{MAX_PIXELS}, or larger pixels"
         )
     return grid
 

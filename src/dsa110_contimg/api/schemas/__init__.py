@@ -34,7 +34,7 @@ from dsa110_contimg.api.schemas.image_files import (
 )
 from dsa110_contimg.api.schemas.images import Beam, ImageDetail, ImageListItem, ImageQA, QualityMetrics, SourceStats
 from dsa110_contimg.api.schemas.jobs import JobDetail, JobListItem
-from dsa110_contimg.api.schemas.lineage import ImageVersion, ImageVersions
+from dsa110_contimg.api.schemas.lineage import ImageVersion, ImageVersions, ReimageReply
 from dsa110_contimg.api.schemas.logs import RunLog
 from dsa110_contimg.api.schemas.measurement_sets import (
     Antenna,
@@ -143,6 +143,7 @@ __all__ = [
     "RegionDetail",
     "RegionList",
     "RegionView",
+    "ReimageReply",
     "Reply",
     "RerunReply",
     "RunLog",

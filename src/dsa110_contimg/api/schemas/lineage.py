@@ -1,10 +1,77 @@
 """Requests and replies about versions of images."""
 
-from typing import Any
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dsa110_contimg.api.schemas.base import QAGrade, Reply
+from dsa110_contimg.pipeline.image_limits import MAX_PIXELS, MIN_PIXELS
+
+_ARCSEC = re.compile(r"(\d{1,4}(?:\.\d{1,20})?)arcsec")
+_LEAST_ARCSEC, _MOST_ARCSEC = 0.1, 600.0
+
+
+def _square(sides: tuple[int, int]) -> tuple[int, int]:
+    if sides[0] != sides[1]:
+        raise ValueError(f"the image is square, and {sides[0]} is not {sides[1]}: give the same number twice")
+    return sides
+
+
+def _cell(text: str) -> str:
+    _arcsec(text)
+    return text
+
+
+def _arcsec(text: str) -> float:
+    found = _ARCSEC.fullmatch(text.replace(" ", ""))
+    if found is None or not _LEAST_ARCSEC <= float(found[1]) <= _MOST_ARCSEC:
+        raise ValueError(f"give a number from {_LEAST_ARCSEC:g} to {_MOST_ARCSEC:g} with its unit, as 2.5arcsec")
+    return float(found[1])
+
+
+_Side = Annotated[int, Field(ge=MIN_PIXELS, le=MAX_PIXELS, multiple_of=2)]
+
+
+class ReimageRequest(BaseModel):
+    """What is to be otherwise with another version of an image; what is not said stays as it was."""
+
+    model_config = ConfigDict(extra="allow")  # what else a client says is refused by name, with what there is
+
+    imsize: Annotated[tuple[_Side, _Side], AfterValidator(_square)] | None = Field(
+        None, description="pixels a side, twice: the image is square", examples=[[5040, 5040]]
+    )
+    cell: Annotated[str, Field(max_length=40), AfterValidator(_cell)] | None = Field(
+        None, description="size of a pixel with its unit", examples=["2.5arcsec"]
+    )
+    niter: int | None = Field(None, ge=1, le=1_000_000, description="most minor iterations of CLEAN")
+    robust: float | None = Field(None, ge=-2, le=2, description="Briggs' parameter, -2 (uniform) to 2 (natural)")
+    weighting: Literal["briggs"] | None = Field(None, description="there is no other")
+    use_existing_mask: Literal[False] | None = Field(None, description="CLEAN makes its own mask")
+
+    def choices(self) -> dict[str, Any]:
+        """Return what is wanted in the words of the imager."""
+        wanted = {
+            "n_pixels": self.imsize and self.imsize[0], "cell_arcsec": self.cell and _arcsec(self.cell),
+            "max_minor_iterations": self.niter, "robust": self.robust,
+        }  # fmt: skip
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    def unsupported(self) -> list[str]:
+        """Return the names of parameters that the imager has not."""
+        return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
+
+
+class ReimageReply(Reply):
+    """Another version of an image that is ordered; the order is durable."""
+
+    status: Literal["queued"]
+    job_id: str
+    parent_image_id: str
+    new_version: int
+    run_id: str = Field(description="run that makes it")
+    message: str
+    queue_connected: bool
 
 
 class ImageVersion(Reply):

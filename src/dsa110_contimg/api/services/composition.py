@@ -49,6 +49,7 @@ from dsa110_contimg.api.services.lineage_service import LineageService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
 from dsa110_contimg.api.services.qa_reports import AsyncQAService
+from dsa110_contimg.api.services.reimage_service import ReimageService
 from dsa110_contimg.api.services.rerun_service import RerunService
 from dsa110_contimg.api.services.rq_service import RqService
 from dsa110_contimg.api.services.run_board import RunBoard
@@ -72,6 +73,7 @@ class Services:
     image_files: ImageFileService
     image_care: ImageCareService
     lineage: LineageService
+    reimaging: ReimageService
     measurement_sets: AsyncMSService
     ms_files: MSFileService
     calibration: AsyncCalibrationService
@@ -113,12 +115,14 @@ def compose(
     rq = JobQueue.from_config(config)
     work = WorkService(Means(AsyncWorkRepository(adapter), jobs.jobs, rq, absurd.gateway), config)
     child = LimitedChild()
+    lineage = AsyncLineageRepository(adapter)
     thumbnails = ThumbnailService(config.paths.state_dir / "thumbnails", child)
     return Services(
         images=images,
         image_files=ImageFileService(images, files, thumbnails, FitsService(child)),
         image_care=ImageCareService(images, AsyncImageCareRepository(adapter), files, child),
-        lineage=LineageService(images, AsyncLineageRepository(adapter)),
+        lineage=LineageService(images, lineage),
+        reimaging=ReimageService(images, ms_rows, history, lineage, files, work, tasks_enabled=queue is not None),
         measurement_sets=measurement_sets,
         ms_files=MSFileService(measurement_sets, files, LimitedChild()),
         calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),

@@ -217,6 +217,10 @@ class RerunService:
     def _by_stages(self, job: JobRecord, wanted: Config, order: WorkOrder, fresh: JobRecord) -> Plan:
         if not self._tasks_enabled:
             raise QueueDisabledError
+        if "reimage_of" in job.params:
+            raise InvalidStateError(
+                f"Run {job.run_id} made another version of image {job.params['reimage_of']}; reimage that once more"
+            )
         files = job.params.get("files")
         if not files:
             raise InvalidStateError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from dsa110_contimg.absurd.workflows import FINISH, STAGES
+from dsa110_contimg.absurd.workflows import FINISH, REIMAGE_STAGES, STAGES
 from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.interfaces import JobRecord, JobRepositoryProtocol
 from dsa110_contimg.api.replies import iso_time
@@ -119,7 +119,7 @@ class RunWatch:
 
     def notice(self, message: Row) -> None:
         """Look at the runs at once when the queue tells of the begin or the end of one."""
-        begins = message.get("task_name") == STAGES[0]
+        begins = message.get("task_name") in (STAGES[0], REIMAGE_STAGES[0])
         if message["type"] == "task_update" and (begins or message["task_name"] == FINISH):
             self._board.poke()
 
@@ -186,7 +186,8 @@ def stage_message(job_id: str, job: JobRecord, update: Row, now_s: Callable[[], 
     if update["type"] != "task_update" or update["workflow_id"] != job.workflow_id:
         return None
     stage, change = update["task_name"], update["update"]
-    if stage not in STAGES:
+    stages = REIMAGE_STAGES if stage in REIMAGE_STAGES else STAGES
+    if stage not in stages:
         return None
     if change.get("error"):
         said = f"{stage}: {change['error']}"
@@ -194,7 +195,7 @@ def stage_message(job_id: str, job: JobRecord, update: Row, now_s: Callable[[], 
     part = {"claimed": change.get("progress") or 0.0, "completed": 1.0}.get(change["status"])
     if part is None:
         return None
-    done = (STAGES.index(stage) + part) / len(STAGES)
+    done = (stages.index(stage) + part) / len(stages)
     eta_s = _eta_s(job.started_at, done, now_s())
     data = {"progress": round(done, 4), "stage": stage, "message": change.get("message"), "eta_seconds": eta_s}
     return _message("progress", job_id, data)

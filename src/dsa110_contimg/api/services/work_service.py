@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from dsa110_contimg.absurd.workflows import spawn_rerun
+from dsa110_contimg.absurd.workflows import spawn_reimage, spawn_rerun
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.exceptions import (
     DSA110APIError,
@@ -26,7 +26,7 @@ from dsa110_contimg.api.exceptions import (
 from dsa110_contimg.api.interfaces import JobRecord, JobRepositoryProtocol
 from dsa110_contimg.api.job_queue import JobQueue
 from dsa110_contimg.api.services.absurd.gateway import QueueGateway, Row
-from dsa110_contimg.api.work_orders import MOST_ATTEMPTS, OPEN, UNENDED, WorkOrder
+from dsa110_contimg.api.work_orders import MOST_ATTEMPTS, OPEN, REIMAGE_CHAIN, UNENDED, WorkOrder
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,8 @@ class WorkService:
         job = await self._jobs.get_by_run_id(str(order.run_id))
         if job is None:
             raise RecordNotFoundError("Job", str(order.run_id))
-        await self._gateway.ask(lambda client: spawn_rerun(client, job, self._products))
+        spawn = spawn_reimage if order.kind == REIMAGE_CHAIN else spawn_rerun
+        await self._gateway.ask(lambda client: spawn(client, job, self._products))
 
     async def _look_after_chain(self, order: WorkOrder) -> None:
         """Send what was not sent, or is lost; end the order when its run has ended."""

@@ -1,0 +1,5 @@
+"""What an image may be: bounds that whoever orders one can know without the imager."""
+
+MIN_PIXELS = 64  # a side
+MAX_PIXELS = 8192  # a side; 270 MB an image
+MAX_FIELD_DEG = 20.0  # a side; the primary beam is below a hundredth long before
