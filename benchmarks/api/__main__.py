@@ -3,6 +3,7 @@
 python -m benchmarks.api --quick
 python -m benchmarks.api --full --json figures.json
 python -m benchmarks.api --only routes --databases sqlite
+python -m benchmarks.api --quick --page docs/ASYNC_PERFORMANCE_REPORT.md
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import asyncpg
 from benchmarks.api import contestants, earlier, generator, growth, pressure, routes, waiting
+from benchmarks.api.page import renew
 from benchmarks.api.servers import Child
 from benchmarks.api.world import World
 from benchmarks.queue.report import Table
@@ -176,8 +178,8 @@ MEASURES: dict[str, Callable[[Bench], Table]] = {
 }
 
 
-def run(size: str, measures: list[str], databases: list[str]) -> dict[str, object]:
-    """Run benchmarks one after the other; print each table when it is there."""
+def run(size: str, measures: list[str], databases: list[str], page: Path | None = None) -> dict[str, object]:
+    """Run benchmarks one after the other; print each table when it is there, and write it into ``page``."""
     figures: dict[str, object] = {"size": size, "cores": os.cpu_count(), "python": platform.python_version()}
     print(f"{figures}\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="api-bench-") as home:
@@ -188,6 +190,8 @@ def run(size: str, measures: list[str], databases: list[str]) -> dict[str, objec
                 table = MEASURES[name](bench)
                 figures[name] = asdict(table)
                 print(table.markdown())
+                if page:
+                    renew(page, [table])
                 print(f"({time.monotonic() - began:.0f} s)\n", flush=True)
         finally:
             if bench.postgres:
@@ -203,9 +207,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(MEASURES), default=list(MEASURES), help="these benchmarks")
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=list(DATABASES), help="these databases")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--page", type=Path, help="also put the tables into this page, in the place of earlier ones")
     parser.set_defaults(size="quick")
     arguments = parser.parse_args()
-    figures = run(arguments.size, arguments.only, arguments.databases)
+    figures = run(arguments.size, arguments.only, arguments.databases, arguments.page)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
 

@@ -3,24 +3,35 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+#: Starts a process of the API as far as the moment at which it would serve, and tells what it is then.
 START = """
-import json, pathlib, sys
-from dsa110_contimg.api.app import create_app
-from dsa110_contimg.api.config import APIConfig
-from dsa110_contimg.absurd.config import AbsurdConfig
-create_app(APIConfig.from_env({}), AbsurdConfig())
+import gc, json, pathlib, runpy, sys
+from dsa110_contimg.api.server import Server
 light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.naming", "dsa110_contimg.pipeline.quality")
 heavy = ("numpy", "scipy", "astropy", "pandas", "matplotlib", "PIL", "h5py", "casacore",
          "dsa110_contimg.pipeline")
-print(json.dumps({
-    "mib": int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024,
-    "heavy": [name for name in sys.modules if name.startswith(heavy) and name not in light],
-}))
+def tell(server, sockets):
+    server.started = True
+    print(json.dumps({
+        "mib": int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024,
+        "heavy": [name for name in sys.modules if name.startswith(heavy) and name not in light],
+        "collects": gc.isenabled(),
+        "left_alone": gc.get_freeze_count(),
+    }))
+Server.run = tell
+sys.argv = ["dsa110_contimg.api"]
+runpy.run_module("dsa110_contimg.api", run_name="__main__")
 """
 
 
-def test_the_api_starts_without_science_and_in_little_memory() -> None:
-    run = json.loads(subprocess.check_output([sys.executable, "-c", START]))
+def test_the_api_starts_without_science_and_in_little_memory_and_collects_garbage_only_among_what_is_new(
+    tmp_path: Path,
+) -> None:
+    environ = {"DSA110_STATE_DIR": str(tmp_path)}
+    run = json.loads(subprocess.check_output([sys.executable, "-c", START], env=environ))
     assert run["heavy"] == []
     assert run["mib"] < 120
+    assert run["collects"]
+    assert run["left_alone"] > 100_000
