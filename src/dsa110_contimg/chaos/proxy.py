@@ -173,13 +173,10 @@ class _Link:
         frames = Frames()
         while data := await self._server[0].read(65536):
             await self._proxy.hold_back()
-            if self._client[1].is_closing():
-                return
             for message in frames.feed(data):
-                if self._doomed:
-                    if message[0] == _READY:
-                        return
-                elif self._proxy.pass_on(message):
+                if self._client[1].is_closing() or (self._doomed and message[0] == _READY):
+                    return
+                if not self._doomed and self._proxy.pass_on(message):
                     self._client[1].write(message)
             if not self._client[1].is_closing():
                 await self._client[1].drain()
