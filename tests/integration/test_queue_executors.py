@@ -51,7 +51,9 @@ def patient_nap(params: Nap, context: TaskContext) -> None:
 
 
 def stubborn_nap(params: Nap) -> None:
-    time.sleep(params.seconds)
+    """Wait until the file is there, whoever wants the task to stop."""
+    while not Path(params.path).exists():
+        time.sleep(0.01)
 
 
 def broken(params: Nap) -> None:
@@ -151,14 +153,16 @@ async def test_a_thread_that_looks_sees_that_its_task_is_stopped(queue: Bench, t
         assert (tmp_path / "seen").exists()
 
 
-async def test_a_thread_that_does_not_end_keeps_its_slot_until_it_does(queue: Bench) -> None:
+async def test_a_thread_that_does_not_end_keeps_its_slot_until_it_does(queue: Bench, tmp_path: Path) -> None:
+    go = tmp_path / "go"
     async with worker(queue, worker_concurrency=1):
-        stuck = await queue.client.spawn("stubborn", {"seconds": 2.0}, timeout_sec=0.2)
-        await queue.until_state(stuck, "failed", 1.5)
+        stuck = await queue.client.spawn("stubborn", {"seconds": 0, "path": str(go)}, timeout_sec=0.2)
+        await queue.until_state(stuck, "failed", 15)
         after = await queue.client.spawn("loop", {"seconds": 0})
         await asyncio.sleep(0.3)
         assert await queue.states(after) == ["pending"]
-        await queue.until_state(after, "completed", 5)
+        go.touch()
+        await queue.until_state(after, "completed", 15)
 
 
 async def test_parameters_that_do_not_fit_fail_a_task_for_good_at_its_claim(queue: Bench) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,29 @@ async def test_events_are_asked_for_again_in_time(queue: Bench) -> None:
     [task] = await spawn_some(queue, 1)
     assert (await take(updates))["task_id"] == task
     await log.stop()
+
+
+async def test_a_log_that_is_stopped_as_an_event_comes_ends() -> None:
+    """``asyncio.wait_for`` lost the cancellation when the event came in the same round of the loop, and all hung."""
+    log = EventLog("postgresql://nowhere")
+    log._asked_at = time.monotonic()
+    numbers: asyncio.Queue[int | None] = asyncio.Queue()
+    listening = asyncio.create_task(log._listen(Silent(), numbers))
+    for rounds in range(4):
+        await asyncio.sleep(0)
+        if rounds == 2:
+            numbers.put_nowait(1)
+    listening.cancel()
+    done, _ = await asyncio.wait({listening}, timeout=5)
+    assert done == {listening}
+    assert listening.cancelled()
+
+
+class Silent:
+    """A connection whose rows are gone."""
+
+    async def fetch(self, *_: Any) -> list[Any]:
+        return []
 
 
 @pytest.mark.slow

@@ -145,7 +145,8 @@ class Database:
         if pool is None:
             return
         try:
-            await asyncio.wait_for(pool.close(), 5.0)
+            async with asyncio.timeout(5.0):
+                await pool.close()
         except TimeoutError:
             pool.terminate()
 

@@ -152,9 +152,8 @@ class EventLog:
         """Read the rows that notifications name, in their order, until the connection is lost."""
         while True:
             try:
-                wanted = [
-                    await asyncio.wait_for(numbers.get(), max(self._asked_at + self._again_s - time.monotonic(), 0.0))
-                ]
+                async with asyncio.timeout(self._asked_at + self._again_s - time.monotonic()):
+                    wanted = [await numbers.get()]
             except TimeoutError:
                 await self._ask(connection)
                 continue

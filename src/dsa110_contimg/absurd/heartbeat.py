@@ -58,7 +58,8 @@ class Heartbeat:
             if process.stdin:
                 process.stdin.close()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _GOODBYE_S)
+                async with asyncio.timeout(_GOODBYE_S):
+                    await process.wait()
             if process.returncode is None:
                 process.kill()
                 await process.wait()

@@ -110,11 +110,13 @@ async def end(process: asyncio.subprocess.Process, kill_grace_s: float, patience
     """Wait ``patience_s`` for a program to go by itself, then end it and everything that it started."""
     if patience_s > 0.0:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                await process.wait()
     if process.returncode is None:
         kill_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), kill_grace_s)
+            async with asyncio.timeout(kill_grace_s):
+                await process.wait()
     kill_group(process.pid)
     await process.wait()
 

@@ -5,6 +5,7 @@ one of them wins. The clock is the server's, so theirs do not matter.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -114,7 +115,6 @@ class TaskScheduler:
         return max(limit_s if due_s is None else min(due_s, limit_s), 0.05)
 
     async def _sleep(self, pause_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), pause_s)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stopping.wait()

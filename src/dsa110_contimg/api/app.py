@@ -169,7 +169,8 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
         tried = asyncio.Event()
         opening = asyncio.create_task(_open(adapter, tried))
         with contextlib.suppress(TimeoutError):  # it goes on in the background
-            await asyncio.wait_for(tried.wait(), _START_PATIENCE_S)
+            async with asyncio.timeout(_START_PATIENCE_S):
+                await tried.wait()
         database = Database(queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S)
         client = AbsurdClient(queue_config, database) if queue_config.enabled else None
         services = compose(config, adapter, client, queue_config.queue_name, tally)

@@ -46,7 +46,8 @@ class DegradedError(Exception):
 async def ask(check: Check, limit_s: float) -> Any:
     """Return a check's answer, or the exception that it ended with."""
     try:
-        return await asyncio.wait_for(check(), limit_s)
+        async with asyncio.timeout(limit_s):
+            return await check()
     except TimeoutError:
         return TimeoutError(f"no answer within {limit_s:g} s")
     except Exception as error:  # noqa: BLE001 - a check may fail in any way and must not take the others with it
@@ -182,7 +183,8 @@ class ServicesMonitor:
         if not new:
             return
         try:
-            await asyncio.wait_for(self._history.keep(new, minute_at, minute_at - HISTORY_S), self._limit_s)
+            async with asyncio.timeout(self._limit_s):
+                await self._history.keep(new, minute_at, minute_at - HISTORY_S)
         except (DatabaseError, TimeoutError) as error:
             log.warning("states of services are not kept: %s", error or "the database does not answer")
         self._written = {key for key in self._written if key[1] == minute_at}

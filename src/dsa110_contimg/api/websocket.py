@@ -275,7 +275,8 @@ class Watcher:
         """Answer the client; ask for a word when there was none for long."""
         while True:
             try:
-                text = await asyncio.wait_for(self._websocket.receive_text(), self._ping_s)
+                async with asyncio.timeout(self._ping_s):
+                    text = await self._websocket.receive_text()
             except TimeoutError:
                 await self._say({"type": "ping", "timestamp": _now()})
                 continue

@@ -227,7 +227,8 @@ class Keyboard:
     async def next(self, patience_s: float) -> str | None:
         """Return the next key's meaning, or None when none was pressed in time."""
         try:
-            return await asyncio.wait_for(self.pressed.get(), patience_s)
+            async with asyncio.timeout(patience_s):
+                return await self.pressed.get()
         except TimeoutError:
             return None
 

@@ -56,7 +56,8 @@ class LimitedChild:
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             try:
-                answer, said = await asyncio.wait_for(child.communicate(), self._time_limit_s)
+                async with asyncio.timeout(self._time_limit_s):
+                    answer, said = await child.communicate()
             except TimeoutError as error:
                 raise ChildRefusedError(f"nothing after {self._time_limit_s:g} s") from error
             finally:

@@ -78,7 +78,8 @@ class RunBoard:
                 await self._look()
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._wake.wait()
 
     async def _look(self) -> None:
         found = {job.run_id: job for job in await self._orders.lively_runs(self._clock() - SHOWN_AFTER_END_S)}

@@ -140,7 +140,8 @@ class PostgreSQLAdapter:
         if pool is None:
             return
         try:
-            await asyncio.wait_for(pool.close(), GRACE_S)
+            async with asyncio.timeout(GRACE_S):
+                await pool.close()
         except TimeoutError:
             pool.terminate()
 

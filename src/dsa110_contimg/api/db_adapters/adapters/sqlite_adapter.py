@@ -247,7 +247,8 @@ class SQLiteAdapter:
                 f"The products database {self.name} is not open: call connect() first", self.name
             )
         try:
-            connection = await asyncio.wait_for(pool.get(), self._timeout_s) if pool.empty() else pool.get_nowait()
+            async with asyncio.timeout(self._timeout_s):
+                connection = await pool.get()
         except TimeoutError:
             raise DatabaseBusyError(
                 f"No connection to the products database {self.name} became free in {self._timeout_s:g} s", self.name
