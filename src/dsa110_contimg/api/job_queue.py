@@ -202,7 +202,8 @@ class JobQueue:
         """Return jobs as clients read them; the results of all are asked for at once."""
         with self.connection.pipeline(transaction=False) as asked:
             for job in jobs:
-                asked.xrevrange(Result.get_key(job.id), "+", "-", count=1)
+                key: str = Result.get_key(job.id)  # type: ignore[no-untyped-call]
+                asked.xrevrange(key, "+", "-", count=1)
             answers = asked.execute()
         return [_view(job, _result(job, answer)) for job, answer in zip(jobs, answers, strict=True)]
 
