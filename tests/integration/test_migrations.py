@@ -200,6 +200,7 @@ def migrate(directory: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_the_script_works_from_any_directory(tmp_path: Path) -> None:
     refused = migrate(tmp_path, "status")
     assert refused.returncode == 1
@@ -213,6 +214,7 @@ def test_the_script_works_from_any_directory(tmp_path: Path) -> None:
     assert "0001_products.py" in migrate(tmp_path, "history", "-v").stdout
 
 
+@pytest.mark.slow
 def test_the_script_goes_back_only_when_told_to(tmp_path: Path) -> None:
     assert migrate(tmp_path, "upgrade").returncode == 0
     assert migrate(tmp_path, "downgrade").returncode == 1  # nobody there to answer

@@ -386,6 +386,7 @@ async def fire_through(url: str, start: datetime, count: int, speed: float, seed
     assert [row["noted"] for row in rows] == expected
 
 
+@pytest.mark.slow
 async def test_three_schedulers_under_kills_fire_every_time_once(postgres_database: str) -> None:
     await fire_through(postgres_database, datetime(2026, 3, 29, 0, 30, tzinfo=UTC), 60, 2400.0, seed=1)
 

@@ -34,6 +34,7 @@ async def run_beside_a_reaper(queue: Bench, seconds: float) -> None:
     assert given_up == 0
 
 
+@pytest.mark.slow
 async def test_a_task_that_holds_the_gil_for_four_leases_is_not_taken_over(queue: Bench) -> None:
     await run_beside_a_reaper(queue, 4.0)
 

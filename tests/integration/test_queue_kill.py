@@ -47,6 +47,7 @@ async def kill_at_random(
         workers[place] = queue.start_worker_process(**environment)
 
 
+@pytest.mark.slow
 async def test_no_task_is_lost_or_completed_twice_when_workers_are_killed(queue: Bench) -> None:
     seed = int(os.environ.get("DSA110_TEST_SEED", random.randrange(2**32)))
     print(f"DSA110_TEST_SEED={seed}")

@@ -174,6 +174,7 @@ def test_a_killed_house_leaves_nothing_and_the_next_one_finishes_the_work_though
     assert not again.descendants()
 
 
+@pytest.mark.slow
 def test_interrupting_the_work_stops_everything_and_says_so_by_the_exit_code(
     started: Callable[..., Up], observation: Path
 ) -> None:

@@ -172,6 +172,7 @@ async def weather(queue: Bench, sessions: int, seconds: float) -> None:
     await queue.assert_sound()
 
 
+@pytest.mark.slow
 async def test_no_error_comes_out_of_a_storm_and_everything_fits_afterwards(queue: Bench) -> None:
     await weather(queue, sessions=6, seconds=3.0)
 

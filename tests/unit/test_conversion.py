@@ -82,6 +82,7 @@ def _sorted_rows(path: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_pyuvdata_makes_the_same_measurement_set(converted: ConvertedMS, oracle: str) -> None:
     ours, theirs = _sorted_rows(converted.ms_path), _sorted_rows(oracle)
     assert np.array_equal(ours["pair"], theirs["pair"])

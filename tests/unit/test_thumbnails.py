@@ -196,6 +196,7 @@ async def test_a_rendering_that_takes_too_long_is_stopped_and_said(tmp_path: Pat
     assert not (tmp_path / "pictures").exists()
 
 
+@pytest.mark.slow
 async def test_the_oldest_pictures_go_when_there_are_too_many(tmp_path: Path) -> None:
     image = tmp_path / "a.fits"
     write_image(image)
