@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from dsa110_contimg.absurd import setup
@@ -21,7 +22,9 @@ from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
-VERSION_1 = Path(__file__).parents[1] / "fixtures" / "queue_schema_1.sql"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+VERSION_1 = FIXTURES / "queue_schema_1.sql"
+VERSION_2 = FIXTURES / "queue_schema_2.sql"
 
 CATALOGUE = """
 select 'column', a.attrelid::regclass || '.' || a.attname, format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull,
@@ -47,11 +50,28 @@ from pg_proc p where p.pronamespace = 'absurd'::regnamespace
 """
 
 
+async def open_older(url: str, version: int) -> Any:
+    """Make the queue of an older version and return a connection to it."""
+    if version == 2:
+        await setup.init(url, release=replace(setup.current_release(), version=2, schema=(VERSION_2.read_text(),)))
+    connection = await open_connection(url, "test")
+    if version == 1:
+        await connection.execute(VERSION_1.read_text())
+    return connection
+
+
 @pytest.fixture
 async def version_1(postgres_database: str) -> AsyncIterator[Any]:
     """A connection to a database with the queue of version 1."""
-    connection = await open_connection(postgres_database, "test")
-    await connection.execute(VERSION_1.read_text())
+    connection = await open_older(postgres_database, 1)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def version_2(postgres_database: str) -> AsyncIterator[Any]:
+    """A connection to a database with the queue of version 2."""
+    connection = await open_older(postgres_database, 2)
     yield connection
     await connection.close()
 
@@ -61,24 +81,27 @@ async def catalogue(connection: Any) -> set[tuple[str, ...]]:
     return {tuple(row) for row in await connection.fetch(CATALOGUE)}
 
 
+@pytest.mark.parametrize("version", [1, 2])
 async def test_an_upgraded_queue_has_exactly_the_shape_of_a_new_one(
-    version_1: Any, postgres_database: str, queue_database: str
+    version: int, postgres_database: str, queue_database: str
 ) -> None:
+    connection = await open_older(postgres_database, version)
     await setup.init(postgres_database)
     months = "select relname from pg_class where relname ~ '^task_[0-9_]+$' and relkind = 'r' order by 1 desc limit 1"
-    await version_1.execute(
-        f"drop table absurd.{await version_1.fetchval(months)}"
-    )  # version 1 made a month more ahead
+    await connection.execute(
+        f"drop table absurd.{await connection.fetchval(months)}"
+    )  # both versions made a month more ahead
     new = await open_connection(queue_database, "test")
     expected = await catalogue(new)
     await new.close()
-    found = await catalogue(version_1)
+    found = await catalogue(connection)
+    await connection.close()
     assert sorted(found - expected) == []
     assert sorted(expected - found) == []
 
 
 async def populate(connection: Any) -> dict[str, UUID]:
-    """Put a task into each place that version 1 knows."""
+    """Put a task into each place that version 1 knows, with its own functions."""
     ids = {
         name: new_id() for name in ("leased", "later", "failed", "skipped", "parent", "blocked", "cancelled", "ready")
     }
@@ -109,17 +132,46 @@ async def populate(connection: Any) -> dict[str, UUID]:
     await spawn("cancelled")
     await connection.execute("select absurd.cancel_task($1)", ids["cancelled"])
     await spawn("ready")
+    return ids
+
+
+async def schedule(connection: Any) -> None:
+    """Make a schedule, as version 1 does."""
     await connection.execute(
         """insert into absurd.cron values ('nightly', '0 3 * * *', 'UTC', $1, 'housekeeping', '{}', 0, 60, 4,
                                            now() - interval '1 h', true, now() - interval '1 d')""", QUEUE
     )  # fmt: skip
+
+
+async def populate_places_of_version_2(connection: Any) -> dict[str, UUID]:
+    """Put a task into each place that version 2 has besides, and let it count one that is completed."""
+    ids = {name: new_id() for name in ("completed", "scheduled", "holder", "parked")}
+    nodes = [{"task_id": str(task), "queue": QUEUE, "name": name} for name, task in ids.items()]
+    nodes[0]["priority"] = 9
+    nodes[1]["run_at"] = "2999-01-01T00:00:00Z"
+    nodes[2]["concurrency_key"] = nodes[3]["concurrency_key"] = "dish"
+    await connection.execute("select absurd.spawn_tasks($1)", nodes)
+    [first] = await connection.fetch("select * from absurd.claim_task($1, 'old', 1)", QUEUE)
+    assert await connection.fetchval("select absurd.complete_task($1, $2, null)", first["task_id"], first["claim"])
     return ids
+
+
+async def run_to_the_end(bench: Bench, lease: Any, failed: UUID) -> None:
+    """Complete what an old worker holds, replay the dead letter, and run everything."""
+    assert await bench.complete(lease, {"by": "its old worker"})
+    assert await bench.sql("select absurd.replay_dead($1)", failed)
+    await bench.connection.execute("update absurd.later set run_at = now() - interval '1 s'")
+    await bench.sql("select absurd.reap(10, 2)")
+    while claimed := await bench.claim(10):
+        for task in claimed:
+            await bench.complete(task)
 
 
 async def test_the_tasks_of_version_1_are_kept_wherever_they_stood_and_run_to_the_end(
     version_1: Any, postgres_database: str
 ) -> None:
     ids = await populate(version_1)
+    await schedule(version_1)
     lease = await version_1.fetchrow("select task_id, claim from absurd.lease")
     before = dict(await version_1.fetch("select task_id, status from absurd.tasks"))
     assert {before[ids[name]] for name in ids} == {
@@ -132,16 +184,87 @@ async def test_the_tasks_of_version_1_are_kept_wherever_they_stood_and_run_to_th
 
     async with AbsurdClient(AbsurdConfig(database_url=postgres_database)) as client:
         bench = Bench(postgres_database, client, version_1)
-        assert await bench.complete(lease, {"by": "its old worker"})
-        assert await version_1.fetchval("select absurd.replay_dead($1)", ids["failed"])
-        await version_1.execute("update absurd.later set run_at = now() - interval '1 s'")
-        await version_1.fetchval("select absurd.reap(10, 2)")
-        while claimed := await bench.claim(10):
-            for task in claimed:
-                await bench.complete(task)
+        await run_to_the_end(bench, lease, ids["failed"])
         ends = await bench.states(*ids.values())
         assert ends == ["cancelled" if name == "cancelled" else "completed" for name in ids]
         await bench.assert_sound()
+
+
+async def test_the_tasks_of_version_2_are_kept_run_to_the_end_and_are_counted_once(
+    version_2: Any, postgres_database: str
+) -> None:
+    ids = await populate(version_2)
+    lease = await version_2.fetchrow("select task_id, claim from absurd.lease")
+    ids |= await populate_places_of_version_2(version_2)
+    before = dict(await version_2.fetch("select task_id, status from absurd.tasks"))
+    assert set(before.values()) == {
+        "claimed", "retrying", "failed", "skipped", "pending", "blocked", "cancelled", "completed", "scheduled",
+        "parked",
+    }  # fmt: skip
+    await setup.init(postgres_database)
+    assert dict(await version_2.fetch("select task_id, status from absurd.tasks")) == before
+    assert await version_2.fetchval("select count(*) from absurd.misplaced") == 0
+
+    counts = "select sum(completed), sum(failed), sum(cancelled), sum(skipped) from absurd.stats"
+    assert tuple(await version_2.fetchrow(counts)) == (1, 1, 1, 1)
+    async with AbsurdClient(AbsurdConfig(database_url=postgres_database)) as client:
+        bench = Bench(postgres_database, client, version_2)
+        await run_to_the_end(bench, lease, ids["failed"])
+        ends = await bench.states(*ids.values())
+        assert ends == [name if name in ("cancelled", "scheduled") else "completed" for name in ids]
+        for _ in range(2):  # first as flushes noted it, then as the reaper counted it
+            assert tuple(await version_2.fetchrow(counts)) == (len(ids) - 2, 0, 1, 0)
+            await bench.sql("select absurd.reap(10, 2)")
+        assert await bench.sql("select count(*) from absurd.tally") == 0
+        await bench.assert_sound()
+
+
+async def work_as_version_2(connection: Any, count: int, half_way: asyncio.Event) -> None:
+    """Complete tasks as the worker of version 2 does: a flush that fails is repeated, with the same claims."""
+    ended: list[Any] = []
+    completed = repeated = 0
+    while completed < count:
+        try:
+            rows = await connection.fetch(
+                "select * from absurd.flush('old', $1, $2, $3, array[$4::text], 4)",
+                [task["task_id"] for task in ended], [task["claim"] for task in ended], [None] * len(ended), QUEUE,
+            )  # fmt: skip
+        except asyncpg.UndefinedFunctionError:  # it was under way when the functions changed
+            repeated += 1
+            assert repeated < 3
+            continue
+        completed += sum(row["verdict"] == "completed" for row in rows)
+        assert not any(row["verdict"] == "stale" for row in rows)
+        ended = [row for row in rows if row["verdict"] == "claimed"]
+        if completed >= count / 4:
+            half_way.set()
+
+
+async def test_a_worker_of_version_2_works_on_through_the_upgrade_and_each_task_is_counted_once(
+    version_2: Any, postgres_database: str
+) -> None:
+    count = 400
+    nodes = [{"task_id": str(new_id()), "queue": QUEUE, "name": "small"} for _ in range(count)]
+    await version_2.execute("select absurd.spawn_tasks($1)", nodes)
+    await version_2.execute("select absurd.register_worker('old', 'h', 1, array[$1], 4)", QUEUE)
+    worker = await open_connection(postgres_database, "old worker")
+    begun = asyncio.Event()
+    working = asyncio.create_task(work_as_version_2(worker, count, begun))
+    working.add_done_callback(lambda _: begun.set())
+    await begun.wait()
+    assert not working.done()
+    await setup.init(postgres_database)
+    await working
+    await worker.close()
+    seen = await version_2.fetchval("select count(*) from absurd.task where outcome = 'completed' and attempts = 1")
+    assert seen == count
+    figures = """select (select sum(completed) from absurd.stats),
+                        (select sum(h) from absurd.stats, unnest(wait_hist) h),
+                        (select sum(h) from absurd.stats, unnest(run_hist) h)"""
+    for _ in range(2):
+        assert tuple(await version_2.fetchrow(figures)) == (count, count, count)
+        await version_2.execute("select absurd.reap(10, 2)")
+    assert await version_2.fetchval("select count(*) from absurd.tally") == 0
 
 
 def copy_queue(source: str, target: str) -> None:
