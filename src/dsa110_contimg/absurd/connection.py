@@ -79,6 +79,10 @@ async def _prepare(connection: Any) -> None:
     await connection.set_type_codec("jsonb", encoder=encode, decoder=json.loads, schema="pg_catalog")
 
 
+async def _leave(_connection: Any) -> None:
+    """Do nothing when a connection comes back: a call is one statement, which leaves nothing behind to be reset."""
+
+
 _SETTINGS = {"idle_in_transaction_session_timeout": "10000", "tcp_keepalives_idle": "10"}
 
 
@@ -128,7 +132,7 @@ class Database:
         """
         try:
             self._pool = await asyncpg.create_pool(
-                self.url, min_size=1, max_size=self._max_size, timeout=CONNECT_TIMEOUT_S, init=_prepare,
+                self.url, min_size=1, max_size=self._max_size, timeout=CONNECT_TIMEOUT_S, init=_prepare, reset=_leave,
                 command_timeout=COMMAND_TIMEOUT_S, server_settings={**_SETTINGS, "application_name": self._name},
             )  # fmt: skip
             await self._check_schema()

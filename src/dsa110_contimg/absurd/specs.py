@@ -171,9 +171,12 @@ def retry_policy(spec: TaskSpec) -> Node | None:
 
 
 def node(spec: TaskSpec, config: AbsurdConfig, workflow_id: UUID | None = None) -> Node:
-    """Return a task as ``absurd.spawn_tasks`` takes it; what it does not say itself is said by the configuration."""
+    """Return a task as ``absurd.spawn_tasks`` takes it; what it does not say itself is said by the configuration.
+
+    What it does not have is left out: the server need not parse it.
+    """
     retries = config.max_retries if spec.max_retries is None else spec.max_retries
-    return {
+    full: Node = {
         "task_id": str(spec.task_id),
         "queue": spec.queue or config.queue_name,
         "name": spec.name,
@@ -184,7 +187,7 @@ def node(spec: TaskSpec, config: AbsurdConfig, workflow_id: UUID | None = None) 
         "max_crashes": spec.max_crashes,
         "retry": retry_policy(spec),
         "workflow_id": workflow_id and str(workflow_id),
-        "depends_on": [{"task_id": str(d.task_id), "policy": d.policy} for d in spec.parents()],
+        "depends_on": [{"task_id": str(d.task_id), "policy": d.policy} for d in spec.parents()] or None,
         "run_at": spec.run_at and spec.run_at.isoformat(),
         "idempotency_key": spec.idempotency_key,
         "idempotency_ttl_s": spec.idempotency_ttl_sec,
@@ -192,6 +195,7 @@ def node(spec: TaskSpec, config: AbsurdConfig, workflow_id: UUID | None = None) 
         "fair_key": spec.fair_key,
         "headers": spec.headers,
     }
+    return {key: value for key, value in full.items() if value is not None}
 
 
 def known(spec: TaskSpec, registry: Registry | None) -> TaskSpec:

@@ -9,20 +9,24 @@ language plpgsql volatile set search_path = pg_catalog, absurd, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    v_now timestamptz := clock();
-    v_new integer;
+    v_now     timestamptz := clock();
+    v_all_new boolean;
 begin
     -- Somebody who is inserting the same key now is waited for; the statements after this one see what he did.
-    insert into idem (queue, key, task_id, expires_at)
-    select distinct on (n.queue, n.idempotency_key) n.queue, n.idempotency_key, n.task_id,
-           v_now + make_interval(secs => n.idempotency_ttl_s)
-    from rows from (jsonb_to_recordset(p_nodes) as (
-             task_id uuid, queue text, idempotency_key text, idempotency_ttl_s float8)) with ordinality n(task_id, queue, idempotency_key, idempotency_ttl_s, i)
-    where n.idempotency_key is not null
-    order by n.queue, n.idempotency_key, n.i
-    on conflict (queue, key) do nothing;
-    get diagnostics v_new = row_count;
-    if v_new = (select count(*) from jsonb_array_elements(p_nodes) n where n->>'idempotency_key' is not null) then
+    with node as materialized (
+        select * from rows from (jsonb_to_recordset(p_nodes) as (
+            task_id uuid, queue text, idempotency_key text, idempotency_ttl_s float8))
+            with ordinality n(task_id, queue, idempotency_key, idempotency_ttl_s, i)
+        where n.idempotency_key is not null),
+    made as (
+        insert into idem (queue, key, task_id, expires_at)
+        select distinct on (n.queue, n.idempotency_key) n.queue, n.idempotency_key, n.task_id,
+               v_now + make_interval(secs => n.idempotency_ttl_s)
+        from node n order by n.queue, n.idempotency_key, n.i
+        on conflict (queue, key) do nothing
+        returning 1)
+    select (select count(*) from made) = (select count(*) from node) into v_all_new;
+    if v_all_new then
         return;
     end if;
 
