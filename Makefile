@@ -53,6 +53,24 @@ run: $(STAMP) ## Start everything; DATA=dir ONCE=1 PORT=n
 test: $(STAMP) ## Run the tests on both cores; ARGS='-k name' passes options to pytest, WORKERS=0 is one process
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
+# Files whose every branch the default tests take: the gate, paths and keys (those that give files, and those that judge).
+GUARDS := middleware/gate middleware/admission middleware/connection middleware/cross_origin middleware/error_body \
+  middleware/exchange middleware/headers security request_error access_settings file_access file_trees file_reply archive \
+  archive_reply run_logs credentials authorization audit rates services/access_service services/tokens \
+  services/rate_limiter services/rate_windows services/socket_limit queries/credentials queries/audit
+comma := ,
+empty :=
+API_TESTS = $(shell grep -rlE 'dsa110_contimg\.api|fixtures\.(api_|live_api|work_bench)' tests/unit tests/integration)
+
+.PHONY: coverage
+coverage: $(STAMP) ## Branch coverage of the API by its default tests: the whole >= 95 %, the gate, paths and keys 100 %
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadfile $(API_TESTS) $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --include='src/dsa110_contimg/api/*' --fail-under=95
+	@$(BIN)/python -m coverage report --fail-under=100 \
+	  --include='$(subst $(empty) $(empty),$(comma),$(patsubst %,src/dsa110_contimg/api/%.py,$(GUARDS)))'
+
 .PHONY: fuzz
 fuzz: $(STAMP) ## Ask a running API whatever its description allows, on both databases (schemathesis, all phases); EXAMPLES=100
 	@EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m slow tests/integration/test_fuzzing.py $(ARGS)

@@ -115,7 +115,7 @@ def test_several_processes_at_once_leave_whole_lines(logs: RunLogs) -> None:
 
 
 def test_what_comes_after_an_offset_is_given_in_whole_lines(logs: RunLogs, tmp_path: Path) -> None:
-    assert logs.after(RUN, 0).lines == []
+    assert (logs.after(RUN, 0).lines, logs.size(RUN)) == ([], 0)
     written(logs, tmp_path, b"one\ntwo\nthr")
     part = logs.after(RUN, 0)
     assert (part.lines, part.next_offset) == (["one\n", "two\n"], 8)
@@ -125,6 +125,7 @@ def test_what_comes_after_an_offset_is_given_in_whole_lines(logs: RunLogs, tmp_p
     assert (part.lines, part.next_offset) == (["three\n"], 14)
     assert logs.after(RUN, 14).lines == []
     assert logs.after(RUN, 99).lines == ["one\n", "two\n", "three\n"]  # begun anew
+    assert logs.size(RUN) == len("one\ntwo\nthree\n")
 
 
 def test_a_log_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

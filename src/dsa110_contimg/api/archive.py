@@ -61,9 +61,6 @@ class _Drain(RawIOBase):
     def __init__(self) -> None:
         self._written: list[bytes] = []
 
-    def writable(self) -> bool:
-        return True
-
     def write(self, piece: bytes) -> int:  # type: ignore[override]
         self._written.append(bytes(piece))
         return len(piece)

@@ -40,9 +40,6 @@ class NetworkSet:
     def __contains__(self, address: Address) -> bool:
         return any(address.version == network.version and address in network for network in self.networks)
 
-    def __bool__(self) -> bool:
-        return bool(self.networks)
-
 
 def _unmapped(network: Network) -> Network:
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None

@@ -1,0 +1,199 @@
+"""What the confined children work out, worked out here: reports, parts, animations, rasters, regions."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from PIL import Image
+
+from dsa110_contimg.api.batch import fits_reports, rasters, region_texts, thumbnails
+from dsa110_contimg.api.batch.fits_file import FitsError, open_image
+
+SKY = {
+    "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 188.5, "CRVAL2": 42.0, "CRPIX1": 9.0, "CRPIX2": 9.0,
+    "CDELT1": -0.01, "CDELT2": 0.01, "CUNIT1": "deg", "CUNIT2": "deg",
+}  # fmt: skip
+BEAM = {"BMAJ": 0.02, "BMIN": 0.01, "BPA": 30.0}
+
+
+def written(path: Path, shape: tuple[int, ...] = (16, 16), **cards: Any) -> Path:
+    """Write an image whose pixels are 0, 1, 2, ... and whose first is blank."""
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    values.flat[0] = np.nan
+    unit = fits.PrimaryHDU(values)
+    unit.header.update({**SKY, **BEAM, "BUNIT": "JY/BEAM", **cards})
+    unit.writeto(path)
+    return path
+
+
+def told(path: Path, report: str, **asked: Any) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return fits_reports.report(file, {"report": report, **asked})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "x.fits"
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_header_is_told_with_what_it_means(path: Path) -> None:
+    spectral = {"CTYPE3": "FREQ", "CUNIT3": "GHz", "CRVAL3": 1.4, "CDELT3": 0.1, "CRPIX3": 1.0}
+    polar = {"CTYPE4": "STOKES", "CRVAL4": 1.0, "CDELT4": 1.0, "CRPIX4": 1.0}
+    written(path, (2, 3, 16, 16), **spectral, **polar, RESTFRQ=1.42e9, OBJECT=" 3C286 ", TELESCOP="")
+    header = told(path, "header")
+    assert (header["n_planes"], header["unit"], header["stokes"]) == (6, "JY/BEAM", ["I", "Q"])
+    assert header["beam"] == {"major_arcsec": 72.0, "minor_arcsec": 36.0, "pa_deg": 30.0}
+    assert header["frequency_hz"] == pytest.approx(1.5e9)
+    assert (header["rest_frequency_hz"], header["object"], header["telescope"]) == (1.42e9, "3C286", None)
+    assert [(axis["type"], axis["length"]) for axis in header["axes"]][2:] == [("FREQ", 3), ("STOKES", 2)]
+    assert header["cards"]["CRVAL1"] == 188.5
+
+
+def test_the_last_beam_that_aips_wrote_down_stands_for_one_that_is_missing(path: Path) -> None:
+    header = fits.Header()
+    assert fits_reports.beam_report(header) is None
+    for beam in ("BMAJ= 9 BMIN= 9 BPA= 9", "BMAJ= 0.02 BMIN= 0.01 BPA= 30"):
+        header.add_history(f"AIPS CLEAN {beam}")
+    assert fits_reports.beam_report(header) == {"major_arcsec": 72.0, "minor_arcsec": 36.0, "pa_deg": 30.0}
+    header.add_history("AIPS CLEAN BMAJ= x BMIN= y BPA= z")
+    assert fits_reports.beam_report(header) is None
+
+
+LIGHT = 299_792_458.0
+
+
+@pytest.mark.parametrize(
+    ("cards", "hertz"),
+    [
+        ({"CTYPE3": "WAVE", "CUNIT3": "m", "CRVAL3": LIGHT / 1.4e9}, 1.4e9),
+        ({"CTYPE3": "WAVE", "CUNIT3": "m", "CRVAL3": 0.0}, None),
+        ({"CTYPE3": "VRAD", "CUNIT3": "m/s", "CRVAL3": LIGHT / 2, "RESTFRQ": 2e9}, 1e9),
+        ({"CTYPE3": "VOPT", "CUNIT3": "m/s", "CRVAL3": LIGHT, "RESTFRQ": 2e9}, 1e9),
+        ({"CTYPE3": "VOPT", "CUNIT3": "m/s", "CRVAL3": -LIGHT, "RESTFRQ": 2e9}, None),
+        ({"CTYPE3": "VRAD", "CUNIT3": "m/s", "CRVAL3": 1.0}, None),
+        ({"CTYPE3": "FREQ", "CUNIT3": "furlong", "CRVAL3": 5.0}, 5.0),
+        ({"CTYPE3": "OTHER", "CRVAL3": 5.0, "RESTFRQ": 2e9}, 2e9),
+        ({"CTYPE3": "OTHER", "CRVAL3": 5.0}, None),
+    ],
+)
+def test_a_frequency_follows_from_each_kind_of_spectral_axis(cards: dict[str, Any], hertz: float | None) -> None:
+    header = fits.PrimaryHDU(np.zeros((1, 2, 2), np.float32)).header
+    header.update({"CDELT3": 1.0, "CRPIX3": 1.0, **cards})
+    found = fits_reports.frequency_hz(header)
+    assert found == (hertz if hertz is None else pytest.approx(hertz))
+
+
+def test_statistics_are_of_the_values_that_there_are(path: Path) -> None:
+    written(path)
+    found = told(path, "statistics", plane=0)
+    values = np.arange(1, 256)
+    assert (found["n_pixels"], found["n_valid"], found["min"], found["max"]) == (256, 255, 1.0, 255.0)
+    assert found["mean"] == pytest.approx(values.mean())
+    assert found["std"] == pytest.approx(values.std())
+    assert found["median"] == 128.0
+    assert found["noise"] == pytest.approx(1.4826 * 64)
+
+
+def test_a_plane_without_values_has_no_statistics(path: Path) -> None:
+    fits.PrimaryHDU(np.full((4, 4), np.nan, np.float32)).writeto(path)
+    with pytest.raises(FitsError, match="plane 0 holds no value"):
+        told(path, "statistics", plane=0)
+
+
+def test_a_slice_has_its_pixels_and_lies_within_the_image(path: Path) -> None:
+    written(path)
+    found = told(path, "slice", plane=0, x=0, y=0, width=2, height=2)
+    assert found["values"] == [[None, 1.0], [16.0, 17.0]]
+    with pytest.raises(FitsError, match="columns 15 to 16, rows 0 to 0 are not all of 16 x 16"):
+        told(path, "slice", plane=0, x=15, y=0, width=2, height=1)
+
+
+def test_a_good_file_is_valid_and_each_fault_of_another_is_named(path: Path, tmp_path: Path) -> None:
+    assert told(written(path), "validation") == {"valid": True, "problems": [], "shape": [16, 16], "n_bytes": 5760}
+    odd = written(tmp_path / "odd.fits", BUNIT="bananas", BMAJ=-1.0, CTYPE1="LINEAR", CTYPE2="LINEAR")
+    with odd.open("ab") as file:
+        file.write(b"x")
+    problems = "\n".join(told(odd, "validation")["problems"])
+    for fault in ("no multiple of 2880", "BUNIT 'bananas' is no unit", "the beam is -1.0 x 0.01", "no axes of right"):
+        assert fault in problems
+    assert "there is no BUNIT" in str(told(written(tmp_path / "bare.fits", BUNIT=""), "validation"))
+
+
+# --- pictures and parts -----------------------------------------------------------------------------------------------
+
+
+def drawn(paths: list[Path], **asked: Any) -> bytes:
+    files = [path.open("rb") for path in paths]
+    try:
+        return thumbnails.answer(files, asked)
+    finally:
+        for file in files:
+            file.close()
+
+
+@pytest.mark.parametrize(("form", "known"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+def test_a_picture_comes_in_the_wanted_format(path: Path, form: str, known: str) -> None:
+    picture = Image.open(BytesIO(drawn([written(path)], picture={"format": form, "beam": True})))
+    assert (picture.format, picture.size) == (known, (16, 16))
+
+
+def test_a_cutout_is_a_fits_file_with_the_same_coordinates(path: Path) -> None:
+    part = {"ra": 188.5, "dec": 42.0, "width": 4.0, "height": 4.0, "unit": "pixel", "format": "fits"}
+    with fits.open(BytesIO(drawn([written(path, (2, 16, 16))], cutout=part, picture={"plane": 1}))) as found:
+        assert found[0].data.shape == (1, 4, 4)
+        x, y = int(found[0].header["CRPIX1"]) - 1, int(found[0].header["CRPIX2"]) - 1
+        assert found[0].data[0, y, x] == 256 + 8 * 16 + 8  # the pixel of the reference position
+    part["format"] = "png"
+    assert Image.open(BytesIO(drawn([path], cutout=part))).size == (4, 4)
+
+
+def test_what_cannot_be_cut_is_refused(path: Path) -> None:
+    with written(path).open("rb") as file:
+        image = open_image(file)
+        for position in ((10.0, 42.0), (188.5, -80.0)):
+            with pytest.raises(FitsError, match=r"not on this side of the sky|lies outside the image"):
+                thumbnails.box_around(image, *position, 1.0, 1.0, "arcmin")
+
+
+def test_planes_or_images_become_the_frames_of_an_animation(path: Path, tmp_path: Path) -> None:
+    cube = written(path, (5, 16, 16))
+    assert Image.open(BytesIO(drawn([cube], frames=3, fps=2))).n_frames == 3
+    others = [written(tmp_path / f"{number}.fits", CRVAL1=188.5 + number) for number in range(2)]
+    assert Image.open(BytesIO(drawn(others, frames=3, fps=2))).size == (16, 16)
+
+
+# --- rasters and regions ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "yaxis", "ends"),
+    [
+        (np.arange(101.0), "amp", (1.0, 99.0)),
+        (np.arange(101.0), "phase", (-180.0, 180.0)),
+        (np.full(9, np.nan), "amp", (0.0, 1.0)),
+        (np.full(9, 3.0), "real", (2.5, 3.5)),
+    ],
+)
+def test_the_colours_of_a_raster_span_its_values(values: Any, yaxis: str, ends: tuple[float, float]) -> None:
+    assert rasters.limits(values.astype(np.float32), yaxis) == ends
+
+
+def test_a_raster_is_grey_where_there_is_nothing() -> None:
+    values = np.arange(100, dtype=np.float32).reshape(10, 10)
+    values[:5] = np.nan
+    style = rasters.Style("time", "amp", "viridis", 400, 300)
+    picture = rasters.draw(values, np.array([0.0, 9.0]), np.array([0.0, 9.0]), style)
+    assert (picture.size, picture.getpixel((150, 60))) == ((400, 300), (96, 96, 96))
+    assert picture.getpixel((150, 240)) != (96, 96, 96)
+
+
+def test_shapes_of_a_text_are_counted_and_a_text_without_any_is_refused() -> None:
+    assert region_texts.count('fk5\ncircle(188.5,42.0,10")\ncircle(188.6,42.0,10")\n', "ds9") == 2
+    with pytest.raises(ValueError, match="holds no shape in the format ds9"):
+        region_texts.count("", "ds9")

@@ -1,0 +1,299 @@
+"""What the gate, paths and keys do in moments that are rare: two at once, half a reply, a database that is away."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.requests import ClientDisconnect
+from uvicorn.server import ServerState
+
+from dsa110_contimg.api import archive
+from dsa110_contimg.api.access_settings import AuthConfig, RateLimitConfig
+from dsa110_contimg.api.audit import AuditRecord
+from dsa110_contimg.api.authorization import ScopeRequirement, declared_scope, require_scope
+from dsa110_contimg.api.credentials import ApiKeyRecord, Principal
+from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
+from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.file_reply import FileReply
+from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
+from dsa110_contimg.api.middleware.connection import patient
+from dsa110_contimg.api.middleware.exception_handler import CatchAll
+from dsa110_contimg.api.middleware.exchange import Exchange, ExchangeLimits
+from dsa110_contimg.api.middleware.headers import content_policy
+from dsa110_contimg.api.rates import RateClass, RateLimitedError
+from dsa110_contimg.api.readings import Rate
+from dsa110_contimg.api.security import parse_address
+from dsa110_contimg.api.services.access_service import AccessService, Change
+from dsa110_contimg.api.services.rate_limiter import RateLimiter
+
+ADDRESS = parse_address("10.1.2.3")
+
+
+def request_scope(**more: Any) -> dict[str, Any]:
+    return {"type": "http", "method": "GET", "path": "/x", "headers": [], "state": {"request_id": "r"}, **more}
+
+
+class Sink:
+    """Takes what is sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    async def __call__(self, message: Any) -> None:
+        self.messages.append(message)
+
+
+async def nothing() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+# --- who is let in ----------------------------------------------------------------------------------------------------
+
+
+class SlowAccess:
+    """Knows no key, and takes a moment to say so."""
+
+    def __init__(self) -> None:
+        self.denied = 0
+
+    async def authenticate(self, presented: str) -> Principal:
+        await asyncio.sleep(0)
+        raise AuthenticationError("not known")
+
+    async def deny(self, presented: str, change: Change) -> None:
+        self.denied += 1
+
+
+async def test_wrong_keys_that_are_shown_at_once_are_counted_one_by_one() -> None:
+    access = SlowAccess()
+    limiter = RateLimiter(RateLimitConfig(store="memory", failed_keys=Rate(2)), "")
+    admission = Admission(AdmissionRules(), limiter, lambda scope: access)
+    asked = [
+        admission.admit(request_scope(headers=[(b"x-api-key", b"wrong")]), ADDRESS, forwarded=False) for _ in range(5)
+    ]
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert [isinstance(end, RateLimitedError) for end in ends] == [False, False, True, True, True]
+    assert access.denied == 2
+
+
+async def test_requests_that_miss_redis_at_once_look_for_it_once_and_are_counted_here() -> None:
+    limiter = RateLimiter(RateLimitConfig(store="redis", minute=Rate(2), hour=Rate(0)), "redis://127.0.0.1:9/0")
+    told = await asyncio.gather(*(limiter.hit(RateClass.STANDARD, "somebody") for _ in range(3)))
+    assert [one.passed for one in told if one] == [True, True, False]
+    searching = [task for task in asyncio.all_tasks() if "RateLimiter._look_for" in repr(task)]
+    assert len(searching) == 1
+    await limiter.close()
+    assert searching[0].cancelled()
+
+
+class BrokenCredentials:
+    """A repository whose database is away."""
+
+    async def add_entry(self, entry: AuditRecord) -> None:
+        raise DatabaseBusyError("held")
+
+    async def get_key(self, key_id: str) -> ApiKeyRecord | None:
+        raise DatabaseBusyError("held")
+
+
+async def test_a_record_that_cannot_be_written_is_said_in_the_log_and_spoils_no_reply(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    access = AccessService(BrokenCredentials(), AuthConfig(), None)  # type: ignore[arg-type]  # nobody has a ticket
+    change = Change("POST x", "/x", "10.1.2.3", "r")
+    await access.deny("dsa110_0a1b2c3d4e5f_secret", change)
+    await access.conclude(AuditRecord(0.0, "observer", "k", None, "POST x", "/x", "ops", "r"), 200)
+    assert "a wrong key shown by 10.1.2.3 could not be recorded" in caplog.text
+    assert "(status 200) could not be recorded" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_what_looks_like_a_token_is_judged_as_one_when_there_is_a_provider() -> None:
+    class Tokens:
+        def verify(self, presented: str) -> Principal:
+            return Principal("token", None)
+
+    access = AccessService(BrokenCredentials(), AuthConfig(), None)  # type: ignore[arg-type]  # nobody has a ticket
+    with pytest.raises(AuthenticationError):
+        await access.authenticate("a.b.c")
+    access._tokens = Tokens()  # type: ignore[assignment]
+    assert (await access.authenticate("a.b.c")).actor == "token"
+
+
+async def test_a_scope_among_other_dependencies_is_found_and_a_route_that_judged_nobody_lets_nobody_in() -> None:
+    async def other() -> None:
+        return None
+
+    router = APIRouter()
+    router.add_api_route("/x", other, dependencies=[Depends(other), require_scope("ops")])
+    router.add_api_route("/y", other, dependencies=[Depends(other)])
+    assert [declared_scope(route) for route in router.routes] == ["ops", None]
+    with pytest.raises(AuthenticationError, match="must be a ScopedRoute"):
+        await ScopeRequirement("ops")(Request(request_scope(app=FastAPI())))
+
+
+# --- one exchange -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_leaves_by_itself_is_no_refusal() -> None:
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        raise ClientDisconnect
+
+    sink = Sink()
+    with pytest.raises(ClientDisconnect):
+        await Exchange(request_scope(), sink, ExchangeLimits()).serve(reading, nothing)
+    assert sink.messages == []
+
+
+async def test_a_route_that_gives_up_on_a_refused_body_is_no_failure() -> None:
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        await Request(scope, receive).body()
+
+    async def large() -> Any:
+        return {"type": "http.request", "body": b"12345", "more_body": True}
+
+    sink = Sink()
+    await Exchange(request_scope(method="POST"), sink, ExchangeLimits(max_body_bytes=4)).serve(reading, large)
+    assert [message["status"] for message in sink.messages if "status" in message] == [413]
+
+
+async def test_a_body_that_stops_after_the_reply_has_begun_changes_no_reply() -> None:
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.body", "body": b"done"})
+
+    sink = Sink()
+    await Exchange(request_scope(), sink, ExchangeLimits(idle_s=0.01)).serve(early, never)
+    assert [message.get("status", message.get("body")) for message in sink.messages] == [200, b"done"]
+
+
+async def test_what_a_route_says_after_the_refusal_of_its_body_is_not_sent() -> None:
+    async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def large() -> Any:
+        return {"type": "http.request", "body": b"12345", "more_body": True}
+
+    sink = Sink()
+    await Exchange(request_scope(method="POST"), sink, ExchangeLimits(max_body_bytes=4)).serve(stubborn, large)
+    assert [message["status"] for message in sink.messages if "status" in message] == [413]
+    assert all(message.get("body") != b"done" for message in sink.messages)
+
+
+async def test_a_failure_in_the_middle_of_a_reply_breaks_it() -> None:
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError
+
+    sink = Sink()
+    with pytest.raises(ZeroDivisionError):
+        await CatchAll(half)(request_scope(), nothing, sink)
+    assert len(sink.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "may"),
+    [("/api/docs", "'unsafe-inline'"), ("/api/docs/x.css", "data:"), ("/web/app.js", "script-src 'self'")],
+)
+def test_pages_may_load_what_they_need(path: str, may: str) -> None:
+    assert may in content_policy(path).decode()
+    assert may not in content_policy("/api/v1/images").decode()
+
+
+# --- one connection ---------------------------------------------------------------------------------------------------
+
+
+class Wire(asyncio.Transport):
+    """A connection to nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = asyncio.Event()
+        self.closed = False
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+async def silent(scope: Any, receive: Any, send: Any) -> None:
+    """Answer nothing."""
+
+
+def connected(idle_s: float) -> tuple[Any, Wire]:
+    connection = patient(60.0, idle_s, 1024)(
+        config=uvicorn.Config(silent, interface="asgi3", log_config=None), server_state=ServerState(), app_state={}
+    )
+    wire = Wire()
+    connection.connection_made(wire)
+    return connection, wire
+
+
+async def test_a_client_that_catches_up_is_not_dropped_and_one_that_does_not_is() -> None:
+    connection, wire = connected(0.01)
+    connection.pause_writing()
+    connection.resume_writing()
+    await asyncio.sleep(0.05)
+    assert not wire.aborted.is_set()
+    connection.pause_writing()
+    await asyncio.wait_for(wire.aborted.wait(), 10)
+    connection.connection_lost(None)
+
+
+async def test_an_idle_connection_is_closed_and_then_cut() -> None:
+    connection, wire = connected(0.01)
+    connection.timeout_keep_alive_handler()
+    assert wire.closed
+    await asyncio.wait_for(wire.aborted.wait(), 10)
+    connection.connection_lost(None)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shrinking(tmp_path: Path) -> Path:
+    path = tmp_path / "x.fits"
+    path.write_bytes(bytes(10_000))
+    return path
+
+
+async def test_a_file_that_shrinks_while_it_is_sent_breaks_the_reply(shrinking: Path) -> None:
+    file = FileStore([shrinking.parent]).open(str(shrinking))
+    os.truncate(shrinking, 6_000)
+    sink = Sink()
+    with pytest.raises(OSError, match="ended at byte 6000"):
+        await FileReply(file, "application/fits", "no-store")(request_scope(), nothing, sink)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file.fd)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_file_that_shrinks_while_it_is_packed_breaks_the_archive(
+    shrinking: Path, kind: archive.ArchiveFormat
+) -> None:
+    store = FileStore([shrinking.parent])
+    member = archive.Member("x.fits", 10_000, 0.0, lambda: store.open(str(shrinking)))
+    os.truncate(shrinking, 6_000)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="ended at byte 6000"):
+        list(archive.pieces(kind, [member]))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
