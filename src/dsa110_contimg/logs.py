@@ -20,6 +20,8 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 #: Libraries whose usual events say nothing to a person.
 _TALKATIVE = ("uvicorn.error", "rq.worker", "alembic", "numba", "matplotlib")
+#: Libraries that write down every header and query with its key, or every value of every row, when they may say all.
+_INDISCREET = ("uvicorn.error", "websockets", "aiosqlite", "asyncpg")
 
 
 #: Forms of secrets, each with what is kept of it: keys of ours, passwords in addresses, what follows a telling word.
@@ -102,6 +104,9 @@ def setup(component: str, level: str = "INFO", stream: TextIO | None = None, sec
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    if level.upper() == "DEBUG":
+        for name in _INDISCREET:
+            logging.getLogger(name).setLevel("WARNING")
     if level.upper() == "INFO":
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel("WARNING")

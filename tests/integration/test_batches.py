@@ -23,6 +23,7 @@ from fixtures.api_server import Served
 from fixtures.api_world import CREATED_AT, GROUP_ID
 from fixtures.live_api import add_keys
 from fixtures.measurement_sets import ABSENT, DEAD
+from fixtures.work_bench import work_bench
 from unit.test_table_report import write
 
 
@@ -155,6 +156,24 @@ async def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
     outside = CalibrationTableRecord("/etc", "s", "BP", 30, "/m", None, None, 0.0, None, None)
     with pytest.raises(FileNotAccessibleError):
         await meter.of_tables("/m", [outside])
+
+
+@pytest.mark.slow
+async def test_an_rq_worker_does_a_batch_from_its_order_to_its_end(redis_url: str, tmp_path: Path) -> None:
+    async with work_bench(tmp_path / "state", redis_url) as bench:
+        body = {"type": "thumbnail", "items": ["1", "99"]}
+        ordered = await bench.ask("POST", "/batches", body)
+        assert (ordered.status_code, ordered.json()["status"]) == (202, "pending")
+        await asyncio.to_thread(bench.work)
+        batch = await bench.done("GET", f"/batches/{ordered.json()['id']}")
+        assert (batch["status"], batch["completed_items"], batch["failed_items"]) == ("failed", 1, 1)
+        items = await bench.done("GET", f"/batches/{batch['id']}/items")
+        assert [(item["status"], item["error"]) for item in items] == [
+            ("done", None), ("failed", "Image not found: 99"),
+        ]  # fmt: skip
+        assert len(list((bench.world.config.paths.state_dir / "thumbnails").iterdir())) == 1
+        [job] = await bench.done("GET", "/queue/jobs")
+        assert job["status"] == "finished"
 
 
 # --- over HTTP ------------------------------------------------------------------------------------------------------

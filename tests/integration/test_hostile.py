@@ -243,6 +243,7 @@ BODIES = [
     b'{"a": 1, "a": 2}', b"\xff\xfe", b"\xef\xbb\xbf{}", b"null", b"true", b"[]", b"{}", b'"text"', b"[[[]]]", b"\x00",
     b'{"task_name": null, "params": []}', b'{"__proto__": {"x": 1}}',
     b'{"run_ids": [' + b'"x",' * 2000 + b'"x"]}',
+    b'{"password": "canary-4c1b7e", "type": "thumbnail"}', b'["canary-4c1b7e"]',
     b'{"image_ids": ["1", "a\\u001f\\r\\nX-Evil: 1"], "format": "tar"}',
     b'{"ids": [1e308, -0.0, 1E400]}', b'{"image_ids": [{}]}', b"\xed\xa0\x80",
 ]  # fmt: skip
@@ -261,6 +262,7 @@ async def test_no_body_makes_an_error_of_ours(served: Served, keys: dict[str, st
             if is_wrong(reply):
                 wrong.append((row.method, row.path, body[:60], reply.status_code))
             assert b"NaN" not in reply.content and b"Infinity" not in reply.content
+            assert CANARY not in reply.text, "what has no place there is not told again"
     print(f"the slowest of {len(BODIES)} bodies took {slowest_s * 1e3:.0f} ms")
     assert not wrong
 

@@ -155,6 +155,21 @@ async def test_the_same_idempotency_key_gives_the_same_task_and_is_refused_for_a
     assert await calls.write("POST", "/tasks", body | {"idempotency_key": "night-7"}) == first
     refused = await calls.refused(409, "POST", "/tasks", body | {"idempotency_key": "night-7", "params": {"a": 2}})
     assert refused["details"] == first
+    other = await calls.ask(
+        "POST", "/tasks", body | {"params": {"a": 2}}, scope="write:jobs", Idempotency_Key="night-7"
+    )
+    assert (other.status_code, other.json()["error"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert (await calls.json("/tasks"))["total"] == 1
+
+
+async def test_every_call_that_makes_work_can_be_sent_again(calls: Caller) -> None:
+    step = {"task_name": "small", "params": {}}
+    await calls.write("POST", "/templates", {"name": "again", "queue_name": QUEUE, "steps": [step]})
+    for path, body in (("/templates/again/run", {}), ("/workflows", {"name": "w"})):
+        first = await calls.ask("POST", path, body, scope="write:jobs", Idempotency_Key=path)
+        again = await calls.ask("POST", path, body, scope="write:jobs", Idempotency_Key=path)
+        assert (first.status_code, again.content) == (200, first.content), first.text
+        assert again.headers["Idempotency-Replayed"] == "true"
     assert (await calls.json("/tasks"))["total"] == 1
 
 

@@ -477,6 +477,9 @@ class FakeAccess:
             raise AuthenticationError("not known")
         return Principal("observer", GOOD_RECORD.id, frozenset({"ops"}))
 
+    async def redeem(self, ticket: str) -> Principal:
+        return await self.authenticate(ticket)
+
     async def deny(self, presented: str, change: Change) -> None:
         self.denied.append(change)
 
@@ -658,3 +661,9 @@ def test_who_comes_when_too_many_are_ahead_is_refused_though_nobody_is_worked_at
     with pytest.raises(RefusedError) as refused, admission.in_flight(ahead=3):
         pass
     assert (refused.value.status_code, refused.value.headers["Retry-After"]) == (503, "1")
+
+
+async def test_a_websocket_that_shows_what_is_no_key_is_refused_where_reading_needs_none() -> None:
+    for headers, status in (([("x-telescope", WRONG)], 1008), ([("x-telescope", GOOD)], 200), ([], 200)):
+        reply = await ask(rules(), kind="websocket", headers=headers, admission=with_keys(FakeAccess()))
+        assert (reply.messages[0].get("code") or reply.status) == status, headers

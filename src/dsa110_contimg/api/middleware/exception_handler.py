@@ -1,7 +1,7 @@
 """Every error of a route becomes the one error body; this is one of the three places that may catch everything."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -74,13 +74,19 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
 
 
 def _problem(item: dict[str, Any]) -> dict[str, Any]:
-    """Keep what clients read of one problem; long inputs are cut."""
+    """Keep what clients read of one problem; long inputs are cut.
+
+    Of what has no place here, and of whole bodies, nothing is told again: it could be a secret that went astray.
+    """
     loc: Sequence[Any] = item.get("loc", ())
-    kept = {"type": str(item["type"]), "loc": list(loc), "msg": str(item["msg"]), "input": _cut(item.get("input"))}
+    kept = {"type": str(item["type"]), "loc": list(loc), "msg": str(item["msg"]), "input": _told(item)}
     return kept | ({"ctx": {key: str(value) for key, value in item["ctx"].items()}} if item.get("ctx") else {})
 
 
-def _cut(value: Any) -> Any:
+def _told(item: Mapping[str, Any]) -> Any:
+    value = item.get("input")
+    if item["type"] == "extra_forbidden" or isinstance(value, dict | list):
+        return None
     return value[:200] if isinstance(value, str) else value
 
 

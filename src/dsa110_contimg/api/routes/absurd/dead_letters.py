@@ -5,14 +5,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from dsa110_contimg.api.authorization import ScopedRoute, require_scope
+from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import DeadLetters
+from dsa110_contimg.api.idempotency import WorkRoute
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import DeadLetterEdit, Name, ReplayRequest
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.validation import Limit
 
-router = APIRouter(route_class=ScopedRoute)
+router = APIRouter(route_class=WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 _OPERATES = [require_scope("ops")]

@@ -4,13 +4,14 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Response
 
-from dsa110_contimg.api.authorization import ScopedRoute, require_scope
+from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Schedules
+from dsa110_contimg.api.idempotency import WorkRoute
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, ScheduleCreate, ScheduleUpdate
 from dsa110_contimg.api.replies import json_reply
 
-router = APIRouter(route_class=ScopedRoute)
+router = APIRouter(route_class=WorkRoute)
 
 _OPERATES = [require_scope("ops")]
 ScheduleName = Annotated[Name, Path()]

@@ -5,15 +5,16 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from dsa110_contimg.api.authorization import ScopedRoute, require_scope
+from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Tasks
+from dsa110_contimg.api.idempotency import WorkRoute
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, TaskCreate, TaskWithDeps
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.services.absurd.tasks import TaskFilter
 from dsa110_contimg.api.validation import Limit
 
-router = APIRouter(route_class=ScopedRoute)
+router = APIRouter(route_class=WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 IdempotencyKey = Annotated[Name | None, Header(description="the same key gives the same task")]

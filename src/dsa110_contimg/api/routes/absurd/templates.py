@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
 
-from dsa110_contimg.api.authorization import ScopedRoute, require_scope
+from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Templates
+from dsa110_contimg.api.idempotency import WorkRoute
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, TemplateCreate, TemplateReplacement
 from dsa110_contimg.api.replies import json_reply
 
-router = APIRouter(route_class=ScopedRoute)
+router = APIRouter(route_class=WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 TemplateName = Annotated[Name, Path()]
