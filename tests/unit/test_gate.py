@@ -80,13 +80,14 @@ async def ask(
     gate_rules: GateRules, *, peer: str | None = "10.1.2.3", method: str = "GET", path: str = "/api/v1/images",
     headers: Headers | None = None, query: bytes = b"", body: list[bytes] | None = None, host: str | None = "localhost",
     app: Callable[..., Awaitable[None]] = echo, kind: str = "http", extensions: dict[str, Any] | None = None,
-    scheme: str = "http", admission: Admission | None = None,
+    scheme: str = "http", admission: Admission | None = None, protocols: tuple[str, ...] = (),
 ) -> Reply:  # fmt: skip
     given = ([("host", host)] if host is not None else []) + (headers or [])
     scope = {
         "type": kind, "method": method, "path": path, "query_string": query, "scheme": scheme,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given],
         "client": (peer, 5000) if peer is not None else None, "extensions": extensions or {},
+        "subprotocols": protocols,
     }  # fmt: skip
     parts = list(body or [b""])
     sent: list[Any] = []
@@ -667,3 +668,30 @@ async def test_a_websocket_that_shows_what_is_no_key_is_refused_where_reading_ne
     for headers, status in (([("x-telescope", WRONG)], 1008), ([("x-telescope", GOOD)], 200), ([], 200)):
         reply = await ask(rules(), kind="websocket", headers=headers, admission=with_keys(FakeAccess()))
         assert (reply.messages[0].get("code") or reply.status) == status, headers
+
+
+async def test_tickets_are_judged_like_keys_and_wrong_ones_counted_for_their_address() -> None:
+    class Clerk(FakeAccess):
+        async def redeem(self, ticket: str) -> Principal:
+            return await self.authenticate(GOOD if ticket == RIGHT_TICKET else ticket)
+
+    access, found = Clerk(), []
+    admission = with_keys(access, failed_keys=Rate(2))
+    spared = Admission(
+        AdmissionRules(spare_loopback=True), RateLimiter(RateLimitConfig(store="memory"), ""), lambda _: access
+    )
+    for ticket, peer, keeper in (
+        (RIGHT_TICKET, "10.1.2.3", admission), (WRONG_TICKET, "10.1.2.3", admission),
+        (WRONG_TICKET, "10.1.2.3", admission), (RIGHT_TICKET, "10.1.2.3", admission),
+        (WRONG_TICKET, "127.0.0.1", spared),
+    ):  # fmt: skip
+        offered = ("dsa110", ticket)
+        reply = await ask(rules(), kind="websocket", peer=peer, protocols=offered, admission=keeper)
+        found.append(reply.messages[0].get("code") or reply.status)
+    assert found == [200, 1008, 1008, 1013, 1008]
+    access.broken = True
+    reply = await ask(rules(), kind="websocket", protocols=("dsa110", RIGHT_TICKET), admission=with_keys(access))
+    assert reply.messages[0]["code"] == 1013, "the database of keys is away"
+
+
+RIGHT_TICKET, WRONG_TICKET = "ticket_" + "r" * 43, "ticket_" + "w" * 43
