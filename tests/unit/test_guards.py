@@ -19,7 +19,7 @@ from dsa110_contimg.api.credentials import ApiKeyRecord, Principal
 from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.file_reply import FileReply
-from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
+from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules, NotAdmittedError
 from dsa110_contimg.api.middleware.connection import patient
 from dsa110_contimg.api.middleware.exception_handler import CatchAll
 from dsa110_contimg.api.middleware.exchange import Exchange, ExchangeLimits
@@ -31,6 +31,7 @@ from dsa110_contimg.api.services.access_service import AccessService, Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 
 ADDRESS = parse_address("10.1.2.3")
+WRONG_TICKET = f"ticket_{'x' * 43}"
 
 
 def request_scope(**more: Any) -> dict[str, Any]:
@@ -67,6 +68,9 @@ class SlowAccess:
     async def deny(self, presented: str, change: Change) -> None:
         self.denied += 1
 
+    async def redeem(self, ticket: str) -> Principal:
+        raise AuthenticationError("not known")
+
 
 async def test_wrong_keys_that_are_shown_at_once_are_counted_one_by_one() -> None:
     access = SlowAccess()
@@ -78,6 +82,17 @@ async def test_wrong_keys_that_are_shown_at_once_are_counted_one_by_one() -> Non
     ends = await asyncio.gather(*asked, return_exceptions=True)
     assert [isinstance(end, RateLimitedError) for end in ends] == [False, False, True, True, True]
     assert access.denied == 2
+
+
+async def test_an_address_that_showed_too_many_wrong_tickets_shows_no_more() -> None:
+    limiter = RateLimiter(RateLimitConfig(store="memory", failed_keys=Rate(2)), "")
+    admission = Admission(AdmissionRules(), limiter, lambda scope: SlowAccess())
+    for _ in range(2):
+        scope = request_scope(type="websocket", subprotocols=[WRONG_TICKET])
+        with pytest.raises(NotAdmittedError):
+            await admission.admit(scope, ADDRESS, forwarded=False)
+    with pytest.raises(RateLimitedError):
+        await admission.admit(scope, ADDRESS, forwarded=False)
 
 
 async def test_requests_that_miss_redis_at_once_look_for_it_once_and_are_counted_here() -> None:
