@@ -376,6 +376,25 @@ async def test_a_template_is_kept_changed_run_and_deleted(calls: Caller) -> None
     assert await calls.json("/templates") == {"templates": [], "total": 0}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "change"),
+    [
+        ("PUT", "/templates/nightly", TEMPLATE | {"description": "mine"}),
+        ("PATCH", "/schedules/hourly", {"description": "mine"}),
+        ("PATCH", "/dlq/{dead}", {"params": {"path": "mine"}}),
+    ],
+)
+async def test_an_edit_of_what_somebody_else_has_changed_is_refused(
+    calls: Caller, method: str, path: str, change: dict[str, Any]
+) -> None:
+    path = path.format(**await fill(calls))
+    scope = "ops" if "schedules" in path else "write:jobs"
+    read = (await calls.ask("GET", path)).headers["etag"]
+    for if_match, status in (('"other", ' + read, 200), (read, 412), (f"W/{read}", 412), ("*", 200)):
+        reply = await calls.ask(method, path, change, scope=scope, **{"If-Match": if_match})
+        assert reply.status_code == status, (if_match, reply.text)
+
+
 async def test_a_schedule_is_made_changed_fired_and_deleted(calls: Caller) -> None:
     made = await calls.operate("POST", "/scheduled", SCHEDULE)
     assert re.fullmatch(r".*:15:00Z", made["next_run_at"])

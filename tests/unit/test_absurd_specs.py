@@ -42,8 +42,8 @@ def test_ids_do_not_run_ahead_of_the_clock_however_many_are_made() -> None:
 def test_a_task_says_nothing_twice_and_the_configuration_fills_what_it_leaves_open() -> None:
     made = node(TaskSpec("imaging", {"a": 1}), CONFIG)
     assert made == {
-        "task_id": made["task_id"], "queue": "q", "name": "imaging", "params": {"a": 1}, "priority": 0, "timeout_s": 60.0,
-        "max_attempts": 3,
+        "task_id": made["task_id"], "queue": "q", "name": "imaging", "params": {"a": 1}, "priority": 0,
+        "timeout_s": 60.0, "max_attempts": 3,
     }  # fmt: skip
 
 

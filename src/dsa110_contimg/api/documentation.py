@@ -38,6 +38,7 @@ _TELLS = {
     405: ("METHOD_NOT_ALLOWED", "The path does not know this method"),
     408: ("BODY_TOO_SLOW", "The body did not come in time"),
     409: ("INVALID_STATE", "Not possible in the present state, or the database is one of the earlier pipeline"),
+    412: ("PRECONDITION_FAILED", "Changed since the version that If-Match names"),
     413: ("PAYLOAD_TOO_LARGE", "The body is larger than the settings allow"),
     415: ("UNSUPPORTED_MEDIA_TYPE", "The body is no JSON, or was compressed"),
     421: ("UNKNOWN_HOST", "The server is not called so"),
@@ -174,7 +175,8 @@ def _complete(operation: Spec) -> None:
     """Add to a call what every call may answer, and what `fields` does to its rows."""
     replies = operation["responses"]
     changes = _OF_CHANGES if operation.get("security") else ()
-    for status in (*_EVERYWHERE, *changes):
+    edits = (412,) if any(parameter["name"] == "if-match" for parameter in operation.get("parameters", ())) else ()
+    for status in (*_EVERYWHERE, *changes, *edits):
         replies[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
     for status, reply in replies.items():
         if "$ref" not in reply and not reply.get("description"):

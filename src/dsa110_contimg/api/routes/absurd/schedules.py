@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Response
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Schedules
 from dsa110_contimg.api.idempotency import WorkRoute
+from dsa110_contimg.api.preconditions import IfMatch, require_match
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, ScheduleCreate, ScheduleUpdate
 from dsa110_contimg.api.replies import json_reply
@@ -49,8 +50,11 @@ async def get_schedule(service: Schedules, name: ScheduleName) -> Response:
 
 
 @router.patch("/schedules/{name}", response_model=schemas.ScheduleView, dependencies=_OPERATES)
-async def update_schedule(service: Schedules, name: ScheduleName, changes: ScheduleUpdate) -> Response:
+async def update_schedule(
+    service: Schedules, name: ScheduleName, changes: ScheduleUpdate, if_match: IfMatch = None
+) -> Response:
     """Change a schedule; what is not named stays."""
+    await require_match(if_match, lambda: service.get(name))
     return json_reply(await service.update(name, changes))
 
 
