@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -11,14 +11,21 @@ import pytest
 
 from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.specs import TaskSpec
+from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_database import database_with_queue
 
-pytest_plugins = ["fixtures.queue_database"]
+
+@pytest.fixture(scope="module")
+def large_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database of our own: what a million tasks leave behind would slow the tests that come after."""
+    with database_with_queue(postgres) as url:
+        yield url
 
 
 @pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
+async def queue(large_database: str) -> AsyncIterator[Bench]:
+    async with open_bench(large_database) as bench:
         yield bench
 
 
