@@ -260,7 +260,7 @@ async def test_no_body_makes_an_error_of_ours(served: Served, keys: dict[str, st
             reply = await served.client.request(row.method, filled(row.path), content=body, headers=headers)
             slowest_s = max(slowest_s, time.perf_counter() - began)
             if is_wrong(reply):
-                wrong.append((row.method, row.path, body[:60], reply.status_code))
+                wrong.append((row.method, row.path, body[:60], reply.status_code, reply.text[:300]))
             assert b"NaN" not in reply.content and b"Infinity" not in reply.content
             assert CANARY not in reply.text, "what has no place there is not told again"
     print(f"the slowest of {len(BODIES)} bodies took {slowest_s * 1e3:.0f} ms")
