@@ -90,6 +90,30 @@ async def test_a_writer_that_holds_the_file_too_long_delays_changes_but_no_reads
         assert (await change(served))[1] == "ABSURD_DISABLED"  # the database lets it pass again
 
 
+async def test_another_process_that_opens_and_closes_the_file_takes_nothing_from_it(path: Path, tmp_path: Path) -> None:
+    """Closing any descriptor of a file drops all locks of its process; then another one takes itself for the last."""
+    visit = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit(); c.close()"
+
+    async def visited(statement: str) -> None:
+        done = await asyncio.create_subprocess_exec(sys.executable, "-c", visit, str(path), statement)
+        assert await done.wait() == 0
+
+    async with served_from(path, tmp_path) as served:
+        await well(served)
+        assert (await change(served))[1] == "ABSURD_DISABLED"  # now there is something in the log
+        log = tmp_path / "products.sqlite3-wal"
+        before = log.stat().st_ino
+        await visited("UPDATE images SET type = 'visited'")
+        assert (await served.json("/api/v1/images"))[0]["type"] == "visited"
+        assert (await change(served))[1] == "ABSURD_DISABLED"
+        await visited("UPDATE images SET type = 'again'")
+        assert (await served.json("/api/v1/images"))[0]["type"] == "again"
+        assert log.stat().st_ino == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM audit_log").fetchone()[0] >= 2
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
 async def test_a_file_that_went_away_is_missed_at_once_and_served_when_it_is_back(path: Path, tmp_path: Path) -> None:
     async with served_from(path, tmp_path) as served:
         await well(served)

@@ -10,7 +10,9 @@ from what lies beside it:
 * a file with a rollback journal is read under SQLite's locks, which make no files.
 """
 
+import os
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,6 +31,8 @@ LOOK_AGAIN_S = 5.0
 """A file that somebody writes is looked at again after this long: until then new rows have no run and no sums."""
 
 _WAL_VERSION = b"\x02\x02"
+_descriptors: dict[tuple[int, int], int] = {}
+_descriptors_lock = threading.Lock()
 FileState = tuple[tuple[int, ...] | None, ...]
 
 
@@ -131,9 +135,7 @@ def state_of(path: Path) -> FileState:
 def uri_of(path: Path) -> str:
     """Return the address by which a file is opened so that nothing is written."""
     address = path.absolute().as_uri()
-    with in_our_words(str(path)), path.open("rb") as file:
-        header = file.read(20)
-    if header[18:20] != _WAL_VERSION:
+    if _version(path) != _WAL_VERSION:
         return f"{address}?mode=ro"
     log = _stamp(_log(path))
     has_log = log is not None and log[2] > 0
@@ -179,6 +181,33 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     except FileNotFoundError:
         return None
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _version(path: Path) -> bytes:
+    """Read the versions of the format, for writing and reading, from the header of a file.
+
+    Its descriptor stays open as long as the process: closing any descriptor of a file drops all locks that this process
+    has on it (fcntl(2)), SQLite's too. Another process would take itself for the last one then, and delete the log in
+    which ours goes on writing ("How To Corrupt An SQLite Database File", section 2.2).
+    """
+    try:
+        with _descriptors_lock:
+            return os.pread(_descriptor(path), 2, 18)
+    except OSError as error:
+        raise DatabaseConnectionError(
+            f"The products database {path} cannot be read ({error.strerror}); check the path and its permissions",
+            str(path),
+        ) from error
+
+
+def _descriptor(path: Path) -> int:
+    found = path.stat()
+    descriptor = _descriptors.get((found.st_dev, found.st_ino))
+    if descriptor is None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        opened = os.fstat(descriptor)  # another file by now, perhaps
+        _descriptors[opened.st_dev, opened.st_ino] = descriptor
+    return descriptor
 
 
 def _layout(connection: sqlite3.Connection, uris: dict[str, str]) -> earlier.Layout:
