@@ -204,7 +204,7 @@ def keys_create(
     name: Annotated[str, typer.Argument(help="Whose key it is, for what.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="write:jobs, write:qa, write:cal, ops, worker or admin; may be repeated [write:jobs]."),
+        typer.Option(help="read, write:jobs, write:qa, write:cal, ops, worker or admin; may be repeated [write:jobs]."),
     ] = None,
     days: Annotated[float, typer.Option(min=0, help="Days until it expires; 0: never.")] = 365,
 ) -> None:

@@ -18,11 +18,53 @@ function fill(id, rows, empty) {
   at(id).replaceChildren(...(rows.length ? rows.map((cells) => element("tr", cells)) : [nothing]));
 }
 
+// Where reading needs a key the page asks for one. It lives as long as the tab and goes nowhere but into a header.
+const KEY = "dsa110 key";
+const heldKey = () => sessionStorage.getItem(KEY);
+const shut = () => !at("key").hidden;
+
+function demandKey(why) {
+  sessionStorage.removeItem(KEY);
+  at("key").hidden = false;
+  at("key-why").textContent = why;
+}
+
+async function get(url, method = "GET") {
+  const key = heldKey();
+  const reply = await fetch(url, { method, headers: key ? { Authorization: `Bearer ${key}` } : {} });
+  if (reply.ok) return reply;
+  const { message } = await reply.json().catch(() => ({}));
+  if (key === heldKey() && (reply.status === 401 || (key && reply.status === 403))) demandKey(message);
+  throw new Error(message ?? `${url}: ${reply.status}`);
+}
+
 async function ask(path) {
-  const reply = await fetch(BASE + path);
-  const body = await reply.json();
-  if (!reply.ok) throw new Error(body.message ?? `${path}: ${reply.status}`);
-  return { body, total: Number(reply.headers.get("X-Total-Count")) };
+  const reply = await get(BASE + path);
+  return { body: await reply.json(), total: Number(reply.headers.get("X-Total-Count")) };
+}
+
+// What an <img> or a link asks for carries no key: the page fetches it and shows what came.
+const fetched = async (url) => URL.createObjectURL(await (await get(url)).blob());
+
+async function showPicture(picture, url) {
+  if (!heldKey()) {
+    picture.src = url;
+    return;
+  }
+  picture.src = await fetched(url);
+  picture.onload = () => URL.revokeObjectURL(picture.src);
+}
+
+async function follow(event) {
+  const link = event.target.closest('a[href^="/api/"]');
+  if (!link || !heldKey()) return;
+  event.preventDefault();
+  const reply = await get(link.href).catch((error) => { at("fresh").textContent = error.message; });
+  if (!reply) return;
+  const name = /filename="?([^";]+)/.exec(reply.headers.get("Content-Disposition") ?? "");
+  const href = URL.createObjectURL(await reply.blob());
+  element("a", "", name ? { href, download: name[1] } : { href }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60000);
 }
 
 function showImage(image) {
@@ -39,9 +81,10 @@ function showImage(image) {
   ];
   const url = `${BASE}/images/${image.id}`;
   const alt = `Sky image ${image.id}, north up, east left, asinh brightness scale`;
-  const picture = element("img", "", { src: `${url}/thumbnail`, alt });
   if (at("image").dataset.shown !== `${image.id} ${image.created_at}`) {
     at("image").dataset.shown = `${image.id} ${image.created_at}`;
+    const picture = element("img", "", { alt });
+    showPicture(picture, `${url}/thumbnail`).catch(() => { at("image").dataset.shown = ""; });
     at("image").replaceChildren(element("a", picture, { href: `${url}/fits` }), element("figcaption"));
   }
   const list = element("dl", facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
@@ -81,16 +124,29 @@ const askTasks = () =>
   ask("/absurd/tasks?limit=10").then(({ body }) => showTasks(body), (error) => fill("tasks", [], error.message));
 
 // The queue says when something happens; without it the page asks every few seconds all the same.
-function listen() {
+async function listen() {
+  const again = () => setTimeout(listen, EVERY_MS * (1 + Math.random()));
+  if (shut()) return again();
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const socket = new WebSocket(`${scheme}://${location.host}${BASE}/ws/absurd`);
+  const protocols = [];
+  try {
+    if (heldKey()) {
+      const { protocol, ticket } = await (await get(`${BASE}/ws/tickets`, "POST")).json();
+      protocols.push(protocol, ticket);
+    }
+  } catch {
+    return again();
+  }
+  const socket = new WebSocket(`${scheme}://${location.host}${BASE}/ws/absurd`, protocols);
   let asked;
   socket.onmessage = ({ data }) => {
     if (!["task_update", "resync"].includes(JSON.parse(data).type)) return;
     asked ??= setTimeout(() => { asked = undefined; askTasks(); }, 300);
   };
-  socket.onclose = () => setTimeout(listen, EVERY_MS * (1 + Math.random()));
+  socket.onclose = again;
 }
+
+let next;
 
 async function refresh() {
   const parts = [
@@ -102,8 +158,16 @@ async function refresh() {
   const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
   at("fresh").className = failed ? "stale" : "";
   at("fresh").textContent = failed ? failed.reason.message : `As of ${time(new Date().toISOString())} UTC`;
-  setTimeout(refresh, document.hidden ? 6 * EVERY_MS : EVERY_MS);
+  clearTimeout(next);
+  if (!shut()) next = setTimeout(refresh, document.hidden ? 6 * EVERY_MS : EVERY_MS);
 }
 
-refresh();
-listen();
+at("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, at("key-text").value.trim());
+  at("key").reset();
+  at("key").hidden = true;
+  refresh();
+});
+document.addEventListener("click", follow);
+refresh().then(listen);

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 Header = tuple[bytes, bytes]
 
 _API_POLICY = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+# A picture that only a key opens is fetched by the page's script and shown from its memory (blob:).
 _PAGE_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 # Swagger UI and ReDoc set styles from their scripts and draw signs from data: addresses.
 _DOCUMENTATION_POLICY = _PAGE_POLICY.replace(b"style-src 'self'", b"style-src 'self' 'unsafe-inline'").replace(
-    b"img-src 'self'", b"img-src 'self' data:"
+    b"img-src 'self' blob:", b"img-src 'self' data:"
 )
 _SECURITY: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
