@@ -1,5 +1,6 @@
 """Every call of the durable queue's REST surface, on a real server with a real queue."""
 
+import asyncio
 import re
 import uuid
 from pathlib import Path
@@ -393,6 +394,49 @@ async def test_an_edit_of_what_somebody_else_has_changed_is_refused(
     for if_match, status in (('"other", ' + read, 200), (read, 412), (f"W/{read}", 412), ("*", 200)):
         reply = await calls.ask(method, path, change, scope=scope, **{"If-Match": if_match})
         assert reply.status_code == status, (if_match, reply.text)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "change", "theirs"),
+    [
+        (
+            "PUT",
+            "/templates/nightly",
+            TEMPLATE | {"description": "mine"},
+            "update absurd.template set description = 'theirs'",
+        ),
+        ("PATCH", "/schedules/hourly", {"description": "mine"}, "update absurd.cron set task_name = 'theirs'"),
+        (
+            "PATCH",
+            "/dlq/{dead}",
+            {"params": {"path": "mine"}},
+            'update absurd.dead set params = \'{"path": "theirs"}\'',
+        ),
+    ],
+)
+async def test_who_edits_between_the_look_and_the_edit_of_another_is_not_overwritten(
+    calls: Caller, method: str, path: str, change: dict[str, Any], theirs: str
+) -> None:
+    path = path.format(**await fill(calls))
+    scope = "ops" if "schedules" in path else "write:jobs"
+    read = (await calls.ask("GET", path)).headers["etag"]
+
+    async def waits() -> bool:
+        return bool(
+            await calls.bench.sql(
+                "select bool_or(wait_event_type = 'Lock') from pg_stat_activity where datname = current_database()"
+            )
+        )
+
+    async with calls.bench.session() as session:
+        async with session.transaction():
+            await session.execute(theirs)
+            mine = asyncio.create_task(calls.ask(method, path, change, scope=scope, **{"If-Match": read}))
+            await calls.bench.until(waits)  # it has looked, and stands at the row
+        assert (await mine).status_code == 412, (await mine).text
+    assert "mine" not in (await calls.ask("GET", path)).text
+    free = await calls.ask(method, path, change, scope=scope)
+    assert (free.status_code, "mine" in free.text) == (200, True)
 
 
 async def test_a_schedule_is_made_changed_fired_and_deleted(calls: Caller) -> None:

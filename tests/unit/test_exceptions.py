@@ -18,6 +18,7 @@ EVERY_ERROR = [
     RecordNotFoundError("Image", "7"),
     exceptions.FileNotAccessibleError("/data/a.fits"),
     exceptions.RecordAlreadyExistsError("x"),
+    exceptions.PreconditionFailedError("x"),
     exceptions.ProcessingError("x"),
     exceptions.FITSParsingError("x"),
     exceptions.MSParsingError("x"),

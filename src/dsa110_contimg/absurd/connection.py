@@ -28,6 +28,10 @@ class QueueUnavailableError(AbsurdError):
     """The queue's database does not answer."""
 
 
+class ChangedError(AbsurdError):
+    """Somebody else has changed what is to be changed, since the caller saw it."""
+
+
 class SchemaError(AbsurdError):
     """The database does not hold the tables and functions that this version of the code works with."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from dsa110_contimg.absurd.connection import Database
+from dsa110_contimg.absurd.connection import ChangedError, Database
 from dsa110_contimg.absurd.monitoring import Row, as_row
 from dsa110_contimg.absurd.statements import dead_letters as statements
 
@@ -41,9 +41,18 @@ class DeadLetters:
         rows = await self._database.fetch(statements.GET, task_id)
         return as_row(rows[0]) if rows else None
 
-    async def edit(self, task_id: UUID, params: Mapping[str, Any]) -> bool:
-        """Change the parameters with which it would be replayed; False when there is no such dead letter."""
-        return bool(await self._database.fetchval(statements.EDIT, task_id, params))
+    async def edit(self, task_id: UUID, params: Mapping[str, Any], seen: int | None = None) -> bool:
+        """Change the parameters with which it would be replayed; False when there is no such dead letter.
+
+        Raises
+        ------
+        ChangedError
+            Its ``version`` (of :meth:`get`) is no more the one that was ``seen``.
+        """
+        edited: bool | None = await self._database.fetchval(statements.EDIT, task_id, params, seen)
+        if edited is None:
+            raise ChangedError(f"the dead letter {task_id} was changed by somebody else at this moment")
+        return edited
 
     async def replay(self, task_id: UUID) -> bool:
         """Run it again with all its attempts; False when there is no such dead letter.

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from uuid import UUID
 
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import AbsurdError, Database
+from dsa110_contimg.absurd.connection import AbsurdError, ChangedError, Database
 from dsa110_contimg.absurd.cron import Cron, ScheduleError
 from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.monitoring import Row, as_row
@@ -128,13 +128,15 @@ class Schedules:
         """Return the schedules of a queue and state (None: of any) by name."""
         return [as_row(row) for row in await self._database.fetch(statements.LIST, queue_name, state)]
 
-    async def update(self, name: str, **changes: Any) -> Row | None:
+    async def update(self, name: str, seen: int | None = None, **changes: Any) -> Row | None:
         """Change some fields of :class:`ScheduleSpec` and return the schedule; None when there is none of this name.
 
         A schedule with another expression, zone or state starts anew: what passed while it was paused is not missed.
 
         Raises
         ------
+        ChangedError
+            Its ``version`` (of :meth:`get`) is no more the one that was ``seen``.
         ScheduleError
             The expression, the time zone or another value cannot be.
         TypeError
@@ -143,10 +145,12 @@ class Schedules:
         if unknown := changes.keys() - _FIELDS:
             raise TypeError(f"a schedule has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(_FIELDS))}")
         while (row := await self._current(name)) is not None:
+            if seen not in (None, row["version"]):
+                raise ChangedError(f"the schedule {name!r} was changed by somebody else at this moment")
             old = ScheduleSpec(**{key: row[key] for key in _FIELDS})
             new = dataclasses.replace(old, **changes)
             first = new.cron.next(await self._database.fetchval(work.NOW)) if _timing(new) != _timing(old) else None
-            values = (*self._values(name, new), first, new.state, row["updated_at"])
+            values = (*self._values(name, new), first, new.state, row["version"])
             if await self._database.fetch(statements.UPDATE, *values):
                 return await self.get(name)
         return None

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import AbsurdError, Database
+from dsa110_contimg.absurd.connection import AbsurdError, ChangedError, Database
 from dsa110_contimg.absurd.monitoring import Row, as_row
 from dsa110_contimg.absurd.specs import TaskSpec
 from dsa110_contimg.absurd.statements import templates as statements
@@ -104,11 +104,22 @@ class Templates:
         return [as_row(row) for row in await self._database.fetch(statements.LIST)]
 
     async def update(
-        self, name: str, steps: Sequence[Step], *, queue_name: str | None = None, description: str | None = None
-    ) -> Row | None:
-        """Replace a template and return it; None when there is none of this name."""
+        self, name: str, steps: Sequence[Step], *, queue_name: str | None = None, description: str | None = None,
+        seen: int | None = None,
+    ) -> Row | None:  # fmt: skip
+        """Replace a template and return it; None when there is none of this name.
+
+        Raises
+        ------
+        ChangedError
+            Its ``version`` (of :meth:`get`) is no more the one that was ``seen``.
+        """
         values = self._values(name, steps, queue_name, description)
-        return await self._existing(name) if await self._database.fetch(statements.UPDATE, *values) else None
+        if await self._database.fetch(statements.UPDATE, *values, seen):
+            return await self._existing(name)
+        if seen is not None and await self.get(name) is not None:
+            raise ChangedError(f"the template {name!r} was changed by somebody else at this moment")
+        return None
 
     async def delete(self, name: str) -> bool:
         """Delete a template; False when there is none of this name. What it spawned stays."""

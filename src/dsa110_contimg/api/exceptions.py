@@ -12,6 +12,7 @@
     ├── FileNotAccessibleError            404 FILE_NOT_ACCESSIBLE
     ├── RecordAlreadyExistsError          409 RECORD_ALREADY_EXISTS
     ├── InvalidStateError                 409 INVALID_STATE
+    ├── PreconditionFailedError           412 PRECONDITION_FAILED           changed since the client read it
     ├── ProcessingError                   500 PROCESSING_ERROR
     │   ├── FITSParsingError              422 FITS_PARSING_ERROR            the file, not we, is broken
     │   └── MSParsingError                500 MS_PARSING_ERROR
@@ -221,6 +222,14 @@ class InvalidStateError(DSA110APIError):
     status_code = 409
     error_code = "INVALID_STATE"
     action = "Look at its present state."
+
+
+class PreconditionFailedError(DSA110APIError):
+    """Somebody else has changed what the client wants to change."""
+
+    status_code = 412
+    error_code = "PRECONDITION_FAILED"
+    action = "Read it again, and send the change with its present ETag."
 
 
 class ProcessingError(DSA110APIError):

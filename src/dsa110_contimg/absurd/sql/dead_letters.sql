@@ -8,15 +8,17 @@ select d.task_id, d.queue as queue_name, d.name as task_name, d.params, -d.rank 
        d.created_at, d.died_at, not exists (select from absurd.task t where t.task_id = d.task_id) as pruned
 from absurd.dead d;
 
--- Change the parameters of a dead letter, for its replay. False: there is none.
-create or replace function absurd.edit_dead(p_task uuid, p_params jsonb) returns boolean
+-- Change the parameters of a dead letter, for its replay. False: there is none. Null: it is no more the one that the
+-- caller has seen (p_seen, the xmin of its row; null = whichever is there).
+drop function if exists absurd.edit_dead(uuid, jsonb);
+create or replace function absurd.edit_dead(p_task uuid, p_params jsonb, p_seen bigint default null) returns boolean
 language plpgsql security definer set search_path = pg_catalog, absurd, pg_temp
 as $$
 begin
     perform 1 from task where task_id = p_task for update;
-    update dead set params = p_params where task_id = p_task;
+    update dead set params = p_params where task_id = p_task and (p_seen is null or xmin::text::bigint = p_seen);
     if not found then
-        return false;
+        return case when not exists (select from dead where task_id = p_task) then false end;
     end if;
     update task set params = p_params where task_id = p_task and outcome = 'failed';
     return true;

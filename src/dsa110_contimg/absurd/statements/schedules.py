@@ -12,9 +12,12 @@ update absurd.cron
 set description = $2, expr = $3, timezone = $4, queue = $5, task_name = $6, params = $7::jsonb, headers = $8::jsonb,
     rank = $9, timeout_s = $10, max_attempts = $11, policy = $12, catch_up_limit = $13, overlap = $14,
     next_at = coalesce($15, next_at), state = $16, last_error = null, updated_at = absurd.clock()
-where name = $1 and updated_at = $17 returning name
+where name = $1 and xmin::text::bigint = $17 returning name
 """
-GET = "select * from absurd.schedules where name = $1"
+GET = """
+select s.*, (select c.xmin::text::bigint from absurd.cron c where c.name = s.name) as version
+from absurd.schedules s where s.name = $1
+"""
 LIST = """
 select * from absurd.schedules
 where ($1::text is null or queue_name = $1) and ($2::text is null or state = $2) order by name

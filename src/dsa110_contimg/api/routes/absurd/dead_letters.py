@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import DeadLetters
 from dsa110_contimg.api.idempotency import WorkRoute
-from dsa110_contimg.api.preconditions import IfMatch, require_match
+from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import DeadLetterEdit, Name, ReplayRequest
 from dsa110_contimg.api.replies import json_reply
@@ -56,8 +56,7 @@ async def edit_dead_letter(
     service: DeadLetters, task_id: UUID, edit: DeadLetterEdit, if_match: IfMatch = None
 ) -> Response:
     """Give a dead letter other parameters, for its replay."""
-    await require_match(if_match, lambda: service.get(task_id))
-    return json_reply(await service.edit(task_id, edit.params))
+    return json_reply(await service.edit(task_id, edit.params, if_match))
 
 
 @router.delete("/dlq/{task_id}", response_model=schemas.Message, dependencies=_OPERATES)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Response
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Schedules
 from dsa110_contimg.api.idempotency import WorkRoute
-from dsa110_contimg.api.preconditions import IfMatch, require_match
+from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, ScheduleCreate, ScheduleUpdate
 from dsa110_contimg.api.replies import json_reply
@@ -54,8 +54,7 @@ async def update_schedule(
     service: Schedules, name: ScheduleName, changes: ScheduleUpdate, if_match: IfMatch = None
 ) -> Response:
     """Change a schedule; what is not named stays."""
-    await require_match(if_match, lambda: service.get(name))
-    return json_reply(await service.update(name, changes))
+    return json_reply(await service.update(name, changes, if_match))
 
 
 @router.delete("/schedules/{name}", response_model=schemas.Message, dependencies=_OPERATES)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Path, Response
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Templates
 from dsa110_contimg.api.idempotency import WorkRoute
-from dsa110_contimg.api.preconditions import IfMatch, require_match
+from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, TemplateCreate, TemplateReplacement
 from dsa110_contimg.api.replies import json_reply
@@ -41,8 +41,7 @@ async def replace_template(
     service: Templates, name: TemplateName, template: TemplateReplacement, if_match: IfMatch = None
 ) -> Response:
     """Put a template in the place of one; tasks that were spawned stay as they are."""
-    await require_match(if_match, lambda: service.get(name))
-    return json_reply(await service.replace(name, template))
+    return json_reply(await service.replace(name, template, if_match))
 
 
 @router.delete("/templates/{name}", response_model=schemas.Message, dependencies=_WRITES)

@@ -35,9 +35,12 @@ class DeadLetterService:
         found = await self._gateway.find("Dead letter", task_id, lambda client: client.dead_letters.get(task_id))
         return _view(found)
 
-    async def edit(self, task_id: UUID, params: Mapping[str, Any]) -> Row:
-        """Give a dead letter other parameters, for its replay."""
-        await self._gateway.find("Dead letter", task_id, lambda client: client.dead_letters.edit(task_id, params))
+    async def edit(self, task_id: UUID, params: Mapping[str, Any], if_match: str | None = None) -> Row:
+        """Give the dead letter that ``if_match`` names other parameters, for its replay."""
+        seen = await self._gateway.seen(
+            if_match, "Dead letter", task_id, lambda client: client.dead_letters.get(task_id), _view
+        )
+        await self._gateway.find("Dead letter", task_id, lambda client: client.dead_letters.edit(task_id, params, seen))
         return await self.get(task_id)
 
     async def replay(self, task_id: UUID) -> Row:

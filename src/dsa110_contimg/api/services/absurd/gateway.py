@@ -10,18 +10,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from dsa110_contimg.absurd.client import AbsurdClient
-from dsa110_contimg.absurd.connection import AbsurdError, QueueUnavailableError, SchemaError
+from dsa110_contimg.absurd.connection import AbsurdError, ChangedError, QueueUnavailableError, SchemaError
 from dsa110_contimg.absurd.schedules import ScheduleExistsError
 from dsa110_contimg.absurd.specs import UnknownTaskError
 from dsa110_contimg.absurd.templates import TemplateExistsError
 from dsa110_contimg.api.exceptions import (
     InvalidRecordError,
+    PreconditionFailedError,
     QueueDisabledError,
     RecordAlreadyExistsError,
     RecordNotFoundError,
     ServiceUnavailableError,
     ValidationError,
 )
+from dsa110_contimg.api.preconditions import require_match
 
 Row = dict[str, Any]
 Answer = TypeVar("Answer")
@@ -56,7 +58,7 @@ class QueueGateway:
         ------
         ServiceUnavailableError
             The queue is switched off or cannot be asked.
-        ValidationError, InvalidRecordError, RecordAlreadyExistsError
+        ValidationError, InvalidRecordError, RecordAlreadyExistsError, PreconditionFailedError
             The queue refuses what it is asked to do.
         """
         if self.client is None:
@@ -71,6 +73,8 @@ class QueueGateway:
             raise InvalidRecordError(str(error)) from error
         except (ScheduleExistsError, TemplateExistsError) as error:
             raise RecordAlreadyExistsError(str(error)) from error
+        except ChangedError as error:
+            raise PreconditionFailedError(str(error)) from error
         except AbsurdError as error:
             raise ValidationError(str(error)) from error
 
@@ -88,6 +92,31 @@ class QueueGateway:
         if answer is None or answer is False:
             raise RecordNotFoundError(entity_type, str(identifier))
         return answer
+
+    async def seen(
+        self, if_match: str | None, entity_type: str, identifier: object,
+        read: Callable[[AbsurdClient], Awaitable[Row | None]], view: Callable[[Row], Row],
+    ) -> int | None:  # fmt: skip
+        """Return the version that an edit must find, when the client says what it has read.
+
+        Parameters
+        ----------
+        if_match : str or None
+            The header of that name; None asks for nothing.
+        entity_type, identifier : str, object
+            What is to be edited.
+        read, view : callable
+            Give its row, and of the row what a ``GET`` answers.
+
+        Raises
+        ------
+        RecordNotFoundError, PreconditionFailedError
+            There is none, or none that the client has read.
+        """
+        if if_match is None:
+            return None
+        row = await self.find(entity_type, identifier, read)
+        return int(row["version"]) if require_match(if_match, view(row)) else None
 
     async def close(self) -> None:
         """Close the connection."""

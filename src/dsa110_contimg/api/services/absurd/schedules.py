@@ -32,11 +32,14 @@ class ScheduleService:
         message = f"Schedule {wanted.name} is made"
         return {key: row[key] for key in ("schedule_id", "name", "next_run_at")} | {"message": message}
 
-    async def update(self, name: str, wanted: ScheduleUpdate) -> Row:
-        """Change what the client named."""
+    async def update(self, name: str, wanted: ScheduleUpdate, if_match: str | None = None) -> Row:
+        """Change what the client named, of the schedule that ``if_match`` names."""
         said = wanted.model_dump(exclude_unset=True)
         changes = {key: value for key, value in said.items() if value is not None or key == "description"}
-        row = await self._gateway.find("Schedule", name, lambda client: client.schedules.update(name, **changes))
+        seen = await self._gateway.seen(if_match, "Schedule", name, lambda client: client.schedules.get(name), _view)
+        row = await self._gateway.find(
+            "Schedule", name, lambda client: client.schedules.update(name, seen=seen, **changes)
+        )
         return _view(row)
 
     async def delete(self, name: str) -> Row:

@@ -35,21 +35,24 @@ class TemplateService:
             )
         )
 
-    async def replace(self, name: str, wanted: TemplateReplacement) -> Row:
+    async def replace(self, name: str, wanted: TemplateReplacement, if_match: str | None = None) -> Row:
         """Put a template in the place of one.
 
         Raises
         ------
         ValidationError
             It is to have another name.
+        PreconditionFailedError
+            It is not what ``if_match`` names.
         """
         if wanted.name not in (None, name):
             raise ValidationError(f"the template {name!r} cannot become {wanted.name!r}; make a new one", field="name")
+        seen = await self._gateway.seen(if_match, "Template", name, lambda client: client.templates.get(name), _view)
         row = await self._gateway.find(
             "Template",
             name,
             lambda client: client.templates.update(
-                name, _steps(wanted), queue_name=wanted.queue_name, description=wanted.description
+                name, _steps(wanted), queue_name=wanted.queue_name, description=wanted.description, seen=seen
             ),
         )
         return _view(row)
