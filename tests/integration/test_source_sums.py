@@ -15,7 +15,7 @@ from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseAdapter, DatabaseBackend
 from dsa110_contimg.api.flux_sums import Epoch, FluxSums
-from dsa110_contimg.api.interfaces import ImageRecord, PhotometryRecord, Recording
+from dsa110_contimg.api.interfaces import ImageRecord, PhotometryRecord, Recording, SourceRecord
 from dsa110_contimg.api.migrations.migrator import Migrator
 from dsa110_contimg.api.queries import measurements
 from fixtures.observation import BRIGHT, FAINT, IMAGE, MEASUREMENT_SET, MJD, measured
@@ -85,6 +85,24 @@ async def test_each_epoch_is_added(adapter: DatabaseAdapter) -> None:
     sums = (await kept(adapter))[BRIGHT.id]
     assert (sums.flux_count, sums.mean_flux_jy, sums.min_flux_jy, sums.max_flux_jy) == (4, 0.75, 0.0, 1.25)
     assert sums.eta == pytest.approx(0.875 / 3 / 0.002**2)
+
+
+async def test_of_many_who_see_a_new_source_at_once_one_names_it(adapter: DatabaseAdapter) -> None:
+    recorder = AsyncProductRecorder(adapter)
+    seen = [SourceRecord(f"new-{n}", f"new-{n}", 359.9999 + 4e-5 * n, 10.0) for n in range(6)]
+    await asyncio.gather(
+        *(
+            recorder.record(
+                Recording(
+                    image=image(n), sources=(source,), photometry=(measured(source, 1.0 + n, image(n)),),
+                    same_source_deg=10 / 3600,
+                )
+            )
+            for n, source in enumerate(seen)
+        )
+    )  # fmt: skip
+    [sums] = [sums for name, sums in (await kept(adapter)).items() if name.startswith("new-")]
+    assert (sums.detection_count, sums.mean_flux_jy) == (6, pytest.approx(3.5))
 
 
 async def test_a_measurement_that_comes_twice_counts_once(adapter: DatabaseAdapter) -> None:

@@ -166,6 +166,7 @@ def record_sources(run: Finished) -> Recording:
         measurement_set=_measurement_set(run, "cataloged", cal_applied=True, imagename=image["image_path"]),
         sources=tuple(source for source, _ in pairs),
         photometry=tuple(_measurement(source, found, image) for source, found in pairs),
+        same_source_deg=SAME_SOURCE_DEG,
     )
 
 

@@ -243,7 +243,9 @@ class Recording:
     * a job that is pending or running has no end yet (``finished_at`` and ``error`` are cleared), and one that
       completed has no ``error``;
     * ``missing_subbands = ()`` and ``cal_applied = False`` count only from stage ``converted`` (a new Measurement Set),
-      later stages have nothing to say about them; ``pbcor`` of an image path stays true once said.
+      later stages have nothing to say about them; ``pbcor`` of an image path stays true once said;
+    * a source closer than ``same_source_deg`` to known ones, none of which has its id, is the nearest of them: another
+      worker saw it first.
     """
 
     job: JobRecord | None = None
@@ -252,6 +254,7 @@ class Recording:
     image: ImageRecord | None = None
     sources: tuple[SourceRecord, ...] = ()
     photometry: tuple[PhotometryRecord, ...] = ()
+    same_source_deg: float = 0.0
     provenance: ProvenanceRecord | None = None
     image_qa: ImageQARecord | None = None
     calibration_qa: CalibrationQARecord | None = None

@@ -56,13 +56,18 @@ def _by_source(read: Callable[[Any], Any]) -> Callable[[Sequence[Row]], dict[str
     return lambda rows: {name: read(rest) for name, *rest in rows}
 
 
+def take_turn() -> Steps[None]:
+    """Have all who write measurements or sources wait until this transaction ends."""
+    yield Query(_TAKE_TURN)
+
+
 def save(records: Sequence[PhotometryRecord]) -> Steps[None]:
     """Keep the measurements of one or more images; earlier ones of these images that are not among them go."""
     by_image: dict[str, list[PhotometryRecord]] = {}
     for record in sorted(records, key=lambda each: each.source_id):
         by_image.setdefault(record.image_path, []).append(record)
     if by_image:
-        yield Query(_TAKE_TURN)
+        yield from take_turn()
     for path, measured in sorted(by_image.items()):
         yield from _save_image(path, measured)
 
@@ -104,7 +109,7 @@ def _values(name: str, sums: FluxSums) -> dict[str, Any]:
 
 def forget(image_path: str) -> Steps[None]:
     """Delete the measurements of an image, before the image itself, and what they added to their sources."""
-    yield Query(_TAKE_TURN)
+    yield from take_turn()
     before: Epochs = yield Query(_MEASURED, {"in_image": image_path}, _by_source(_read_epoch))
     yield Query(_FORGET_ALL, {"in_image": image_path})
     yield from _add_up(sorted(before))

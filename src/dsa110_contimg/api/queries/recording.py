@@ -6,6 +6,7 @@ same order and cannot deadlock.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, case, delete, func, select
@@ -26,6 +27,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.queries import measurements, quality
 from dsa110_contimg.api.queries.decoding import value
+from dsa110_contimg.api.queries.sources import near
 from dsa110_contimg.api.queries.upserts import column_names, field_values, upsert
 from dsa110_contimg.api.tables import (
     caltables,
@@ -137,6 +139,25 @@ def _save_sources(records: Sequence[SourceRecord]) -> Steps[None]:
     yield Query(_SOURCE, many=[{**field_values(record), "ra_deg": record.ra_deg % 360.0} for record in ordered])
 
 
+def _settled(recording: Recording) -> Steps[Recording]:
+    """Call sources that somebody has recorded since the stage looked, under names of his own, by those names."""
+    if not recording.sources or not recording.same_source_deg:
+        return recording
+    yield from measurements.take_turn()  # from here on nobody else records any
+    names: dict[str, str] = {}
+    for source in recording.sources:
+        there = yield from near(source.ra_deg, source.dec_deg, recording.same_source_deg)
+        if there and all(known.id != source.id for known in there):
+            names[source.id] = there[0].id
+    return replace(
+        recording,
+        sources=tuple(source for source in recording.sources if source.id not in names),
+        photometry=tuple(
+            replace(each, source_id=names.get(each.source_id, each.source_id)) for each in recording.photometry
+        ),
+    )
+
+
 # --- provenance ---------------------------------------------------------------------------------------------------
 
 _PROVENANCE_NAMES = column_names(ProvenanceRecord, provenance)
@@ -176,6 +197,7 @@ def _save_provenance(record: ProvenanceRecord) -> Steps[None]:
 
 def record(recording: Recording) -> Steps[None]:
     """Keep all parts of a recording."""
+    recording = yield from _settled(recording)
     if recording.job is not None:
         yield from save_job(recording.job)
     if recording.measurement_set is not None:
