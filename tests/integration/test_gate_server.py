@@ -1,5 +1,6 @@
 """The gate behind a real server: what a socket can say, the server hands on, and the gate must judge."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -16,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.app import create_app, server_settings
 from dsa110_contimg.api.config import APIConfig
-from fixtures.api_world import settings
+from fixtures.api_world import build, settings
 
 PROXY = "127.0.0.1"  # every address of 127/8 is a peer of its own
 CLIENT = "127.0.0.2"
@@ -195,3 +196,15 @@ def test_a_head_that_never_ends_is_refused_at_a_bounded_size(tmp_path: Path) -> 
                 link.settimeout(None)
         assert reply.startswith(b"HTTP/1.1 431 ")
         assert sent < 1 << 20
+
+
+def test_replies_to_head_end_with_their_headers_and_the_connection_goes_on(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    asyncio.run(build(config))
+    paths = ("/api/v1/images/bulk-download?ids=1", "/api/v1/images", "/api/v1/nothing", "/api/v1/stats")
+    heads = b"".join(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in paths)
+    with running(server_settings(config)) as port:
+        _, told = say(port, heads + request("/api/v1/health/live"))
+    *replies, body = told.split(b"\r\n\r\n")
+    assert [reply[:12] for reply in replies] == [f"HTTP/1.1 {status}".encode() for status in (200, 200, 404, 200, 200)]
+    assert json.loads(body)["status"]

@@ -1,6 +1,8 @@
 """The gate, asked through raw ASGI scopes: what passes, as whom, and what the refused get."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -424,6 +426,27 @@ async def test_head_is_get_without_its_body() -> None:
     reply = await ask(rules(), method="HEAD")
     assert (reply.status, reply.body) == (200, b"")
     assert reply.headers["etag"] == '"x"'
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("evil.example", 421)])
+async def test_the_server_sees_head_when_the_reply_begins(host: str, status: int) -> None:
+    routed: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        routed.append(scope["method"])
+        await echo(scope, receive, send)
+
+    reply = await ask(rules(), method="HEAD", host=host, app=app)
+    assert (reply.status, reply.scope["method"], routed) == (status, "HEAD", ["GET"] * (status == 200))
+
+
+async def test_head_that_takes_too_long_is_answered_as_head() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    gate_rules = replace(rules(), limits=ExchangeLimits(request_s=0.01))
+    reply = await ask(gate_rules, method="HEAD", app=app)
+    assert (reply.status, reply.body, reply.scope["method"]) == (503, b"", "HEAD")
 
 
 @pytest.mark.parametrize(

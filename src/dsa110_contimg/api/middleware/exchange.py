@@ -124,12 +124,18 @@ class Exchange:
         await self._send(message)
 
     def _begun(self, message: Message) -> Message:
+        self._give_back_method()
         self.status = message["status"]
         headers = self._finished(message.get("headers", ()))
         if self._is_unchanged(headers):
             self.status = 304
             headers = [(name, value) for name, value in headers if name not in (b"content-length", b"content-type")]
         return {**message, "status": self.status, "headers": headers}
+
+    def _give_back_method(self) -> None:
+        """Let the server see HEAD again: it then frames no body, and does not miss one of the announced length."""
+        if self.method == "HEAD":
+            self.scope["method"] = "HEAD"
 
     def _is_unchanged(self, headers: list[Header]) -> bool:
         """Tell whether the client already has what a 200 reply would send (``If-None-Match``, RFC 9110 13.1.2)."""
@@ -155,6 +161,7 @@ class Exchange:
 
     async def answer(self, status: int, headers: list[Header], content: bytes) -> None:
         """Send a reply of the gate's own."""
+        self._give_back_method()
         self.status = status
         kind = "websocket.http.response" if self.websocket else "http.response"
         await self._send({"type": f"{kind}.start", "status": status, "headers": self._finished(headers)})
