@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dsa110_contimg.pipeline import calibrators
-from dsa110_contimg.pipeline.array import sample_noise_jy
+from dsa110_contimg.pipeline import beam, calibrators
+from dsa110_contimg.pipeline.array import sample_noise_jy, subband_frequencies_hz
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.fitsimage import read_image
-from dsa110_contimg.pipeline.imaging import ImageOptions, MadeImage, image
+from dsa110_contimg.pipeline.image_limits import MAX_PIXELS, MIN_CELL_ARCSEC
+from dsa110_contimg.pipeline.imaging import FIELD_RESPONSE, ImageOptions, MadeImage, image
+from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
 from dsa110_contimg.pipeline.visibilities import opened
 from fixtures import writers
 
@@ -20,7 +22,7 @@ from fixtures import writers
 def options(ms_path: str, directory: Path, **changes: object) -> ImageOptions:
     """Return options for a small image."""
     given = ImageOptions(
-        ms_path, *(str(directory / name) for name in ("pb.fits", "flat.fits", "residual.fits")), 512, 10.0
+        ms_path, *(str(directory / name) for name in ("pb.fits", "flat.fits", "residual.fits")), 512, 16.0
     )
     return replace(given, **changes)
 
@@ -34,9 +36,15 @@ def ms_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(ms_path: str, tmp_path_factory: pytest.TempPathFactory) -> MadeImage:
+def fractions() -> list[float]:
+    """The progress that was told while the image was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def made(ms_path: str, tmp_path_factory: pytest.TempPathFactory, fractions: list[float]) -> MadeImage:
     """Its image."""
-    return image(options(ms_path, tmp_path_factory.mktemp("images")))
+    return image(options(ms_path, tmp_path_factory.mktemp("images")), lambda fraction, _: fractions.append(fraction))
 
 
 def test_the_calibrator_has_its_flux_density_at_its_place(made: MadeImage) -> None:
@@ -45,13 +53,13 @@ def test_the_calibrator_has_its_flux_density_at_its_place(made: MadeImage) -> No
     corrected = read_image(Path(made.image_path))
     y, x = np.unravel_index(np.nanargmax(corrected.pixels), corrected.pixels.shape)
     ra_deg, dec_deg = corrected.wcs.pixel_to_world_values(x, y)
-    assert abs(dec_deg - calibrator.dec_deg) * 3600 <= 5.1
-    assert abs(ra_deg - calibrator.ra_deg) * np.cos(np.radians(dec_deg)) * 3600 <= 5.1
+    assert abs(dec_deg - calibrator.dec_deg) * 3600 <= 8.1
+    assert abs(ra_deg - calibrator.ra_deg) * np.cos(np.radians(dec_deg)) * 3600 <= 8.1
     assert corrected.pixels[y, x] == pytest.approx(float(calibrator.flux_jy(1.405e9)), rel=0.02)
 
 
 def test_the_residual_is_thermal_and_the_expectation_that_of_the_radiometer(made: MadeImage) -> None:
-    """260 beams: the rms is right to 5 %. Robust weights cost 0 to 40 % of the sensitivity with so few antennas."""
+    """660 beams: the rms is right to 4 %. Robust weights cost 0 to 40 % of the sensitivity with so few antennas."""
     assert made.noise_jy == pytest.approx(made.thermal_noise_jy, rel=0.15)
     natural_jy = sample_noise_jy() / sqrt(made.n_visibilities)
     assert natural_jy < made.thermal_noise_jy < 1.4 * natural_jy
@@ -89,30 +97,47 @@ def test_an_image_chooses_size_and_pixels_by_itself(ms_path: str, tmp_path: Path
     assert 4.6 <= chosen.imsize_x * chosen.cellsize_arcsec / 3600 <= 5.2
 
 
-def test_imaging_again_gives_the_same_files_and_leaves_nothing_behind(ms_path: str, tmp_path: Path) -> None:
-    first = image(options(ms_path, tmp_path))
-    before = read_image(Path(first.image_path)).pixels
-    image(options(ms_path, tmp_path))
+def test_a_smaller_image_is_the_middle_of_the_field_and_takes_the_place_of_what_was_there(
+    ms_path: str, made: MadeImage, tmp_path: Path
+) -> None:
+    (tmp_path / "flat.fits").write_text("what a killed stage left")
+    small = image(options(ms_path, tmp_path, n_pixels=128))
+    middle = slice(256 - 64, 256 + 64)
     # sums are made in threads: equal to the rounding of single precision at the peak, 16 Jy x 6e-8 x some 10
-    np.testing.assert_allclose(read_image(Path(first.image_path)).pixels, before, atol=1e-4)
+    np.testing.assert_allclose(
+        read_image(Path(small.flat_noise_path)).pixels,
+        read_image(Path(made.flat_noise_path)).pixels[middle, middle],
+        atol=1e-4,
+    )
+    assert (small.imsize_x, fits.getheader(small.image_path)["CRPIX1"]) == (128, 65)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["flat.fits", "pb.fits", "residual.fits"]
 
 
-def test_progress_never_goes_back(ms_path: str, tmp_path: Path) -> None:
-    seen: list[float] = []
-    image(options(ms_path, tmp_path), lambda fraction, _: seen.append(fraction))
-    assert seen == sorted(seen)
-    assert seen[0] == 0.0
-    assert 0.9 <= seen[-1] <= 1.0
+def test_progress_never_goes_back(made: MadeImage, fractions: list[float]) -> None:
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0.0
+    assert 0.9 <= fractions[-1] <= 1.0
 
 
 @pytest.mark.parametrize(("n_pixels", "cell_arcsec"), [(511, 10.0), (32, 10.0), (20_000, 1.0)])
 def test_an_image_that_cannot_be_made_is_refused(
     ms_path: str, tmp_path: Path, n_pixels: int, cell_arcsec: float
 ) -> None:
-    with pytest.raises(BadInputError, match=f"an image of {n_pixels} pixels"):
+    with pytest.raises(BadInputError, match=f"an image of {n_pixels} pixels a side"):
         image(options(ms_path, tmp_path, n_pixels=n_pixels, cell_arcsec=cell_arcsec))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_smallest_pixels_that_can_be_chosen_image_the_field_at_the_lowest_frequency() -> None:
+    lowest_hz = min(float(subband_frequencies_hz(number).mean()) for number in range(SUBBAND_COUNT))
+    angles = np.linspace(0, 0.1, 10_000)
+    radius_rad = angles[np.argmax(beam.power(angles, lowest_hz) < FIELD_RESPONSE)]
+    assert 0.8 * MAX_PIXELS < 2 * np.degrees(radius_rad) * 3600 / MIN_CELL_ARCSEC <= MAX_PIXELS
+
+
+def test_pixels_too_small_for_the_field_are_refused_with_the_size_they_would_make(ms_path: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"pixels of 1 arcsec make the field, .* at most 8192 can be"):
+        image(options(ms_path, tmp_path, cell_arcsec=1.0))
 
 
 def test_a_measurement_set_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Method, in the order of the code; each module named gives its formulas and sources.
 
 1. The radius of the field: where the primary beam falls to `FIELD_RESPONSE` at the middle of the band, so that no
-   bright source stays outside and scatters its sidelobes in.
+   bright source stays outside and scatters its sidelobes in. A smaller image that is asked for is the middle of it.
 2. Stokes I, averaged in frequency as far as the field allows; noise from the data (`averaging`).
 3. Robust weights, and the noise expected from them (`weighting`).
 4. Size of a pixel from the synthesised beam: at least `PIXELS_PER_BEAM` on its minor axis (`psf`).
@@ -53,7 +53,8 @@ class ImageOptions:
     ----------
     ms_path : calibrated Measurement Set.
     image_path, flat_noise_path, residual_path : FITS images to write.
-    n_pixels, cell_arcsec : size of the image and of a pixel; None = chosen from the data.
+    n_pixels, cell_arcsec : size of the images written and of a pixel; None = chosen from the data. Whatever is written,
+        the whole field is imaged and cleaned.
     robust : Briggs' parameter, -2 (uniform) to 2 (natural).
     max_minor_iterations : bound of CLEAN.
     """
@@ -124,10 +125,12 @@ class _Sky:
 
 @dataclass(frozen=True, slots=True)
 class _Cleaned:
-    """The deconvolved image: the best of the cycles, and restored (Jy/beam)."""
+    """What is written of the deconvolved field: its residual and restored image (Jy/beam)."""
 
-    best: Deconvolved
+    residual: Floats
     restored: Floats
+    n_major_cycles: int
+    converged: bool
     n_iterations: int
     n_points: int
 
@@ -144,6 +147,7 @@ def image(options: ImageOptions, progress: Progress = silent) -> MadeImage:
     RetryableError
         If the disk is full.
     """
+    _require_possible(options.n_pixels)
     layout = read_layout(options.ms_path)
     sky = _prepared(options, layout, _part(progress, 0.0, 0.25))
     cleaned = _cleaned(options, sky, _part(progress, 0.25, 0.9))
@@ -165,7 +169,21 @@ def _cleaned(options: ImageOptions, sky: _Sky, progress: Progress) -> _Cleaned:
         lambda present: residual_of(sky.visibilities, points.residual, present, sky.grid),
         _part(progress, 0.4, 1.0),
     )
-    return _Cleaned(best, _restored(sky, best, points.components, heights_jyb), minor.n_iterations, len(heights_jyb))
+    n_pixels = options.n_pixels or sky.grid.n_pixels
+    return _Cleaned(
+        _middle(best.residual, n_pixels),
+        _middle(_restored(sky, best, points.components, heights_jyb), n_pixels),
+        best.n_major_cycles,
+        best.converged,
+        minor.n_iterations,
+        len(heights_jyb),
+    )
+
+
+def _middle(pixels: Floats, n_pixels: int) -> Floats:
+    """Return the square of ``n_pixels`` a side around the phase centre, pixel [n//2, n//2] of both."""
+    start = pixels.shape[0] // 2 - n_pixels // 2
+    return pixels[start : start + n_pixels, start : start + n_pixels]
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:
@@ -186,29 +204,37 @@ def _prepared(options: ImageOptions, layout: Layout, progress: Progress) -> _Sky
 
 
 def _field_radius_rad(options: ImageOptions, layout: Layout) -> float:
-    """Return half the side of the image: as asked for, or as the primary beam wants it."""
-    if options.n_pixels is not None and options.cell_arcsec is not None:
-        return float(options.n_pixels * np.radians(options.cell_arcsec / 3600) / 2)
+    """Return half the side of what is imaged: as the primary beam wants it, or more if that is asked for."""
+    asked_rad = (options.n_pixels or 0) * np.radians((options.cell_arcsec or 0.0) / 3600) / 2
     angles = np.linspace(0, 2 * primary.half_power_width_rad(layout.mid_frequency_hz), 400)
-    return float(angles[np.argmax(primary.power(angles, layout.mid_frequency_hz) < FIELD_RESPONSE)])
+    return max(
+        float(asked_rad), float(angles[np.argmax(primary.power(angles, layout.mid_frequency_hz) < FIELD_RESPONSE)])
+    )
 
 
 def _chosen_grid(options: ImageOptions, visibilities: AveragedVisibilities, radius_rad: float) -> ImageGrid:
-    """Return the image's grid: as asked for, or fine enough for the synthesised beam."""
+    """Return the grid of what is imaged, with pixels as asked for, or fine enough for the synthesised beam."""
     if options.cell_arcsec is not None:
         cell_rad = float(np.radians(options.cell_arcsec / 3600))
-        grid = ImageGrid(options.n_pixels or 2 * int(np.ceil(radius_rad / cell_rad)), cell_rad)
+        grid = ImageGrid(2 * int(np.ceil(radius_rad / cell_rad)), cell_rad)
     else:
         preview = ImageGrid(PREVIEW_PIXELS, 1 / (PREVIEW_OVERSAMPLING * visibilities.longest_baseline_wavelengths))
         beam = fit_beam(point_spread_function(visibilities, preview, wide=False), preview.cell_rad)
         grid = pixel_grid_for(beam, radius_rad, PIXELS_PER_BEAM)
-        grid = ImageGrid(options.n_pixels or grid.n_pixels, grid.cell_rad)
-    if grid.n_pixels % 2 or not MIN_PIXELS <= grid.n_pixels <= MAX_PIXELS:
+    if grid.n_pixels > MAX_PIXELS:
         raise BadInputError(
-            f"an image of {grid.n_pixels} pixels a side cannot be made: give an even number from {MIN_PIXELS} to "
-            f"{MAX_PIXELS}, or larger pixels"
+            f"pixels of {np.degrees(grid.cell_rad) * 3600:.3g} arcsec make the field, all of which is imaged, "
+            f"{grid.n_pixels} pixels a side; at most {MAX_PIXELS} can be: give larger pixels"
         )
-    return grid
+    return ImageGrid(max(grid.n_pixels, options.n_pixels or 0), grid.cell_rad)
+
+
+def _require_possible(n_pixels: int | None) -> None:
+    if n_pixels is not None and (n_pixels % 2 or not MIN_PIXELS <= n_pixels <= MAX_PIXELS):
+        raise BadInputError(
+            f"an image of {n_pixels} pixels a side cannot be made: "
+            f"give an even number from {MIN_PIXELS} to {MAX_PIXELS}"
+        )
 
 
 def _restored(sky: _Sky, cleaned: Deconvolved, points: list[PointComponent], heights_jyb: list[float]) -> Floats:
@@ -271,7 +297,7 @@ def _measured(
     options: ImageOptions, layout: Layout, sky: _Sky, cleaned: _Cleaned, geometry: ImageGeometry, inside: Bools
 ) -> MadeImage:
     """Return what is to be known about the images; ``inside`` is where the corrected image is not blank."""
-    noise_jyb = robust_sigma(cleaned.best.residual[inside])
+    noise_jyb = robust_sigma(cleaned.residual[inside])
     peak_jyb = float(cleaned.restored[inside].max(initial=-np.inf))
     if not noise_jyb > 0 or not np.isfinite(peak_jyb):
         raise DataQualityError(f"{options.ms_path}: the image has noise {noise_jyb} and peak {peak_jyb} Jy/beam")
@@ -298,8 +324,8 @@ def _measured(
         n_visibilities=sky.visibilities.n_samples,
         n_point_sources=cleaned.n_points,
         n_iterations=cleaned.n_iterations,
-        n_major_cycles=cleaned.best.n_major_cycles,
-        converged=cleaned.best.converged,
+        n_major_cycles=cleaned.n_major_cycles,
+        converged=cleaned.converged,
         missing_subbands=_missing_subbands(layout),
         robust=options.robust,
         max_minor_iterations=options.max_minor_iterations,
@@ -310,13 +336,14 @@ def _measured(
 
 def _written(options: ImageOptions, layout: Layout, sky: _Sky, cleaned: _Cleaned) -> MadeImage:
     """Correct for the primary beam, measure, and write the three images."""
-    response = effective_beam(sky.visibilities, sky.tables, sky.drifting, sky.grid)
+    grid = ImageGrid(len(cleaned.restored), sky.grid.cell_rad)
+    response = effective_beam(sky.visibilities, sky.tables, sky.drifting, grid)
     inside = response >= BEAM_CUT
-    geometry = _geometry(layout, sky.grid)
+    geometry = _geometry(layout, grid)
     made = _measured(options, layout, sky, cleaned, geometry, inside)
     cards = _cards(options, layout, made)
     corrected = np.where(inside, cleaned.restored / response, np.float32(np.nan)).astype(np.float32)
-    write_image(Path(options.residual_path), cleaned.best.residual, geometry, cards)
+    write_image(Path(options.residual_path), cleaned.residual, geometry, cards)
     write_image(Path(options.flat_noise_path), cleaned.restored, geometry, cards)
     write_image(Path(options.image_path), corrected, geometry, cards | {"PBCUT": BEAM_CUT})
     return made

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dsa110_contimg.api.schemas.base import QAGrade, Reply
-from dsa110_contimg.pipeline.image_limits import MAX_PIXELS, MIN_PIXELS
+from dsa110_contimg.pipeline.image_limits import MAX_PIXELS, MIN_CELL_ARCSEC, MIN_PIXELS
 
 _ARCSEC = re.compile(r"(\d{1,4}(?:\.\d{1,20})?)arcsec")
-_LEAST_ARCSEC, _MOST_ARCSEC = 0.1, 600.0
+_MOST_ARCSEC = 600.0
 
 
 def _square(sides: tuple[int, int]) -> tuple[int, int]:
@@ -25,8 +25,8 @@ def _cell(text: str) -> str:
 
 def _arcsec(text: str) -> float:
     found = _ARCSEC.fullmatch(text.replace(" ", ""))
-    if found is None or not _LEAST_ARCSEC <= float(found[1]) <= _MOST_ARCSEC:
-        raise ValueError(f"give a number from {_LEAST_ARCSEC:g} to {_MOST_ARCSEC:g} with its unit, as 2.5arcsec")
+    if found is None or not MIN_CELL_ARCSEC <= float(found[1]) <= _MOST_ARCSEC:
+        raise ValueError(f"give a number from {MIN_CELL_ARCSEC:g} to {_MOST_ARCSEC:g} with its unit, as 5arcsec")
     return float(found[1])
 
 
@@ -39,7 +39,9 @@ class ReimageRequest(BaseModel):
     model_config = ConfigDict(extra="allow")  # what else a client says is refused by name, with what there is
 
     imsize: Annotated[tuple[_Side, _Side], AfterValidator(_square)] | None = Field(
-        None, description="pixels a side, twice: the image is square", examples=[[5040, 5040]]
+        None,
+        description="pixels a side, twice; a small image is the middle of the field, all of which is cleaned",
+        examples=[[5040, 5040]],
     )
     cell: Annotated[str, Field(max_length=40), AfterValidator(_cell)] | None = Field(
         None, description="size of a pixel with its unit", examples=["2.5arcsec"]
