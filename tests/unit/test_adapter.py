@@ -16,6 +16,7 @@ from dsa110_contimg.absurd.executor import ChildResult
 from dsa110_contimg.absurd.registry import BadParamsError
 from dsa110_contimg.absurd.worker import ClaimedTask
 from dsa110_contimg.api.async_repositories import (
+    AsyncCalibrationRepository,
     AsyncImageRepository,
     AsyncJobRepository,
     AsyncMSRepository,
@@ -307,3 +308,32 @@ async def test_a_run_that_failed_and_then_completes_forgets_its_error(
     job = await AsyncJobRepository(database).get_by_run_id(RUN)
     assert job is not None
     assert (job.status, job.error) == ("completed", None)
+
+
+async def test_a_run_that_failed_goes_on_without_an_end_when_whichever_stage_is_tried_again(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    done = completed(**{name: {} for name in workflows.STAGES})
+    failed = {**done, workflows.IMAGE: {"status": "failed", "result": None, "error": "disk full"}}
+    await run(adapter, task(workflows.FINISH), StageContext({}, failed))
+    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, completed(**{"a stage before it": {}})))
+    job = await AsyncJobRepository(database).get_by_run_id(RUN)
+    assert job is not None
+    assert (job.status, job.finished_at, job.error) == ("running", None, None)
+
+
+async def test_a_calibration_table_says_which_version_solved_it(adapter: Adapter, database: DatabaseAdapter) -> None:
+    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    names = ("phase_scatter_deg", "amplitude_scatter", "amplitude_min", "amplitude_max")
+    solved = dict.fromkeys(names, 0.1) | {
+        "bandpass_path": "/p/x.b", "gain_path": "/p/x.g", "calibrator": "3C286", "refant": "DSA-103",
+        "valid_start_mjd": 1.0, "valid_end_mjd": 2.0, "flagged_fraction_live": 0.1, "median_snr_bandpass": 90.0,
+        "median_snr_gain": 90.0, "files": [], "inputs": [],
+    }  # fmt: skip
+    parents = completed(**{workflows.CONVERT: CONVERTED})
+    await run(adapter, task(workflows.SOLVE), StageContext(solved, parents))
+    tables = await AsyncCalibrationRepository(database).list_all()
+    assert {(table.path, table.solver_version) for table in tables} == {
+        ("/p/x.b", "0.1.0+gabc"),
+        ("/p/x.g", "0.1.0+gabc"),
+    }

@@ -61,6 +61,7 @@ class Finished:
     product: Result
     earlier: Mapping[str, Result]
     known_sources: Sequence[SourceRecord] = ()
+    code_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def record_solution(run: Finished) -> Recording:
         path=made["bandpass_path"], set_name=run.params.group_id, table_type="BP", order_index=30,
         source_ms_path=run.earlier[workflows.CONVERT]["ms_path"], cal_field=made["calibrator"], refant=made["refant"],
         created_at=made["finished_at"], valid_start_mjd=made["valid_start_mjd"], valid_end_mjd=made["valid_end_mjd"],
-        solver_command="dsa110_contimg.pipeline.calibration.solve", solver_params=run.params.options,
+        solver_command="dsa110_contimg.pipeline.calibration.solve", solver_version=run.code_version,
+        solver_params=run.params.options,
         quality_metrics={key: value for key, value in made.items() if isinstance(value, float | int)},
     )  # fmt: skip
     gains = replace(bandpass, path=made["gain_path"], table_type="GP", order_index=50)
@@ -291,11 +293,10 @@ class Adapter:
         """Run the stage of a task in a child process and record what it made."""
         task, stage = context.task, STAGES[context.task.name]
         earlier = {name: parent["result"] for name, parent in (await context.parent_results()).items()}
-        if not earlier:
-            await self._recorder.record(Recording(job=self._running(params, await self._job(params))))
+        await self._set_going(params)
         ran = await self._run(stage, {**params.options, **stage.options(earlier)}, params, context)
         product = {**ran.value, "finished_at": ran.finished_at}
-        run = Finished(params, product, earlier, await self._known_sources(product, earlier))
+        run = Finished(params, product, earlier, await self._known_sources(product, earlier), self._code_version)
         provenance = await self._provenance(task, params, context, ran)
         await self._recorder.record(replace(stage.record(run), provenance=provenance))
         if task.name in (workflows.IMAGE, workflows.REIMAGE) and self._image_made:
@@ -334,9 +335,13 @@ class Adapter:
             raise BadInputError(f"run {params.run_id} is not recorded; ingest the observation {params.group_id} again")
         return job
 
-    @staticmethod
-    def _running(params: StageParams, job: JobRecord) -> JobRecord:
-        return replace(job, status="running", started_at=job.started_at or time.time())
+    async def _set_going(self, params: StageParams) -> None:
+        """Record that the run is going on; one that had ended, and of which a stage is tried again, has no end now."""
+        job = await self._job(params)
+        if job.status != "running":
+            started_at = job.started_at or time.time()
+            going = replace(job, status="running", started_at=started_at, finished_at=None, error=None)
+            await self._recorder.record(Recording(job=going))
 
     async def _known_sources(self, product: Result, earlier: Mapping[str, Result]) -> Sequence[SourceRecord]:
         """Return the sources already known in the field of an image; nothing for stages that find none."""

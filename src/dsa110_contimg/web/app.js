@@ -74,7 +74,7 @@ function showImage(image) {
     ["Made (UTC)", time(image.created_at)],
     ["Centre (ICRS)", `${number(image.pointing_ra_deg, 4, "°")}, ${number(image.pointing_dec_deg, 4, "°")}`],
     ["Noise", number(image.noise_jy && image.noise_jy * 1e3, 3, "mJy/beam")],
-    ["Peak", number(image.peak_flux_jy, 3, "Jy/beam")],
+    ["Apparent peak", number(image.peak_flux_jy, 3, "Jy/beam")],
     ["Dynamic range", number(image.dynamic_range, 0, "")],
     ["Beam", `${beam}, position angle ${number(image.beam_pa_deg, 0, "°")}`],
     ["Verdict", element("span", image.qa_grade ?? "not assessed", { class: image.qa_grade ?? "" })],

@@ -37,13 +37,14 @@ def image_qa(image: ImageRecord) -> dict[str, Any]:
             "minor_arcsec": image.beam_minor_arcsec,
             "pa_deg": image.beam_pa_deg,
         },
-        "source_stats": {"n_sources": _count(metrics.get("n_sources")), "peak_flux_jy": image.peak_flux_jy},
+        "source_stats": {"n_sources": _n_sources(metrics), "peak_flux_jy": image.peak_flux_jy},
         "flags": flags,
         "warnings": image_warnings(image),
     }
 
 
-def _count(value: Any) -> int | None:
+def _n_sources(metrics: Mapping[str, Any]) -> int | None:
+    value = metrics.get("sources", metrics.get("n_sources"))
     return int(value) if isinstance(value, int | float) else None
 
 
@@ -138,7 +139,7 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
         "reasons": reasons,
         "findings": [_told(finding) for finding in found],
         "overall_quality": _word(measured),
-        "n_sources": measured.num_sources if measured else _count(metrics.get("sources", metrics.get("n_sources"))),
+        "n_sources": measured.num_sources if measured else _n_sources(metrics),
         "warnings": image_warnings(image),
     }
 
