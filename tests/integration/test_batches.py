@@ -1,6 +1,7 @@
 """Batches: items counted as they end, work by workers, asked over HTTP."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from dsa110_contimg.api.exceptions import FileNotAccessibleError, FITSParsingErr
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.interfaces import CalibrationTableRecord, ImageRecord, Recording
 from dsa110_contimg.api.services.limited_child import LimitedChild
+from dsa110_contimg.api.work_orders import BATCH, WorkOrder
+from dsa110_contimg.api.work_repository import AsyncWorkRepository
 from dsa110_contimg.pipeline.caltable import BANDPASS
 from dsa110_contimg.pipeline.visibilities import read_layout
 from fixtures.api_server import Served
@@ -174,6 +177,28 @@ async def test_an_rq_worker_does_a_batch_from_its_order_to_its_end(redis_url: st
         assert len(list((bench.world.config.paths.state_dir / "thumbnails").iterdir())) == 1
         [job] = await bench.done("GET", "/queue/jobs")
         assert job["status"] == "finished"
+
+
+async def test_a_batch_ends_with_the_order_that_works_on_it(empty_products: DatabaseConfig) -> None:
+    async with open_database(empty_products, TimeoutConfig()) as adapter:
+        batches, orders = AsyncBatchRepository(adapter), AsyncWorkRepository(adapter)
+        ends = []
+        for name, status in (("job_c", "canceled"), ("job_f", "failed"), ("job_e", "failed")):
+            number = await batches.create("thumbnail", ["a", "b", "c"], {})
+            await orders.accept(WorkOrder(name, BATCH, "rq", {"batch_id": number}))
+            begun = await orders.claim(name, "w", 1.0)
+            assert begun is not None
+            await batches.end_item((await batches.list_unended(number))[0].id)
+            if name == "job_e":
+                await orders.end(dataclasses.replace(begun, status=status, error="out of memory", ended_at=2.0))
+            else:
+                await orders.settle(name, status, 2.0, error="given up")
+            ends.append((*await states(batches, number), [one.error for one in await batches.list_items(number)]))
+        assert ends == [
+            ("cancelled", 1, 0, [None, None, None]),
+            ("failed", 1, 2, [None, "given up", "given up"]),
+            ("failed", 1, 2, [None, "out of memory", "out of memory"]),
+        ]
 
 
 # --- over HTTP ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.specs import TaskSpec
 from dsa110_contimg.absurd.workflows import STAGES, spawn_rerun
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.config import APIConfig, ConfigError
@@ -389,6 +390,23 @@ async def test_a_durable_queue_that_lost_the_workflow_gets_it_again_and_a_cancel
         assert (job.status, job.error) == ("failed", "canceled in the task queue")
         await work.look_after()
         assert (await bench.done("GET", f"/queue/jobs/{told['job_id']}"))["status"] == "failed"
+
+
+async def test_a_canceled_workflow_ends_its_run_however_many_others_were_canceled_before(
+    redis_url: str, tmp_path: Path, queue: Bench
+) -> None:
+    tasks = AbsurdConfig(enabled=True, database_url=queue.url)
+    async with work_bench(tmp_path / "state", redis_url, tasks) as bench:
+        told = await bench.done("POST", f"/jobs/{CHAIN_RUN}/rerun")
+        workflow_id = UUID(str((await bench.job(told["new_run_id"])).workflow_id))
+        for other in (UUID(int=2**128 - 1 - n) for n in range(101)):
+            await queue.client.spawn_workflow("another", [TaskSpec("nothing", {})], workflow_id=other)
+            await queue.client.cancel_workflow(other)
+        await queue.client.cancel_workflow(workflow_id)
+        await bench.services.work.look_after()
+        bench.services.work._swept_at = float("-inf")
+        await bench.services.work.look_after()
+        assert (await bench.job(told["new_run_id"])).status == "failed"
 
 
 async def test_a_run_is_canceled_with_all_its_tasks(redis_url: str, tmp_path: Path, queue: Bench) -> None:

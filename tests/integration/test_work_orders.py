@@ -3,16 +3,20 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from dsa110_contimg.api.async_repositories import AsyncJobRepository
-from dsa110_contimg.api.config import DatabaseConfig
+from dsa110_contimg.absurd.processes import Warden
+from dsa110_contimg.api.async_repositories import AsyncJobRepository, AsyncProductRecorder
+from dsa110_contimg.api.batch.orders import Attempt, Bench
+from dsa110_contimg.api.config import DatabaseConfig, get_config
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseAdapter
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.queries.idempotency import KeptReply
-from dsa110_contimg.api.work_orders import WorkOrder, new_seed, order_id
+from dsa110_contimg.api.run_logs import RunLogs
+from dsa110_contimg.api.work_orders import RERUN_COMMAND, WorkOrder, new_seed, order_id
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 NOW = 1_800_000_000.0
@@ -66,7 +70,7 @@ async def test_an_order_whose_worker_is_silent_goes_to_another_and_the_first_may
     assert await orders.beat(ORDER.id, "second", NOW + 32)
     late = dataclasses.replace(first, status="finished", ended_at=NOW + 33)
     assert not await orders.end(late, dataclasses.replace(RUN, status="completed"))
-    assert [run.status for run in await orders.lively_runs(NOW)] == ["pending"]
+    assert [run.status for run in await orders.lively_runs(NOW)] == ["running"]
     ended = dataclasses.replace(second, status="finished", ended_at=NOW + 33, result={"exit_code": 0})
     assert await orders.end(ended, dataclasses.replace(RUN, status="completed", finished_at=NOW + 33))
     found = await orders.find(ORDER.id)
@@ -130,3 +134,25 @@ def test_the_same_seed_gives_the_same_ids() -> None:
     assert order_id(seed, "a") == order_id(seed, "a") != order_id(seed, "b")
     assert len(order_id(seed, "a")) == 16
     assert new_seed() != seed
+
+
+async def test_a_run_that_is_canceled_in_the_moment_in_which_its_work_begins_stays_canceled(
+    orders: AsyncWorkRepository, adapter: DatabaseAdapter, tmp_path: Path
+) -> None:
+    class SlowRecorder(AsyncProductRecorder):
+        """Cancels the run after the worker has looked at it."""
+
+        async def get_job(self, run_id: str) -> JobRecord | None:
+            found = await super().get_job(run_id)
+            await orders.settle(ORDER.id, "canceled", NOW + 1, error="canceled")
+            await orders.end_run(run_id, NOW + 1, "canceled")
+            return found
+
+    await orders.accept(dataclasses.replace(ORDER, kind=RERUN_COMMAND), RUN)
+    begun = await orders.claim(ORDER.id, "w", NOW)
+    assert begun is not None
+    bench = Bench(get_config(), RunLogs(tmp_path), Warden())
+    assert "skipped" in await Attempt(begun, orders, SlowRecorder(adapter), bench).run()
+    job = await AsyncJobRepository(adapter).get_by_run_id("run")
+    assert job is not None
+    assert (job.status, job.error) == ("failed", "canceled")

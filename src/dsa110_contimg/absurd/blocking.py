@@ -117,6 +117,7 @@ class BlockingClient:
     get_workflow = _blocking(AbsurdClient.get_workflow)
     has_workflow = _blocking(AbsurdClient.has_workflow)
     list_workflows = _blocking(AbsurdClient.list_workflows)
+    stopped_workflows = _blocking(AbsurdClient.stopped_workflows)
     workflow_dag = _blocking(AbsurdClient.workflow_dag)
     ready_tasks = _blocking(AbsurdClient.ready_tasks)
     wait_workflow = _blocking(AbsurdClient.wait_workflow)

@@ -1,5 +1,6 @@
 """Looking at workflows, waiting for them, cancelling and retrying them. Their status is derived by the database."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from dsa110_contimg.absurd.dependencies import depth, topological_sort
@@ -35,6 +36,10 @@ class WorkflowCalls(TaskCalls):
         ``after`` is the id of the last workflow of the page before.
         """
         return [as_row(row) for row in await self._database.fetch(workflows.LIST_WORKFLOWS, status, after, limit)]
+
+    async def stopped_workflows(self, workflow_ids: Sequence[UUID]) -> set[UUID]:
+        """Return those of some workflows that failed or were cancelled."""
+        return {row["workflow_id"] for row in await self._database.fetch(workflows.STOPPED_WORKFLOWS, workflow_ids)}
 
     async def workflow_dag(self, workflow_id: UUID) -> Row | None:
         """Return the DAG of a workflow, or None.

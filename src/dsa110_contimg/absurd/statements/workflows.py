@@ -30,6 +30,9 @@ LIST_WORKFLOWS = f"""
 select * from ({_WORKFLOW} where $2::uuid is null or w.workflow_id < $2 order by w.workflow_id desc) x
 where $1::text is null or x.status = $1 order by x.workflow_id desc limit $3
 """  # noqa: S608 - fixed text
+STOPPED_WORKFLOWS = f"""
+select x.workflow_id from ({_WORKFLOW} where w.workflow_id = any($1)) x where x.status in ('failed', 'cancelled')
+"""  # noqa: S608 - fixed text
 WORKFLOW_TASKS = """
 select t.*, array(select e.parent from absurd.edge e where e.child = t.task_id order by e.parent) as depends_on
 from absurd.tasks t where t.workflow_id = $1 order by t.task_id

@@ -105,7 +105,8 @@ class Attempt:
 
     async def run(self) -> Any:
         """Work until the end, or until the order is not ours any more; say which."""
-        job = await self._begin_run()
+        job = await self._run()
+        self._say("INFO", f"attempt {self._order.attempts} begins")
         work = asyncio.create_task(self._work())
         keeper = asyncio.create_task(self._keep())
         await asyncio.wait([work, keeper], return_when=asyncio.FIRST_COMPLETED)
@@ -124,15 +125,9 @@ class Attempt:
             raise WorkFailedError(f"this worker does not know work of the kind {self._order.kind!r}; is it older?")
         return await work(self._order, self._bench)
 
-    async def _begin_run(self) -> JobRecord | None:
-        """Record that the run that this order makes has begun."""
-        job = await self._recorder.get_job(self._order.run_id) if self._order.run_id else None
-        if job is None:
-            return None
-        running = dataclasses.replace(job, status="running", started_at=job.started_at or self._order.started_at)
-        await self._recorder.save_job(running)
-        self._say("INFO", f"attempt {self._order.attempts} begins")
-        return running
+    async def _run(self) -> JobRecord | None:
+        """Return the run that this order makes; the claim has begun it."""
+        return await self._recorder.get_job(self._order.run_id) if self._order.run_id else None
 
     async def _keep(self) -> None:
         """Give signs of life until the order is not ours any more."""

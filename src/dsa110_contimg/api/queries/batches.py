@@ -1,7 +1,8 @@
 """Statements on batches: what is worked on, item by item.
 
 How many items are done or failed is added up as each ends, in the transaction in which it ends and only if it had not:
-nothing is ever counted again. A batch ends with its last item: failed when one of them failed, else done.
+nothing is ever counted again. A batch ends with its last item: failed when one of them failed, else done; or with the
+order that works on it.
 """
 
 import time
@@ -98,6 +99,12 @@ _CANCEL = Statement(
 _CANCEL_ITEMS = Statement(
     update(items).where(items.c.batch_id == _ID, _UNENDED_ITEM).values(status="cancelled", completed_at=_NOW)
 )
+_GIVE_UP_ITEMS = Statement(
+    update(items)
+    .where(items.c.batch_id == _ID, _UNENDED_ITEM)
+    .values(status="failed", error=bindparam("error"), completed_at=_NOW)
+    .returning(items.c.id)
+)
 
 
 def create(kind: str, names: Sequence[str], params: Mapping[str, Any]) -> Steps[int]:
@@ -148,3 +155,10 @@ def cancel(batch_id: int) -> Steps[bool]:
     if cancelled is not None:
         yield Query(_CANCEL_ITEMS, {"id": batch_id, "now_s": time.time()})
     return cancelled is not None
+
+
+def give_up(batch_id: int, error: str) -> Steps[None]:
+    """Fail what of a batch has not ended."""
+    bad: int = yield Query(_GIVE_UP_ITEMS, {"id": batch_id, "error": error, "now_s": time.time()}, len)
+    if bad:
+        yield Query(_COUNT_IN, {"id": batch_id, "good": 0, "bad": bad})

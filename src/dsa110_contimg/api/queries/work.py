@@ -10,6 +10,7 @@ from sqlalchemy.sql import ClauseElement, ColumnElement
 from dsa110_contimg.api.column_kinds import Number
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.queries import batches
 from dsa110_contimg.api.queries.decoding import (
     ask,
     every,
@@ -21,7 +22,7 @@ from dsa110_contimg.api.queries.decoding import (
 )
 from dsa110_contimg.api.queries.recording import save_job
 from dsa110_contimg.api.tables import images, jobs, work_orders
-from dsa110_contimg.api.work_orders import OPEN, UNENDED, WAITING, WorkOrder
+from dsa110_contimg.api.work_orders import BATCH, OPEN, UNENDED, WAITING, WorkOrder
 
 _COLUMNS = record_columns(WorkOrder, work_orders)
 _read = record_reader(WorkOrder, _COLUMNS)
@@ -90,6 +91,11 @@ _END = _changing(_IS_MINE, **_END_VALUES)
 _SETTLE = _changing(_one_of(_orders.status, OPEN), **_END_VALUES)
 _PUT_BACK = _changing(
     (_orders.status == "sent") | ((_orders.status == "running") & _is_silent), status="accepted", claim=None
+)
+_BEGIN_RUN = Statement(
+    update(jobs)
+    .where(jobs.c.run_id == bindparam("begun_run"), _one_of(jobs.c.status, UNENDED))
+    .values(status="running", started_at=func.coalesce(jobs.c.started_at, _NOW))
 )
 _END_RUN = Statement(
     update(jobs)
@@ -169,8 +175,11 @@ def send(order_id: str, now_s: float) -> Steps[WorkOrder | None]:
 
 
 def claim(order_id: str, claim_: str, now_s: float, silent_since_s: float) -> Steps[WorkOrder | None]:
-    """Begin an order; None when it has ended, or somebody who lives works on it."""
-    return _change(_CLAIM, order_id, new_claim=claim_, now_s=now_s, silent_since_s=silent_since_s)
+    """Begin an order, and the run that it makes; None when it has ended, or somebody who lives works on it."""
+    begun = yield from _change(_CLAIM, order_id, new_claim=claim_, now_s=now_s, silent_since_s=silent_since_s)
+    if begun is not None and begun.run_id:
+        yield Query(_BEGIN_RUN, {"begun_run": begun.run_id, "now_s": begun.started_at})
+    return begun
 
 
 def beat(order_id: str, claim_: str, now_s: float) -> Steps[WorkOrder | None]:
@@ -186,12 +195,26 @@ def end(order: WorkOrder, job: JobRecord | None) -> Steps[bool]:
     )  # fmt: skip
     if ended is not None and job is not None:
         yield from save_job(job)
+    yield from _end_batch(ended)
     return ended is not None
 
 
 def settle(order_id: str, status: str, now_s: float, result: Any, error: str | None) -> Steps[WorkOrder | None]:
     """End an order from outside (canceled, or ended elsewhere); None when it has ended."""
-    return _change(_SETTLE, order_id, new_status=status, now_s=now_s, new_result=result, new_error=error)
+    settled = yield from _change(_SETTLE, order_id, new_status=status, now_s=now_s, new_result=result, new_error=error)
+    yield from _end_batch(settled)
+    return settled
+
+
+def _end_batch(ended: WorkOrder | None) -> Steps[None]:
+    """End what an order left of its batch: nobody will work on it any more."""
+    if ended is None or ended.kind != BATCH:
+        return
+    batch_id = int(ended.arguments["batch_id"])
+    if ended.status == "canceled":
+        yield from batches.cancel(batch_id)
+    elif ended.status == "failed":
+        yield from batches.give_up(batch_id, ended.error or "the work on the batch failed")
 
 
 def put_back(order_id: str, silent_since_s: float) -> Steps[WorkOrder | None]:

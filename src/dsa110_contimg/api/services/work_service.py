@@ -25,7 +25,7 @@ from dsa110_contimg.api.exceptions import (
 )
 from dsa110_contimg.api.interfaces import JobRecord, JobRepositoryProtocol
 from dsa110_contimg.api.job_queue import JobQueue
-from dsa110_contimg.api.services.absurd.gateway import QueueGateway, Row
+from dsa110_contimg.api.services.absurd.gateway import QueueGateway
 from dsa110_contimg.api.work_orders import MOST_ATTEMPTS, OPEN, REIMAGE_CHAIN, UNENDED, WorkOrder
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
@@ -274,21 +274,16 @@ class WorkService:
         if self._gateway.client is None:
             return
         await self._make_sure_of_cancels(now_s)
-        going = {job.workflow_id: job for job in await self.orders.lively_runs(now_s) if job.workflow_id}
-        if not going:
-            return
-        for status in ("cancelled", "failed"):
-            ended = await self._workflows(status)
-            await self._end_runs(going[key] for row in ended if (key := row["workflow_id"]) in going)
+        going = {UUID(job.workflow_id): job for job in await self.orders.lively_runs(now_s) if job.workflow_id}
+        if going:
+            stopped = await self._gateway.ask(lambda client: client.stopped_workflows(list(going)))
+            await self._end_runs(going[workflow_id] for workflow_id in stopped)
 
     async def _make_sure_of_cancels(self, now_s: float) -> None:
         """Cancel again what was canceled while somebody sent it who died before taking it back."""
         for order in await self.orders.newest("canceled", _LOOKED_BACK):
             if order.target == "absurd" and now_s - (order.ended_at or 0.0) < _LOOK_AGAIN_S:
                 await self._undo(order)
-
-    async def _workflows(self, status: str) -> list[Row]:
-        return await self._gateway.ask(lambda client: client.list_workflows(status, 100))
 
     async def _end_runs(self, jobs: Iterable[JobRecord]) -> None:
         """End the runs whose last task, which would have said so, was canceled or failed too."""
