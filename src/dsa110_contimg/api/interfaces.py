@@ -254,10 +254,10 @@ class Recording:
     image: ImageRecord | None = None
     sources: tuple[SourceRecord, ...] = ()
     photometry: tuple[PhotometryRecord, ...] = ()
-    same_source_deg: float = 0.0
     provenance: ProvenanceRecord | None = None
     image_qa: ImageQARecord | None = None
     calibration_qa: CalibrationQARecord | None = None
+    same_source_deg: float = 0.0
 
 
 class ProductRecorder(Protocol):
