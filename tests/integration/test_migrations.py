@@ -113,6 +113,27 @@ def test_up_and_down_and_up_again_ends_where_it_began(config: DatabaseConfig) ->
     assert differences(config) == []
 
 
+def test_failed_versions_of_images_count_as_such_in_a_database_that_was_there_before(config: DatabaseConfig) -> None:
+    """Revision 0007 made the trigger, when there was no such stage."""
+    Migrator(config).upgrade("0009")
+    columns = "run_id, group_id, ms_path, created_at, params, status, error"
+    runs = f"INSERT INTO jobs ({columns}) VALUES ('{{0}}', '', '', 1, '{{{{}}}}', 'failed', '{{1}}')"
+    counted = "SELECT n FROM event_counts WHERE name = 'ms_processed' AND second_label = 'reimaged'"
+    on_table = " ON jobs" if config.backend == "postgresql" else ""
+
+    def as_before(connection: Connection) -> None:
+        connection.exec_driver_sql(f"DROP TRIGGER jobs_insert_events{on_table}")
+        connection.exec_driver_sql(runs.format("before", "reimaging: no"))
+
+    def now(connection: Connection) -> int:
+        connection.exec_driver_sql(runs.format("now", "reimaging: no"))
+        return connection.exec_driver_sql(counted).scalar_one()
+
+    Migrator(config).inspect(as_before)
+    upgrade(config)
+    assert Migrator(config).inspect(now) == 1
+
+
 def test_an_upgrade_of_a_current_database_changes_nothing(config: DatabaseConfig) -> None:
     async def record() -> None:
         async with open_database(config) as adapter:

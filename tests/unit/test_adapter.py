@@ -27,6 +27,7 @@ from dsa110_contimg.api.async_repositories import (
 from dsa110_contimg.api.config import DatabaseConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
+from dsa110_contimg.api.exceptions import InvalidRecordError
 from dsa110_contimg.api.interfaces import JobRecord, Recording, SourceRecord
 from dsa110_contimg.api.migrations.migrator import Migrator
 
@@ -276,6 +277,18 @@ async def test_a_run_that_makes_a_version_of_an_image_ends_as_its_one_stage_does
     assert (job.status, job.error) == ("failed", "reimaging: BadInputError: no such Measurement Set")
     done = completed(**{workflows.REIMAGE: {}})
     assert (await run(adapter, task(workflows.FINISH), StageContext({}, done)))["status"] == "completed"
+
+
+async def test_a_version_of_an_image_that_was_deleted_meanwhile_is_not_made_again(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    whose = {"parent_id": 99, "root_id": 99, "version": 2, **CONVERTED}
+    verdict = {"grade": "good", "summary": "fine", "reasons": [], "metrics": {}, "n_sources": 0, "n_unfitted": 0}
+    claimed = task(workflows.REIMAGE)
+    claimed = replace(claimed, params={**claimed.params, "lineage": whose})
+    with pytest.raises(InvalidRecordError, match=r"image 99, of which .* is a version, was deleted") as caught:
+        await run(adapter, claimed, StageContext({**IMAGED, **verdict}, {}))
+    assert caught.value.retryable is False
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,13 @@ class InvalidPathError(ValidationError):
 
 
 class InvalidRecordError(ValidationError):
-    """A record that the database refuses: a missing value, or a reference to something that is not there."""
+    """A record that the database refuses: a missing value, or a reference to something that is not there.
+
+    The same record is refused again: a stage that made it is not tried a second time.
+    """
 
     error_code = "INVALID_RECORD"
+    retryable = False
 
 
 class AuthenticationError(DSA110APIError):

@@ -17,6 +17,7 @@ BOUNDS: Mapping[str, tuple[float, ...]] = {
 _STAGES = {
     "convert-uvh5-to-ms": "converted", "flagging": "flagged", "calibration-solve": "solved",
     "calibration-apply": "calibrated", "imaging": "imaged", "source-finding": "cataloged", "validation": "validated",
+    "reimaging": "reimaged",
 }  # fmt: skip
 _ADD = """INSERT INTO event_counts (name, label, second_label, n, total)
 SELECT name, label, second_label, count(*), sum(amount) FROM ({events}) AS events
@@ -149,9 +150,10 @@ def _is_sqlite() -> bool:
     return op.get_bind().dialect.name == "sqlite"
 
 
-def keep() -> None:
-    """Count from now on; the table event_counts must be there."""
-    for table, (key, events, updates) in _KEPT.items():
+def keep(*tables: str) -> None:
+    """Count what happens to these tables (default: to all) from now on; the table event_counts must be there."""
+    for table in tables or _KEPT:
+        key, events, updates = _KEPT[table]
         for when in ("insert", "update") if updates else ("insert",):
             rows = Rows(_is_sqlite(), key, when == "update")
             _create(table, when, _ADD.format(events=" UNION ALL ".join(events(rows))))
@@ -179,10 +181,10 @@ def _literal(text: str) -> str:
     return text.replace(":", "\\:")
 
 
-def release() -> None:
-    """Count no longer."""
-    for table, (_, _, updates) in _KEPT.items():
-        for when in ("insert", "update") if updates else ("insert",):
+def release(*tables: str) -> None:
+    """Count what happens to these tables (default: to all) no longer."""
+    for table in tables or _KEPT:
+        for when in ("insert", "update") if _KEPT[table][2] else ("insert",):
             name = f"{table}_{when}_events"
             op.execute(f"DROP TRIGGER IF EXISTS {name}" + ("" if _is_sqlite() else f" ON {table}"))
             if not _is_sqlite():
