@@ -15,6 +15,7 @@ from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.cache import TTLS_S, CacheRule, CacheSettings, ReplyCache, cached
 from dsa110_contimg.api.config import CACHED
 from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.exceptions import DatabaseConnectionError
 from dsa110_contimg.api.interfaces import Recording
 from dsa110_contimg.api.tally import Tally
 from fixtures.api_server import Served, segments, serving
@@ -207,6 +208,17 @@ async def test_who_goes_away_or_fails_takes_nobody_along(cache: ReplyCache) -> N
         *(cache.answer(RULE, request("q=1"), slow_handler(calls, fail=True)) for _ in range(3)), return_exceptions=True
     )
     assert [type(end) for end in failed] == [LookupError] * 3
+
+
+async def test_a_database_that_does_not_answer_is_waited_for_once(redis_url: str, tmp_path: Path) -> None:
+    async def generations() -> Mapping[str, int]:
+        raise DatabaseConnectionError("It does not answer", "products")
+
+    cache, calls = ReplyCache(CacheSettings(redis_url, str(tmp_path)), generations, Tally(tmp_path)), list[int]()
+    with pytest.raises(DatabaseConnectionError):
+        await cache.answer(RULE, request(), slow_handler(calls))
+    assert calls == []
+    await cache.close()
 
 
 async def test_kept_replies_of_one_database_are_not_those_of_another_and_end(

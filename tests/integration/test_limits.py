@@ -364,6 +364,7 @@ def test_a_body_that_stops_is_answered_and_the_connection_closed(hasty: int) -> 
 def test_a_reply_that_never_begins_is_given_up(hasty: int) -> None:
     reply = httpx.get(f"http://127.0.0.1:{hasty}/never/", timeout=10)
     assert (reply.status_code, reply.json()["error"], reply.headers["retry-after"]) == (503, "REQUEST_TIMED_OUT", "5")
+    assert reply.json()["action"] == "Try again in a moment."
 
 
 def test_a_stream_may_take_longer_than_a_request(hasty: int) -> None:

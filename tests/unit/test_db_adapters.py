@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import random
 import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiosqlite
 import pytest
@@ -20,6 +22,7 @@ from dsa110_contimg.api.db_adapters import (
 )
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseQueryError, DSA110APIError
 from dsa110_contimg.api.migrations.migrator import upgrade
+from dsa110_contimg.chaos.proxy import ChaosProxy
 
 
 @pytest.fixture(scope="module")
@@ -308,3 +311,27 @@ async def test_a_statement_with_wrong_parameters_is_refused(server: PostgreSQLAd
         await server.fetch_val("SELECT $1::int", ("x",))
     with pytest.raises(DatabaseQueryError):
         await server.fetch_val("SELECT $1::int", (1, 2))
+
+
+async def test_a_server_that_hangs_is_left_soon_after_the_caller_gave_up(postgres_database: str) -> None:
+    found = urlsplit(postgres_database)
+    proxy = ChaosProxy(str(found.hostname), int(found.port or 0), random.Random(1))
+    url = postgres_database.replace(f":{found.port}/", f":{await proxy.start()}/") + "?sslmode=disable"
+    adapter = PostgreSQLAdapter(url, pool_max=1, timeout_s=60.0, statement_timeout_s=60.0)
+
+    async def ask_briefly() -> None:
+        async with asyncio.timeout(0.1):
+            await adapter.fetch_val("SELECT 1")
+
+    try:
+        await adapter.connect()
+        proxy.delay_s = 1e6
+        asking = asyncio.create_task(ask_briefly())
+        await asyncio.wait([asking], timeout=30.0)
+        assert asking.done(), "it waits for a statement that it has given up"
+        assert isinstance(asking.exception(), (TimeoutError, DatabaseConnectionError))
+        proxy.delay_s = 0.0
+        assert await adapter.fetch_val("SELECT 1") == 1
+    finally:
+        await proxy.stop()
+        await adapter.disconnect()

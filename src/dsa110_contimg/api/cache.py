@@ -28,7 +28,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dsa110_contimg import __version__
-from dsa110_contimg.api.exceptions import DatabaseError, ServiceUnavailableError, ValidationError
+from dsa110_contimg.api.exceptions import (
+    DatabaseConnectionError,
+    DatabaseError,
+    ServiceUnavailableError,
+    ValidationError,
+)
 from dsa110_contimg.api.tally import Cell, Family, Tally
 
 log = logging.getLogger(__name__)
@@ -163,6 +168,8 @@ class ReplyCache:
         """Return the key of a request, None when nobody can say how old the tables are."""
         try:
             numbers = await self._generations()
+        except DatabaseConnectionError:
+            raise  # the handler would wait once more to learn the same
         except DatabaseError:
             return None  # the handler will say what is wrong
         if not numbers:

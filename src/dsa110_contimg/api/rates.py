@@ -104,10 +104,9 @@ class Allowance:
 class RateLimitedError(RefusedError):
     """A client that asks too often."""
 
-    action = "Wait for the number of seconds that Retry-After tells, and ask less often."
-
     def __init__(self, allowance: Allowance) -> None:
         super().__init__(429, "rate_limit_exceeded", f"Too many requests. {allowance.rule}")
+        self.action = "Wait for the number of seconds that Retry-After tells, and ask less often."
         self.retry_after_s = max(1, math.ceil(allowance.reset_in_s))
         self.headers = {**allowance.headers, "Retry-After": str(self.retry_after_s)}
 

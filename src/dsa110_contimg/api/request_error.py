@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from dsa110_contimg.api.exceptions import DSA110APIError
 
+#: The client did nothing wrong that it could correct.
+_PASSES = frozenset({408, 429, 503})
+
 
 class RequestError(DSA110APIError):
     """An error that is told by its HTTP status rather than by a class.
@@ -27,3 +30,5 @@ class RequestError(DSA110APIError):
         self.headers = headers or {}
         self.status_code = status
         self.error_code = code
+        if status in _PASSES:
+            self.action = "Try again in a moment."

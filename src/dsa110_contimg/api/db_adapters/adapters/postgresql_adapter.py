@@ -163,7 +163,7 @@ class PostgreSQLAdapter:
             yield raw
         finally:
             with in_our_words(self.name):
-                await self._pool.release(raw)
+                await self._pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[AsyncConnection]:
