@@ -6,12 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
 import uvicorn
 
-from dsa110_contimg.api.middleware.connection import patient
+from dsa110_contimg.api.middleware.connection import Crowd, patient
 
 
 class Application:
@@ -34,7 +35,7 @@ class Application:
 @contextlib.contextmanager
 def serving(application: Application) -> Iterator[str]:
     """Serve an application by our connections and give its address."""
-    connection = patient(5.0, 5.0, 1 << 14)
+    connection = patient(5.0, 5.0, 1 << 14, 100)
     config = uvicorn.Config(application, http=connection, loop="uvloop", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as address:
@@ -63,3 +64,17 @@ def test_a_request_knows_how_many_are_ahead_of_it() -> None:
         assert httpx.get(f"{url}/broken").status_code == 500
         assert httpx.get(f"{url}/").status_code == 200
         assert application.ahead[3:] == [0, 0]
+
+
+async def test_of_many_that_have_come_one_begins_in_each_round_and_who_will_be_refused_at_once() -> None:
+    crowd, begun, loop = Crowd(most=3), list[int](), asyncio.get_running_loop()
+    for number in range(5):
+        crowd.join(loop, partial(begun.append, number))
+    assert begun == [0, 3, 4], "3 and 4 are beyond the most"
+    for more in ([1], [2], [], []):
+        await asyncio.sleep(0)
+        assert begun[-len(more) :] == more if more else begun == [0, 3, 4, 1, 2]
+    for _ in range(5):
+        crowd.leave()
+    crowd.join(loop, partial(begun.append, 5))
+    assert begun[-1] == 5, "nobody waits when nobody is there"

@@ -254,7 +254,7 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
 
 
 def connected(idle_s: float) -> tuple[Any, Wire]:
-    connection = patient(60.0, idle_s, 1024)(
+    connection = patient(60.0, idle_s, 1024, 100)(
         config=uvicorn.Config(silent, interface="asgi3", log_config=None), server_state=ServerState(), app_state={}
     )
     wire = Wire()

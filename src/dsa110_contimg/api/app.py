@@ -221,7 +221,12 @@ def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None)
         host=config.server.host,
         port=config.server.port,
         loop="uvloop",
-        http=patient(config.access.header_timeout_s, config.access.idle_timeout_s, 2 * config.access.max_header_bytes),
+        http=patient(
+            config.access.header_timeout_s,
+            config.access.idle_timeout_s,
+            2 * config.access.max_header_bytes,
+            config.access.max_in_flight,
+        ),
         proxy_headers=False,
         server_header=False,
         access_log=False,  # the gate writes one line per request

@@ -5,6 +5,8 @@ take the reply. Here all headers must come within a time, and the client must ta
 """
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,9 +24,49 @@ _NO_HANDSHAKE = (
 
 
 class Crowd:
-    """How many requests of one server have come and have not ended: also those that nobody has begun to look at."""
+    """The requests of one server that have come and have not ended; where several wait, one begins at a time.
 
-    size = 0
+    A request that waits for nothing holds the event loop until it is answered. If all that have come began together,
+    the loop would not look at its sockets before the last was answered: who is refused would wait as long as who is
+    served, and of the new connections libuv accepts one in each round.
+
+    Attributes
+    ----------
+    size : int
+        Requests, also those that nobody has begun to look at.
+    most : int
+        Where so many are ahead of a request it will be refused, and need not wait for that.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.size = 0
+        self.most = most
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_taken = False
+
+    def join(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+        """Begin with a request when its turn has come; :meth:`leave` must be called when it has ended."""
+        refused, self.size = self.size >= self.most, self.size + 1
+        if refused:
+            begin()
+        elif self._is_taken:
+            self._waiting.append(begin)
+        else:
+            self._take(loop, begin)
+
+    def leave(self) -> None:
+        """Count a request no longer."""
+        self.size -= 1
+
+    def _take(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+        self._is_taken = True
+        loop.call_soon(self._next, loop)
+        begin()
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_taken = False
+        if self._waiting:
+            self._take(loop, self._waiting.popleft())
 
 
 class PatientConnection(HttpToolsProtocol):
@@ -33,7 +75,7 @@ class PatientConnection(HttpToolsProtocol):
     header_timeout_s = 10.0
     idle_timeout_s = 30.0
     max_head_bytes = 32 << 10
-    crowd = Crowd()
+    crowd = Crowd(100)
 
     _in_head = False
     _head_bytes = 0  # of the request whose head is not complete yet, but for what came together with its first byte
@@ -73,8 +115,8 @@ class PatientConnection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Tell the gate how many are ahead; it cannot see those that wait for their turn in the event loop."""
         cycle.scope["state"]["ahead"] = self.crowd.size
-        self.crowd.size += 1
-        super()._start_asgi_task(cycle, partial(_leaving, self.crowd, app))
+        begin = super()._start_asgi_task
+        self.crowd.join(self.loop, lambda: begin(cycle, partial(_leaving, self.crowd, app)))
 
     def _watch(self) -> None:
         idle = self.cycle is None or self.cycle.response_complete
@@ -135,13 +177,13 @@ async def _leaving(crowd: Crowd, app: Any, scope: Any, receive: Any, send: Any) 
     try:
         await app(scope, receive, send)
     finally:
-        crowd.size -= 1
+        crowd.leave()
 
 
-def patient(header_s: float, idle_s: float, max_head_bytes: int) -> type[PatientConnection]:
-    """Return the connection with these bounds, in seconds and bytes."""
+def patient(header_s: float, idle_s: float, max_head_bytes: int, max_in_flight: int) -> type[PatientConnection]:
+    """Return the connection with these bounds, in seconds, bytes, and requests of one server."""
     bounds = {"header_timeout_s": header_s, "idle_timeout_s": idle_s, "max_head_bytes": max_head_bytes}
-    return type("PatientConnection", (PatientConnection,), bounds | {"crowd": Crowd()})
+    return type("PatientConnection", (PatientConnection,), bounds | {"crowd": Crowd(max_in_flight)})
 
 
 class PatientSocket(WebSocketsSansIOProtocol):

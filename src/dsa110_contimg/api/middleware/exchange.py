@@ -182,8 +182,8 @@ class Exchange:
         await self.answer(refusal.status_code, headers, content)
 
     def _may_go_on(self, refusal: RefusedError) -> bool:
-        """Tell whether the connection is good for another request: who asks too often need not connect anew."""
-        return refusal.status_code == 429 and self.method in ("GET", "HEAD")
+        """Tell whether the connection is good for another request: who is to ask later need not connect anew."""
+        return refusal.status_code in (429, 503) and self.method in ("GET", "HEAD")
 
 
 def body_too_large(most: int) -> RefusedError:
