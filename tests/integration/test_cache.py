@@ -142,7 +142,9 @@ def test_the_documented_prefixes_are_kept_unless_said_otherwise() -> None:
     assert set(CACHED) == set(TTLS_S)
 
 
-async def test_without_redis_the_api_works_uncached_and_says_so(tmp_path: Path) -> None:
+async def test_without_redis_the_api_works_uncached_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.socket() as silent:  # accepts connections and never speaks
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -153,6 +155,7 @@ async def test_without_redis_the_api_works_uncached_and_says_so(tmp_path: Path) 
         )  # fmt: skip
         async with serving(world.config, names=segments(world), world=world) as served:
             assert [await said(served, "/api/v1/images") for _ in range(3)] == ["bypass"] * 3
+            assert all(not text.rstrip().endswith(":") for text in caplog.messages), "a reason is told"
             assert (await served.json("/api/v1/cache"))["status"] == "error"
             keys = await add_keys(world.config)
             refused = await served.client.post("/api/v1/cache/clear", headers={"X-API-Key": keys["ops"]})

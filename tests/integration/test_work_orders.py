@@ -13,10 +13,10 @@ from dsa110_contimg.api.batch.orders import Attempt, Bench
 from dsa110_contimg.api.config import DatabaseConfig, get_config
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseAdapter
-from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.interfaces import JobRecord, Recording
 from dsa110_contimg.api.queries.idempotency import KeptReply
 from dsa110_contimg.api.run_logs import RunLogs
-from dsa110_contimg.api.work_orders import RERUN_COMMAND, WorkOrder, new_seed, order_id
+from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, new_seed, order_id
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 NOW = 1_800_000_000.0
@@ -156,3 +156,21 @@ async def test_a_run_that_is_canceled_in_the_moment_in_which_its_work_begins_sta
     job = await AsyncJobRepository(adapter).get_by_run_id("run")
     assert job is not None
     assert (job.status, job.error) == ("failed", "canceled")
+
+
+async def test_the_order_of_a_run_that_goes_on_again_is_open_again(
+    orders: AsyncWorkRepository, adapter: DatabaseAdapter
+) -> None:
+    chain = dataclasses.replace(ORDER, kind=RERUN_CHAIN, target="absurd")
+    for order in (chain, dataclasses.replace(ORDER, id="job_00000000000a", run_id="another")):
+        await orders.accept(order, dataclasses.replace(RUN, run_id=str(order.run_id)))
+        await orders.send(order.id, NOW)
+        await orders.settle(order.id, "failed", NOW + 1, {"run_id": order.run_id}, "its worker died")
+        going = dataclasses.replace(RUN, run_id=str(order.run_id), status="running")
+        await AsyncProductRecorder(adapter).record(Recording(job=going))
+    found, command = await orders.find(chain.id), await orders.find("job_00000000000a")
+    assert found is not None
+    assert command is not None
+    assert (found.status, found.ended_at, found.result, found.error) == ("sent", None, None, None)
+    assert command.status == "failed", "nobody works on a command that has failed"
+    assert await orders.settle(chain.id, "finished", NOW + 9, {"run_id": "run"}) is not None

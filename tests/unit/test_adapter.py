@@ -350,3 +350,22 @@ async def test_a_calibration_table_says_which_version_solved_it(adapter: Adapter
         ("/p/x.b", "0.1.0+gabc"),
         ("/p/x.g", "0.1.0+gabc"),
     }
+
+
+async def test_the_log_of_a_run_tells_that_a_stage_was_stopped_from_outside(database: DatabaseAdapter) -> None:
+    class Stopped(StageContext):
+        async def run_child(self, target: str, options: Mapping[str, Any], **words: Any) -> ChildResult:
+            raise asyncio.CancelledError
+
+    class Lines:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def append(self, run_id: str, level: str, source: str, message: str) -> None:
+            self.lines.append(f"{level} {source}: {message}")
+
+    log = Lines()
+    adapter = Adapter(AsyncProductRecorder(database), "0.1.0+gabc", logbook=log)
+    with pytest.raises(asyncio.CancelledError):
+        await run(adapter, task(workflows.CONVERT), Stopped({}, {}))
+    assert log.lines[-1].startswith("WARNING convert-uvh5-to-ms: stopped from outside")

@@ -6,6 +6,7 @@ worker complete the task, under its claim. A crash anywhere in between makes the
 leaves the same files and the same rows.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -311,6 +312,9 @@ class Adapter:
             ran = await context.run_child(stage.function, options, heard=log.progress)
         except ChildFailed as error:
             log.failed(error)
+            raise
+        except asyncio.CancelledError:
+            log.say("stopped from outside: the task was cancelled, or its worker goes", "WARNING")
             raise
         log.done(ran)
         return ran

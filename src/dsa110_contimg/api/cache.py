@@ -189,7 +189,7 @@ class ReplyCache:
                 return await asked
         except _AWAY as error:
             self._asked_again_at_s = time.monotonic() + _REST_S
-            log.warning("replies are not kept for %g s, Redis does not answer: %s", _REST_S, error or "too slow")
+            log.warning("replies are not kept for %g s, Redis does not answer: %s", _REST_S, str(error) or "too slow")
             return None
 
     def _count(self, rule: CacheRule, result: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, func, select
+from sqlalchemy import bindparam, case, delete, func, null, select, update
 from sqlalchemy.sql import ColumnElement
 
 from dsa110_contimg.api.db_adapters.backend import Row
@@ -37,6 +37,7 @@ from dsa110_contimg.api.tables import (
     provenance,
     provenance_files,
     sources,
+    work_orders,
 )
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -55,10 +56,23 @@ def _job_rules(new: Any) -> Mapping[str, ColumnElement[Any]]:
 _JOB = upsert(jobs, ["run_id"], column_names(JobRecord, jobs), _job_rules)
 
 
+_REOPEN = Statement(
+    update(work_orders)
+    .where(
+        work_orders.c.run_id == bindparam("resumed_run"),
+        work_orders.c.target == "absurd",
+        work_orders.c.status == "failed",
+    )
+    .values(status="sent", ended_at=null(), result=null(), error=null())
+)
+
+
 def save_job(job: JobRecord) -> Steps[None]:
-    """Keep a run."""
+    """Keep a run; the order of one that goes on again, because a stage is tried again, is open again."""
     ordered = time.time() if job.created_at is None else job.created_at
     yield Query(_JOB, {**field_values(job), "created_at": ordered, "said_created_at": job.created_at})
+    if job.status == "running":
+        yield Query(_REOPEN, {"resumed_run": job.run_id})
 
 
 # --- Measurement Sets ---------------------------------------------------------------------------------------------
