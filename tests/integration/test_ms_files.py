@@ -192,6 +192,24 @@ def test_the_values_of_a_raster_leave_out_what_is_flagged(tmp_path: Path) -> Non
     assert waterfall.across.tolist() == [0.0, 7.0]
 
 
+async def test_a_raster_is_made_once_as_long_as_the_measurement_set_is_the_same(own: Served) -> None:
+    async def ask(query: str = "") -> tuple[bytes, str]:
+        reply = await own.get("/api/v1/ms/{ms}/raster?width=400&height=300" + query)
+        assert reply.status_code == 200, reply.text
+        return reply.content, reply.headers["etag"]
+
+    def kept() -> int:
+        return len(list((own.world.config.paths.state_dir / "thumbnails").glob("*.png")))
+
+    first, phases = await asyncio.gather(ask(), ask("&yaxis=phase"))
+    assert (await ask(), kept()) == (first, 2)
+    assert first != phases
+    with table(own.world.ms_path, readonly=False, ack=False) as rows:
+        rows.putcol("DATA", rows.getcol("DATA") * np.arange(1, rows.nrows() + 1)[:, None, None])
+    assert await ask() != first
+    assert kept() == 3
+
+
 async def test_an_antenna_that_is_not_there_is_a_mistake_of_the_client(small: Served) -> None:
     reply = await small.get("/api/v1/ms/{ms}/raster?antenna=--fd=0")
     assert (reply.status_code, reply.json()["error"]) == (400, "VALIDATION_ERROR")

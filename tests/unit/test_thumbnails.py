@@ -17,6 +17,7 @@ from dsa110_contimg.api.exceptions import FITSParsingError
 from dsa110_contimg.api.file_access import FileStore, OpenFile
 from dsa110_contimg.api.picture_wish import COLOUR_MAPS, SCALES, PictureWish
 from dsa110_contimg.api.services.limited_child import LimitedChild
+from dsa110_contimg.api.services.picture_store import PictureStore
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 from fixtures.api_world import write_image
 
@@ -190,7 +191,7 @@ def opened(path: Path) -> OpenFile:
 async def test_a_rendering_that_takes_too_long_is_stopped_and_said(tmp_path: Path) -> None:
     image = tmp_path / "a.fits"
     write_image(image)
-    service = ThumbnailService(tmp_path / "pictures", LimitedChild(time_limit_s=0.02))
+    service = ThumbnailService(PictureStore(tmp_path / "pictures"), LimitedChild(time_limit_s=0.02))
     with pytest.raises(FITSParsingError, match=r"after 0\.02 s"):
         await service.picture_of(opened(image), PictureWish())
     assert not (tmp_path / "pictures").exists()
@@ -200,7 +201,7 @@ async def test_a_rendering_that_takes_too_long_is_stopped_and_said(tmp_path: Pat
 async def test_the_oldest_pictures_go_when_there_are_too_many(tmp_path: Path) -> None:
     image = tmp_path / "a.fits"
     write_image(image)
-    service = ThumbnailService(tmp_path / "pictures", LimitedChild(), most_kept=2)
+    service = ThumbnailService(PictureStore(tmp_path / "pictures", most_kept=2), LimitedChild())
     for side in (32, 40, 48):
         (await service.picture_of(opened(image), PictureWish(side=side))).close()
     assert len(list((tmp_path / "pictures").iterdir())) == 2

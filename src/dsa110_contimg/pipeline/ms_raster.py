@@ -106,11 +106,11 @@ class _Sums:
         data = rows.getcol(column, *block)[kept]
         bad |= ~np.isfinite(data)
         data[bad] = 0
-        axes = 2 if self._count.shape[1] > 1 else (1, 2)
-        shape = (len(place), self._count.shape[1])
-        np.add.at(self._visibility, place, data.sum(axis=axes).reshape(shape))
-        np.add.at(self._amplitude, place, np.abs(data).sum(axis=axes).reshape(shape))
-        np.add.at(self._count, place, (~bad).sum(axis=axes).reshape(shape))
+        order = np.argsort(place, kind="stable")
+        bins, starts = np.unique(place[order], return_index=True)
+        for sums, samples in ((self._visibility, data), (self._amplitude, np.abs(data)), (self._count, ~bad)):
+            of_rows = samples.sum(axis=2 if sums.shape[1] > 1 else (1, 2), dtype=sums.dtype).reshape(len(place), -1)
+            sums[bins] += np.add.reduceat(of_rows[order], starts, axis=0)
 
     def means(self, yaxis: str) -> NDArray[np.float32]:
         """Return the means; NaN where there is no sample."""

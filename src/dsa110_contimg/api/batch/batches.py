@@ -26,6 +26,7 @@ from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.interfaces import ImageRecord
 from dsa110_contimg.api.picture_wish import PictureWish
 from dsa110_contimg.api.services.limited_child import LimitedChild
+from dsa110_contimg.api.services.picture_store import PictureStore
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Tools:
     def of(cls, config: APIConfig, adapter: DatabaseAdapter) -> "Tools":
         """Return the tools of an installation."""
         files, children = FileStore(config.paths.served_roots), LimitedChild()
-        thumbnails = ThumbnailService(config.paths.state_dir / "thumbnails", children)
+        thumbnails = ThumbnailService(PictureStore(config.paths.state_dir / "thumbnails"), children)
         return cls(adapter, files, QualityMeter(files, children), thumbnails)
 
     async def image(self, name: str) -> ImageRecord:

@@ -6,6 +6,7 @@ from dsa110_contimg.api.config import get_config
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.picture_wish import PictureWish
 from dsa110_contimg.api.services.limited_child import LimitedChild
+from dsa110_contimg.api.services.picture_store import PictureStore
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 
 
@@ -20,7 +21,7 @@ def make_thumbnail(image_path: str) -> str:
         No picture can be made of it.
     """
     paths = get_config().paths
-    service = ThumbnailService(paths.state_dir / "thumbnails", LimitedChild())
+    service = ThumbnailService(PictureStore(paths.state_dir / "thumbnails"), LimitedChild())
     image = FileStore(paths.served_roots).open(image_path)
     try:
         picture = asyncio.run(service.picture_of(image, PictureWish()))

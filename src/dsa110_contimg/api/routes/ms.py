@@ -9,15 +9,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import MSFiles, MSService, ProvenanceService
+from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.picture_wish import ColourMap
-from dsa110_contimg.api.replies import json_reply, tagged_reply
+from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.validation import StrictRoute
 
 router = APIRouter(prefix="/ms", tags=["measurement sets"], route_class=StrictRoute)
 
 Pixels = Annotated[int, Query(ge=200, le=2000, description="pixels")]
-_PICTURE = {"Cache-Control": "private, max-age=300"}
+_PICTURE = "private, max-age=300"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ async def get_ms_antennas(ms_id: str, service: MSFiles) -> Response:
 @router.get("/{ms_id:path}/raster", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def get_ms_raster(ms_id: str, service: MSFiles, wanted: Annotated[Raster, Depends(wanted_raster)]) -> Response:
     """Return a picture of the visibilities: time, baselines or frequencies across, colours for the value."""
-    return tagged_reply(await service.raster(ms_id, wanted.look, wanted.data), "image/png", _PICTURE)
+    return FileReply(await service.raster(ms_id, wanted.look, wanted.data), "image/png", _PICTURE)
 
 
 @router.get("/{ms_id:path}", response_model=schemas.MSDetail)

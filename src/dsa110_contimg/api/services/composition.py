@@ -48,6 +48,7 @@ from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.lineage_service import LineageService
 from dsa110_contimg.api.services.log_service import RunLogService
 from dsa110_contimg.api.services.ms_file_service import MSFileService
+from dsa110_contimg.api.services.picture_store import PictureStore
 from dsa110_contimg.api.services.qa_reports import AsyncQAService
 from dsa110_contimg.api.services.reimage_service import ReimageService
 from dsa110_contimg.api.services.rerun_service import RerunService
@@ -116,7 +117,8 @@ def compose(
     work = WorkService(Means(AsyncWorkRepository(adapter), jobs.jobs, rq, absurd.gateway), config)
     child = LimitedChild()
     lineage = AsyncLineageRepository(adapter)
-    thumbnails = ThumbnailService(config.paths.state_dir / "thumbnails", child)
+    pictures = PictureStore(config.paths.state_dir / "thumbnails")
+    thumbnails = ThumbnailService(pictures, child)
     return Services(
         images=images,
         image_files=ImageFileService(images, files, thumbnails, FitsService(child)),
@@ -124,7 +126,7 @@ def compose(
         lineage=LineageService(images, lineage),
         reimaging=ReimageService(images, ms_rows, history, lineage, files, work, tasks_enabled=queue is not None),
         measurement_sets=measurement_sets,
-        ms_files=MSFileService(measurement_sets, files, LimitedChild()),
+        ms_files=MSFileService(measurement_sets, files, LimitedChild(), pictures),
         calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),
         sources=AsyncSourceService(AsyncSourceRepository(adapter), image_rows),
         jobs=jobs,

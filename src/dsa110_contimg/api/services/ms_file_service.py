@@ -2,21 +2,23 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import orjson
 
 from dsa110_contimg.api.exceptions import MSParsingError, ValidationError
-from dsa110_contimg.api.file_access import FileStore, OpenDirectory
-from dsa110_contimg.api.file_trees import TarReply, list_tree
+from dsa110_contimg.api.file_access import FileStore, OpenDirectory, OpenFile
+from dsa110_contimg.api.file_trees import TarReply, list_tree, tree_tag
 from dsa110_contimg.api.services.async_services import AsyncMSService
 from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
+from dsa110_contimg.api.services.picture_store import PictureStore
 
 _READER = "dsa110_contimg.pipeline.ms_reports"
 _PAINTER = "dsa110_contimg.api.batch.rasters"
 _KEPT = "private, no-cache"
+_MADE_BY = "1"  # part of every name: raise it when pictures look different from now on
 
 
 class MSFileService:
@@ -30,12 +32,17 @@ class MSFileService:
         Opens what may be served.
     children : LimitedChild
         Reads them: science libraries never run in this process.
+    store : PictureStore
+        Where pictures of visibilities are kept.
     """
 
-    def __init__(self, measurement_sets: AsyncMSService, files: FileStore, children: LimitedChild) -> None:
+    def __init__(
+        self, measurement_sets: AsyncMSService, files: FileStore, children: LimitedChild, store: PictureStore
+    ) -> None:
         self.measurement_sets = measurement_sets
         self.files = files
         self.children = children
+        self.store = store
 
     async def archive(self, ms_id: str) -> TarReply:
         """Return the reply that sends a Measurement Set as a tar archive.
@@ -60,11 +67,14 @@ class MSFileService:
         MSParsingError
             It cannot be read, or not in time.
         """
-        found: dict[str, Any] = orjson.loads(await self._read(ms_id, "antennas"))
+        async with self._readable(ms_id) as (directory, _):
+            found: dict[str, Any] = orjson.loads(await self._read(directory, "antennas"))
         return found
 
-    async def raster(self, ms_id: str, look: Mapping[str, str], data: Mapping[str, str]) -> bytes:
-        """Return a PNG of the visibilities.
+    async def raster(self, ms_id: str, look: Mapping[str, str], data: Mapping[str, str]) -> OpenFile:
+        """Return a PNG of the visibilities, open.
+
+        The name under which it is kept follows from the content of the Measurement Set and from what is asked.
 
         Parameters
         ----------
@@ -79,8 +89,13 @@ class MSFileService:
         MSParsingError
             It cannot be read, or not in time.
         """
+        async with self._readable(ms_id) as (directory, tag):
+            told = f"{directory.name}|{tag}|{sorted(look.items())}|{sorted(data.items())}|{_MADE_BY}"
+            return await self.store.find(told, "png", lambda: self._painted(directory, look, data))
+
+    async def _painted(self, directory: OpenDirectory, look: Mapping[str, str], data: Mapping[str, str]) -> bytes:
         axes = {name: look[name] for name in ("xaxis", "yaxis")}
-        values = await self._read(ms_id, "raster", **axes, **data)
+        values = await self._read(directory, "raster", **axes, **data)
         with _in_memory(values) as fd:
             return await self._ask(_PAINTER, *_words({"fd": str(fd), **look}), fds=[fd])
 
@@ -88,13 +103,17 @@ class MSFileService:
         ms = await self.measurement_sets.find(ms_id)
         return await asyncio.to_thread(self.files.open_directory, ms.path)
 
-    async def _read(self, ms_id: str, what: str, **options: str) -> bytes:
+    @asynccontextmanager
+    async def _readable(self, ms_id: str) -> AsyncIterator[tuple[OpenDirectory, str]]:
+        """Give a Measurement Set, open, without links that would lead a reader out of the roots; and its tag."""
         directory = await self._open(ms_id)
         try:
-            await asyncio.to_thread(list_tree, directory)  # a link in it would lead the reader out of the roots
-            return await self._ask(_READER, what, *_words({"fd": str(directory.fd), **options}), fds=[directory.fd])
+            yield directory, tree_tag(await asyncio.to_thread(list_tree, directory))
         finally:
             directory.close()
+
+    async def _read(self, directory: OpenDirectory, what: str, **options: str) -> bytes:
+        return await self._ask(_READER, what, *_words({"fd": str(directory.fd), **options}), fds=[directory.fd])
 
     async def _ask(self, module: str, *argv: str, fds: list[int]) -> bytes:
         try:
