@@ -32,7 +32,7 @@ KEPT = (
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> World:
     """A world of its own in each kind of database, with a Redis."""
-    environ = {"REDIS_URL": redis_url, "DSA110_ENV": "testing"}
+    environ = {"REDIS_URL": redis_url, "DSA110_ENV": "testing", "DSA110_CACHED_REPLIES": ",".join(TTLS_S)}
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_database")
         environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
@@ -138,8 +138,12 @@ async def test_routes_can_be_left_out(tmp_path: Path, redis_url: str) -> None:
         assert await said(served, "/api/v1/stats") == "miss"
 
 
-def test_the_documented_prefixes_are_kept_unless_said_otherwise() -> None:
-    assert set(CACHED) == set(TTLS_S)
+async def test_what_is_read_faster_than_a_kept_reply_is_not_kept(tmp_path: Path, redis_url: str) -> None:
+    assert set(TTLS_S) - set(CACHED) == {"stats", "images:detail"}
+    world = await build(settings(tmp_path / "state", REDIS_URL=redis_url, DSA110_ENV="testing"))
+    async with serving(world.config, names=segments(world), world=world) as served:
+        for path, told in (("/stats", "off"), ("/images/{image}", "off"), ("/images", "miss")):
+            assert await said(served, f"/api/v1{path}") == told
 
 
 async def test_without_redis_the_api_works_uncached_and_says_so(

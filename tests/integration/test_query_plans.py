@@ -114,6 +114,17 @@ async def test_a_route_asks_few_questions_however_many_rows_there_are(watch: Wat
         assert 0 < len(asked) <= most, (address, asked)
 
 
+async def test_no_table_is_counted_to_tell_how_many_rows_it_has(watch: Watch) -> None:
+    services = watch.api.app.state.services
+    products = (services.images.images, services.sources.sources, services.jobs.jobs)
+    inputs = (services.measurement_sets.measurement_sets, services.calibration.tables)
+    for rows in (*products, *inputs):
+        watch.asked.clear()
+        assert await rows.count() > 0
+        (statement,) = watch.asked
+        assert "FROM table_counts" in statement, statement
+
+
 async def test_a_plan_that_reads_everything_would_be_seen(watch: Watch) -> None:
     assert whole_tables(await watch.plan("SELECT * FROM images"))
     assert whole_tables(await watch.plan("SELECT * FROM images ORDER BY beam_pa_deg"))

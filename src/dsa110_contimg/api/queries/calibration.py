@@ -8,16 +8,15 @@ from sqlalchemy.sql import ColumnElement, CompoundSelect, Select
 from dsa110_contimg.api.column_kinds import Number
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import CalibrationTableRecord
+from dsa110_contimg.api.queries import counts
 from dsa110_contimg.api.queries.decoding import (
     ask,
-    counting,
     every,
     first,
     paged,
     record_columns,
     record_reader,
     row_number,
-    value,
 )
 from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import caltables, ms_index
@@ -72,7 +71,6 @@ _ACTIVE = Statement(_active(bindparam("mjd", type_=Number), *_COLUMNS).order_by(
 _MATCHES = Statement(
     _matches(_MS_PATH, _MID_TIME, *_COLUMNS).order_by(*(literal_column(column.name) for column in _APPLIED))
 )
-_COUNT = counting(caltables)
 _SHOWN = (
     "id", "path", "table_type", "set_name", "order_index", "cal_field", "refant", "created_at", "valid_start_mjd",
     "valid_end_mjd", "source_ms_path", "status",
@@ -117,4 +115,4 @@ def matches(ms_path: str) -> Steps[list[CalibrationTableRecord]]:
 
 def count() -> Steps[int]:
     """Count the tables."""
-    return ask(Query(_COUNT, {}, value))
+    return counts.total("caltables")

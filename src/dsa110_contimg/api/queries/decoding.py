@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, BindParameter, Table, bindparam, func, select
+from sqlalchemy import BigInteger, BindParameter, Table, bindparam
 from sqlalchemy.sql import ColumnElement, Select
 
 from dsa110_contimg.api.column_kinds import Flag, Json
@@ -98,11 +98,6 @@ def page_offset() -> BindParameter[int]:
 def paged(statement: Select[Any]) -> Statement:
     """Return a statement with the parameters ``limit`` and ``offset``."""
     return Statement(statement.limit(page_limit()).offset(page_offset()))
-
-
-def counting(table: Table) -> Statement:
-    """Return the statement that counts the rows of a table."""
-    return Statement(select(func.count()).select_from(table))
 
 
 def row_number(text: str) -> int | None:

@@ -4,15 +4,14 @@ from sqlalchemy import bindparam, case, func, or_, select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import IMAGED_STAGES, MeasurementSetRecord
+from dsa110_contimg.api.queries import counts
 from dsa110_contimg.api.queries.decoding import (
     ask,
-    counting,
     every,
     first,
     paged,
     record_columns,
     record_reader,
-    value,
 )
 from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import images, ms_index
@@ -29,7 +28,6 @@ _BY_GROUP = Statement(
     .limit(1)
 )
 _ALL = paged(_SELECT.order_by(ms_index.c.mid_mjd.desc(), ms_index.c.path))
-_COUNT = counting(ms_index)
 _IMAGE_GRADE = (
     select(images.c.qa_grade)
     .where(images.c.ms_path == ms_index.c.path, images.c.qa_grade.is_not(None), images.c.parent_id.is_(None))
@@ -91,4 +89,4 @@ def page(limit: int, offset: int) -> Steps[list[MeasurementSetRecord]]:
 
 def count() -> Steps[int]:
     """Count the Measurement Sets."""
-    return ask(Query(_COUNT, {}, value))
+    return counts.total("ms_index")
