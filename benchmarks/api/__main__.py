@@ -3,6 +3,7 @@
 python -m benchmarks.api --quick
 python -m benchmarks.api --full --json figures.json
 python -m benchmarks.api --only routes --databases sqlite
+python -m benchmarks.api --only routes --earlier ../earlier
 python -m benchmarks.api --quick --page docs/ASYNC_PERFORMANCE_REPORT.md
 """
 
@@ -43,11 +44,11 @@ class Size:
     clients: int
 
 
-#: A source has 200 measurements in each, but in the tiny one.
+#: A light curve has 200 measurements in each, but in the tiny one; most sources of the others have 16.
 SIZES = {
     "tiny": Size(World(200, 50, 1_000, crowded=200), (500, 1_000), 1, 20, 0.5, 20),
-    "quick": Size(World(20_000, 5_000, 1_000_000), (10_000, 1_000_000), 3, 400, 5.0, 2_000),
-    "full": Size(World(20_000, 50_000, 1_000_000), (10_000, 1_000_000, 10_000_000), 5, 1_000, 20.0, 9_000),
+    "quick": Size(World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000), 3, 400, 5.0, 2_000),
+    "full": Size(World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000, 10_000_000), 5, 1_000, 20.0, 9_000),
 }
 
 
@@ -58,6 +59,7 @@ class Bench:
     size: Size
     databases: list[str]
     home: Path
+    checkout: Path | None = None
     postgres: EmbeddedPostgres | None = None
     made: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -83,11 +85,20 @@ class Bench:
         return common | {"DSA110_DB_PG_URL": _new_database(self.postgres, name)}
 
     def earlier(self, world: World) -> Path:
-        """Return a database of the earlier pipeline that holds ``world``."""
-        path = self.home / "earlier.sqlite3"
-        if not path.exists():
-            earlier.write(path, world)
-        return path
+        """Return the folder of databases of the earlier backend that hold ``world``."""
+        folder = self.home / "earlier"
+        if not folder.exists():
+            earlier.write(folder, world)
+        return folder
+
+    @contextmanager
+    def before(self, world: World) -> Iterator[dict[str, Child]]:
+        """Run the earlier backend, if there is a checkout of it."""
+        if self.checkout is None:
+            yield {}
+            return
+        with contestants.earlier(self.checkout, self.earlier(world)) as child:
+            yield {"earlier": child}
 
     @contextmanager
     def ours(self, world: World) -> Iterator[dict[str, Child]]:
@@ -111,17 +122,22 @@ async def _create(url: str, name: str) -> None:
 
 
 def measure_routes(bench: Bench) -> Table:
-    """Measure every route, ours and plain, with the ceilings."""
+    """Measure every hot route: the earlier backend if it is there, plain and ours, with the ceilings."""
     world = bench.size.world
-    with bench.ours(world) as ours, contestants.plain(bench.earlier(world)) as plain:
-        return asyncio.run(routes.measure(world, {"plain": plain, **ours}, bench.size.rounds, bench.size.requests))
+    with (
+        bench.before(world) as before,
+        bench.ours(world) as ours,
+        contestants.plain(bench.earlier(world) / earlier.PRODUCTS) as plain,
+    ):
+        servers = {**before, "plain": plain, **ours}
+        return asyncio.run(routes.measure(world, servers, bench.size.rounds, bench.size.requests))
 
 
 def measure_waiting(bench: Bench) -> Table:
     """Measure threads against awaiting against ours."""
     world = bench.size.world
     settings = bench.database("sqlite", world)
-    with contestants.plain(bench.earlier(world)) as plain, contestants.ours(settings) as ours:
+    with contestants.plain(bench.earlier(world) / earlier.PRODUCTS) as plain, contestants.ours(settings) as ours:
         return asyncio.run(waiting.measure(plain, ours, bench.size.rounds, bench.size.requests))
 
 
@@ -178,12 +194,14 @@ MEASURES: dict[str, Callable[[Bench], Table]] = {
 }
 
 
-def run(size: str, measures: list[str], databases: list[str], page: Path | None = None) -> dict[str, object]:
+def run(
+    size: str, measures: list[str], databases: list[str], page: Path | None = None, checkout: Path | None = None
+) -> dict[str, object]:
     """Run benchmarks one after the other; print each table when it is there, and write it into ``page``."""
     figures: dict[str, object] = {"size": size, "cores": os.cpu_count(), "python": platform.python_version()}
     print(f"{figures}\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="api-bench-") as home:
-        bench = Bench(SIZES[size], databases, Path(home))
+        bench = Bench(SIZES[size], databases, Path(home), checkout)
         try:
             for name in measures:
                 began = time.monotonic()
@@ -208,9 +226,15 @@ def main() -> None:
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=list(DATABASES), help="these databases")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--page", type=Path, help="also put the tables into this page, in the place of earlier ones")
+    parser.add_argument(
+        "--earlier",
+        type=Path,
+        metavar="DIRECTORY",
+        help="a checkout of the earlier backend with its interpreter in .venv",
+    )
     parser.set_defaults(size="quick")
     arguments = parser.parse_args()
-    figures = run(arguments.size, arguments.only, arguments.databases, arguments.page)
+    figures = run(arguments.size, arguments.only, arguments.databases, arguments.page, arguments.earlier)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
 

@@ -46,11 +46,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(module: str, arguments: Sequence[str], environ: Mapping[str, str], port: int) -> Iterator[Child]:
+def running(
+    module: str, arguments: Sequence[str], environ: Mapping[str, str], port: int, python: str = sys.executable
+) -> Iterator[Child]:
     """Run ``python -m module`` until the block ends; it must listen at ``port``."""
     keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=_ROOT, env=keep | dict(environ), stdout=subprocess.DEVNULL
+        [python, "-m", module, *arguments], cwd=_ROOT, env=keep | dict(environ), stdout=subprocess.DEVNULL
     )
     try:
         _wait_for(port, process)

@@ -12,6 +12,8 @@ import numpy as np
 FIRST_UNIX_S = 1_700_000_000.0
 EVERY_S = 309.0
 _MJD_OF_UNIX_ZERO = 40587.0
+_CURVED_EVERY = 50
+_CALIBRATED_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,15 @@ class World:
         Rows; ``measurements`` are spread evenly over ``sources``.
     crowded : int
         Measurements of the one source with a long light curve, in addition.
+    curve : int
+        If not 0, every 50th source has so many measurements, and the others share the rest evenly.
     """
 
     images: int
     sources: int
     measurements: int
     crowded: int = 10_000
+    curve: int = 0
 
     def ms_path(self, image: int) -> str:
         """Return the path of the Measurement Set of an image (counted from 0)."""
@@ -43,6 +48,10 @@ class World:
         """Return the id of the run that made an image."""
         return f"job-{image:07d}"
 
+    def cal_tables(self) -> Iterator[tuple[str, int]]:
+        """Give path and image of each calibration table: it was solved from the Measurement Set of that image."""
+        return ((f"/data/cal/{i:07d}.bcal", i) for i in range(0, self.images, _CALIBRATED_EVERY))
+
     def unix_s(self, image: int) -> float:
         """Return when an image was made."""
         return FIRST_UNIX_S + EVERY_S * image
@@ -54,6 +63,19 @@ class World:
     def source_id(self, source: int) -> str:
         """Return the name of a source; number ``sources`` is the crowded one."""
         return f"S{source:07d}"
+
+    def curved(self) -> range:
+        """Return the numbers of the sources with ``curve`` measurements."""
+        return range(0, self.sources if self.curve else 0, _CURVED_EVERY)
+
+    def points(self, source: int) -> int:
+        """Return how many measurements a source has."""
+        if source == self.sources:
+            return min(self.crowded, self.images)
+        if source in self.curved():
+            return min(self.curve, self.images)
+        rest = self.measurements - self.curve * len(self.curved())
+        return min(rest // (self.sources - len(self.curved())), self.images)
 
     @property
     def crowded_id(self) -> str:
@@ -75,9 +97,8 @@ class World:
         A source is in an image at most once.
         """
         rng = np.random.default_rng(7)
-        each = self.measurements // self.sources
         for source in range(self.sources + 1):
-            n = min(self.crowded if source == self.sources else each, self.images)
+            n = self.points(source)
             first = source % max(1, self.images - n + 1)
             flux_jy = (0.01 + 0.001 * rng.standard_normal(n)).tolist()
             yield [(source, first + i, flux_jy[i], 0.001) for i in range(n)]
