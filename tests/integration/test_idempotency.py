@@ -78,6 +78,19 @@ async def test_a_process_that_died_before_it_replied_is_finished_by_the_next_try
     assert reply.status_code == 422
 
 
+async def test_the_same_request_is_new_work_when_its_key_has_ended(bench: WorkBench) -> None:
+    today = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="nightly")
+    orders = bench.services.work.orders
+    async with open_database(bench.world.config.database, bench.world.config.timeouts) as adapter:
+        row = await adapter.fetch_one("SELECT actor, fingerprint FROM idempotency_keys")
+    assert row is not None
+    await orders.forget_replies(time.time() + 1)
+    await orders.reserve(KeptReply(row["actor"], "nightly", row["fingerprint"], time.time() - 86400))
+    yesterday = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="nightly")
+    assert yesterday["job_id"] != today["job_id"]
+    assert len(await bench.done("GET", "/queue/jobs")) == 2
+
+
 async def test_a_request_that_was_refused_leaves_its_key_free(bench: WorkBench) -> None:
     for _ in range(2):
         reply = await bench.ask("POST", "/jobs/job-none/rerun", {}, Idempotency_Key="a")

@@ -5,8 +5,8 @@ the holder of the API key for a day. Another request under the same key is 422, 
 on is 409. A reply that says "not now" (5xx) is not kept, so that sending again tries again.
 
 The reply is kept after the work is accepted, in a transaction of its own. Should the process die between the two, the
-request is carried out again when its key has been silent for a minute; it then makes the same ids of the same key
-(:func:`request_seed`) and finds its work accepted.
+request is carried out again when its key has been silent for a minute; it then makes the same ids of the same key and
+day (:func:`request_seed`) and finds its work accepted. When the key has ended, the same request is new work.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 HEADER = "Idempotency-Key"
 _LONGEST = 200
 _WORKED_ON_S = 60.0
+_DAY_S = 86400.0
 
 
 class IdempotencyConflictError(ValidationError):
@@ -88,7 +89,7 @@ class _Repetition:
             return Response(kept.reply, kept.status, headers, media_type="application/json")
         if kept is not None and now_s - kept.created_at < _WORKED_ON_S:
             raise InvalidStateError(f"The request under the {HEADER} {self._key!r} is still worked on; ask again.")
-        request.state.seed = hashlib.sha256(f"{self._actor}|{self._key}|{mine.fingerprint}".encode()).hexdigest()
+        request.state.seed = seed_of(kept or mine)
         return await self._first(handler)
 
     async def _first(self, handler: Handler) -> Response:
@@ -104,6 +105,12 @@ class _Repetition:
         finally:
             if not done:  # refused, or impossible now: the key is free for another try
                 await asyncio.shield(self._orders.release(self._actor, self._key))
+
+
+def seed_of(first: KeptReply) -> str:
+    """Return what the ids of a request's work are made of: key, request, and the day (UTC) of its first sending."""
+    day = int(first.created_at // _DAY_S)
+    return hashlib.sha256(f"{first.actor}|{first.key}|{first.fingerprint}|{day}".encode()).hexdigest()
 
 
 def _checked(key: str) -> str:
