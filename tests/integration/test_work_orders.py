@@ -95,6 +95,16 @@ async def test_what_is_canceled_is_nobodys_work_any_more(orders: AsyncWorkReposi
     assert not await orders.end_run("run", NOW + 2, "again")
 
 
+async def test_the_end_of_a_run_is_seen_however_many_runs_wait(
+    orders: AsyncWorkRepository, adapter: DatabaseAdapter
+) -> None:
+    recorder = AsyncProductRecorder(adapter)
+    for n in range(4):
+        await recorder.save_job(dataclasses.replace(RUN, run_id=f"run-{n}", created_at=NOW + n))
+    await orders.end_run("run-0", NOW + 10, "no")
+    assert [run.run_id for run in await orders.lively_runs(NOW + 9, limit=2)] == ["run-3", "run-2", "run-0"]
+
+
 async def test_lists_are_newest_first_and_know_the_states_of_rq(orders: AsyncWorkRepository) -> None:
     ids = [order_id("seed", str(n)) for n in range(4)]
     for n, name in enumerate(ids):

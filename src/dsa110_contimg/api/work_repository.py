@@ -81,7 +81,7 @@ class AsyncWorkRepository:
         return await database.write(self._adapter, work.end_run(run_id, now_s, error))
 
     async def lively_runs(self, ended_since_s: float, limit: int = 1000) -> list[JobRecord]:
-        """Return the runs that have not ended, and those that ended since a time; the newest first."""
+        """Return the newest runs that have not ended, then those that ended since a time; of each at most a limit."""
         return await database.read(self._adapter, work.lively_runs(ended_since_s, limit))
 
     async def export_runs(self, run_ids: Sequence[str]) -> list[tuple[Any, ...]]:

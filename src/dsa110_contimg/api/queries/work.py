@@ -109,11 +109,18 @@ _EXPORT = Statement(
         select(func.max(images.c.id)).where(images.c.run_id == jobs.c.run_id).scalar_subquery(),
     ).where(jobs.c.run_id == bindparam("run_id"))
 )  # fmt: skip
-_RUNS = Statement(
+_SOME = bindparam("limit", type_=Integer)
+_GOING = Statement(
     select(*_JOB_COLUMNS)
-    .where(or_(_one_of(jobs.c.status, UNENDED), jobs.c.finished_at >= _NOW))
+    .where(_one_of(jobs.c.status, UNENDED))
     .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
-    .limit(bindparam("limit", type_=Integer))
+    .limit(_SOME)
+)
+_GONE = Statement(
+    select(*_JOB_COLUMNS)
+    .where(jobs.c.finished_at >= _NOW, jobs.c.status != UNENDED[0], jobs.c.status != UNENDED[1])
+    .order_by(jobs.c.finished_at.desc(), jobs.c.id.desc())
+    .limit(_SOME)
 )
 
 
@@ -229,8 +236,10 @@ def end_run(run_id: str, now_s: float, error: str) -> Steps[bool]:
 
 
 def lively_runs(ended_since_s: float, limit: int) -> Steps[list[JobRecord]]:
-    """Read the runs that have not ended, and those that ended since a time."""
-    return ask(Query(_RUNS, {"now_s": ended_since_s, "limit": limit}, every(_read_job)))
+    """Read the newest runs that have not ended, then those that ended since a time, the last first; of each a limit."""
+    going: list[JobRecord] = yield Query(_GOING, {"limit": limit}, every(_read_job))
+    gone: list[JobRecord] = yield Query(_GONE, {"now_s": ended_since_s, "limit": limit}, every(_read_job))
+    return [*going, *gone]
 
 
 def export(run_ids: Sequence[str]) -> Steps[list[tuple[Any, ...]]]:
