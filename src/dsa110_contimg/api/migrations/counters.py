@@ -1,8 +1,10 @@
 """Triggers that count the rows of a table and number its changes, inside each write, on both databases.
 
 ``table_counts`` says how many rows a table has in each bucket (one value of one column, '' for NULL), and
-``table_generations`` rises with every write. Migrations call :func:`keep` for each table that they make; a table that
-SQLite makes anew (``batch_alter_table``) loses its triggers and must be kept again.
+``table_generations`` rises with every write: to the time in milliseconds, or by one where that is not later. So a
+database that was restored or made anew does not number its writes as those that were lost. Migrations call
+:func:`keep` for each table that they make; a table that SQLite makes anew (``batch_alter_table``) loses its triggers
+and must be kept again.
 
 On PostgreSQL every write of a kept table first takes one lock of the whole transaction. Two writers would wait at the
 counters anyway, which all of them change, and could do so crosswise; this way they wait once and in order.
@@ -10,8 +12,12 @@ counters anyway, which all of them change, and could do so crosswise; this way t
 
 from alembic import op
 
-_GENERATION = """INSERT INTO table_generations (name, value) VALUES ('{table}', 1)
-ON CONFLICT (name) DO UPDATE SET value = table_generations.value + 1"""
+_SQLITE_GENERATION = """INSERT INTO table_generations (name, value)
+VALUES ('{table}', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
+ON CONFLICT (name) DO UPDATE SET value = max(table_generations.value + 1, excluded.value)"""
+_POSTGRESQL_GENERATION = """INSERT INTO table_generations (name, value)
+VALUES ({table}, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint))
+ON CONFLICT (name) DO UPDATE SET value = greatest(table_generations.value + 1, excluded.value)"""
 _FILL = """INSERT INTO table_counts (name, bucket, n)
 SELECT '{table}', part, count(*) FROM (SELECT {part} AS part FROM {table}) AS parts GROUP BY part"""
 _FORGET = ("DELETE FROM table_counts WHERE name = '{table}'", "DELETE FROM table_generations WHERE name = '{table}'")
@@ -21,18 +27,18 @@ ON CONFLICT (name, bucket) DO UPDATE SET n = n + {step}"""
 # An update moves rows between buckets; where there is one bucket it changes no count.
 _POSTGRESQL_FUNCTIONS = (
     """
-CREATE FUNCTION dsa110_count(table_name text, found text, step bigint) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION dsa110_count(table_name text, found text, step bigint) RETURNS void LANGUAGE sql AS $$
     INSERT INTO table_counts (name, bucket, n) VALUES (table_name, found, step)
     ON CONFLICT (name, bucket) DO UPDATE SET n = table_counts.n + step
 $$""",
     """
-CREATE FUNCTION dsa110_before_write() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION dsa110_before_write() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(225, 272);
     RETURN NULL;
 END $$""",
-    """
-CREATE FUNCTION dsa110_after_write() RETURNS trigger LANGUAGE plpgsql AS $$
+    f"""
+CREATE OR REPLACE FUNCTION dsa110_after_write() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     one_bucket boolean := TG_ARGV[0] = '';
     tally text := 'SELECT dsa110_count(%L, bucket, %s number) FROM '
@@ -49,10 +55,9 @@ BEGIN
             EXECUTE format(tally, TG_TABLE_NAME, '', part, 'come');
         END IF;
     END IF;
-    INSERT INTO table_generations (name, value) VALUES (TG_TABLE_NAME, 1)
-    ON CONFLICT (name) DO UPDATE SET value = table_generations.value + 1;
+    {_POSTGRESQL_GENERATION.format(table="TG_TABLE_NAME")};
     RETURN NULL;
-END $$""",
+END $$""",  # noqa: S608 - fixed text
 )
 _TRANSITIONS = {
     "insert": "REFERENCING NEW TABLE AS come",
@@ -81,20 +86,38 @@ def keep(table: str, bucket: str | None = None) -> None:
     """Count the rows of a table from now on, by the values of the column ``bucket`` if one is named."""
     op.execute(_FORGET[0].format(table=table))
     op.execute(_FILL.format(table=table, part=f"coalesce({bucket}, '')" if bucket else "''"))
-    op.execute(_GENERATION.format(table=table))
+    op.execute(_generation(table))
     if _is_sqlite():
         _keep_in_sqlite(table, bucket)
     else:
         _keep_in_postgresql(table, bucket)
 
 
+def renew(table: str, bucket: str | None = None) -> None:
+    """Make the triggers of a table anew, by what this module says now; its counts stay."""
+    if _is_sqlite():
+        _drop_triggers(table)
+        _keep_in_sqlite(table, bucket)
+    op.execute(_generation(table))
+
+
 def release(table: str) -> None:
     """Count the rows of a table no longer."""
+    _drop_triggers(table)
+    for statement in _FORGET:
+        op.execute(statement.format(table=table))
+
+
+def _drop_triggers(table: str) -> None:
     events = ("insert", "update", "delete", "move") if _is_sqlite() else ("before", *_TRANSITIONS)
     for event in events:
         op.execute(f"DROP TRIGGER IF EXISTS {table}_{event}_counted" + ("" if _is_sqlite() else f" ON {table}"))
-    for statement in _FORGET:
-        op.execute(statement.format(table=table))
+
+
+def _generation(table: str) -> str:
+    if _is_sqlite():
+        return _SQLITE_GENERATION.format(table=table)
+    return _POSTGRESQL_GENERATION.format(table=f"'{table}'")
 
 
 def _is_sqlite() -> bool:
@@ -108,7 +131,7 @@ def _sqlite_count(table: str, row: str, bucket: str | None, step: int) -> str:
 
 def _keep_in_sqlite(table: str, bucket: str | None) -> None:
     come, gone = (_sqlite_count(table, *change) for change in (("NEW", bucket, 1), ("OLD", bucket, -1)))
-    generation = _GENERATION.format(table=table)
+    generation = _SQLITE_GENERATION.format(table=table)
     bodies = {
         "insert": ("INSERT", f"{come}; {generation}"),
         "update": ("UPDATE", generation),
