@@ -124,6 +124,30 @@ async def test_a_file_that_shrinks_while_it_is_sent_breaks_the_reply(tmp_path: P
         os.fstat(directory.fd)
 
 
+@pytest.mark.parametrize("when", ["before it is sent", "while it is sent"])
+async def test_a_file_that_is_written_while_its_measurement_set_is_sent_breaks_the_reply(
+    tmp_path: Path, when: str
+) -> None:
+    """Flagging writes into the tables: half of them from before and half from after would be no Measurement Set."""
+    table = tmp_path / "x.ms" / "table.f0"
+    table.parent.mkdir()
+    table.write_bytes(bytes(1 << 20))
+    os.utime(table, (1.0, 1.0))
+    directory = FileStore([tmp_path]).open_directory(str(table.parent))
+    reply = TarReply(directory, list_tree(directory), "no-store")
+    pieces = 0
+
+    async def send(message: dict[str, object]) -> None:
+        nonlocal pieces
+        pieces += 1
+        if pieces == (1 if when == "before it is sent" else 4):
+            with table.open("r+b") as opened:
+                opened.write(b"flags")
+
+    with pytest.raises(OSError, match="was written while it was sent"):
+        await reply({"state": {}}, None, send)  # type: ignore[arg-type]
+
+
 def test_a_tree_with_a_pipe_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.ms").mkdir()
     os.mkfifo(tmp_path / "x.ms" / "pipe")

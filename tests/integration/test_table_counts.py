@@ -11,6 +11,7 @@ import pytest
 from dsa110_contimg.api.async_repositories import (
     AsyncImageRepository,
     AsyncProductRecorder,
+    AsyncQARepository,
     AsyncSourceRepository,
     AsyncStatsRepository,
 )
@@ -19,6 +20,7 @@ from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseAdapter, DatabaseBackend, QueryBuilder
 from dsa110_contimg.api.interfaces import Recording
 from dsa110_contimg.api.migrations.migrator import Migrator
+from dsa110_contimg.api.quality_interfaces import ImageQARecord
 from fixtures.observation import BRIGHT, FAINT, IMAGE, IMAGE_PATH, JOB, MEASUREMENT_SET, WHOLE, measured
 
 BUCKETS = {
@@ -137,6 +139,14 @@ async def test_rows_that_were_there_before_the_counts_are_counted(config: Databa
     async with open_database(config) as adapter:
         assert (await AsyncStatsRepository(adapter).get_counts())["ms_index"] == {"imaged": 1, "": 1}
         await agree(adapter)
+
+
+async def test_an_image_that_many_measure_at_once_has_one_row(adapter: DatabaseAdapter) -> None:
+    quality = AsyncQARepository(adapter)
+    record = ImageQARecord(MEASUREMENT_SET.path, IMAGE_PATH, 1e-3, 1.0, 1e3, 20.0, 10.0, 0.0, 3, "good", 0.0)
+    for _ in range(3):
+        await asyncio.gather(*(quality.save_image_qa(replace(record, timestamp=float(n))) for n in range(6)))
+        assert (await AsyncStatsRepository(adapter).get_counts())["image_qa"] == {"": 1}
 
 
 async def test_emptying_a_table_empties_its_counts(postgres_database: str) -> None:

@@ -302,13 +302,29 @@ async def test_a_file_that_shrinks_while_it_is_sent_breaks_the_reply(shrinking: 
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_file_that_was_replaced_since_it_was_announced_is_not_packed_in_part(
+    tmp_path: Path, kind: archive.ArchiveFormat
+) -> None:
+    path, store = tmp_path / "x.fits", FileStore([tmp_path])
+    path.write_bytes(bytes(10_000))
+    announced = store.open(str(path))
+    announced.close()
+    member = archive.Member("x.fits", 10_000, announced.modified_s, lambda: store.open(str(path)))
+    (tmp_path / "new").write_bytes(b"x" * 12_000)
+    (tmp_path / "new").replace(path)
+    with pytest.raises(OSError, match="another file"):
+        list(archive.pieces(kind, [member]))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_file_that_shrinks_while_it_is_packed_breaks_the_archive(
     shrinking: Path, kind: archive.ArchiveFormat
 ) -> None:
     store = FileStore([shrinking.parent])
-    member = archive.Member("x.fits", 10_000, 0.0, lambda: store.open(str(shrinking)))
+    announced = store.open(str(shrinking))
+    member = archive.Member("x.fits", 10_000, announced.modified_s, lambda: announced)
     os.truncate(shrinking, 6_000)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match="ended at byte 6000"):
         list(archive.pieces(kind, [member]))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1

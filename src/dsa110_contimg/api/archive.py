@@ -36,7 +36,7 @@ def pieces(kind: ArchiveFormat, members: Sequence[Member]) -> Iterator[bytes]:
     Raises
     ------
     OSError, FileNotAccessibleError
-        A file went or became shorter meanwhile; what was given is no whole archive.
+        A file went, was replaced or became shorter meanwhile; what was given is no whole archive.
     """
     return _zip(members) if kind == "zip" else _tar(members)
 
@@ -45,6 +45,8 @@ def _content(member: Member) -> Iterator[bytes]:
     """Give exactly as many bytes of a file as were announced."""
     file = member.open()
     try:
+        if (file.size_bytes, file.modified_s) != (member.size_bytes, member.modified_s):
+            raise OSError(f"{member.name} is another file than was announced")
         for start in range(0, member.size_bytes, _PIECE_BYTES):
             wanted = min(_PIECE_BYTES, member.size_bytes - start)
             piece = os.pread(file.fd, wanted, start)

@@ -158,6 +158,8 @@ class TarReply(Response):
                 if len(piece) < length:
                     raise OSError(f"{entry.path} ended at byte {start + len(piece)} while it was sent")
                 yield piece
+            if os.fstat(fd).st_mtime_ns != entry.modified_ns:
+                raise OSError(f"{entry.path} was written while it was sent")
         finally:
             os.close(fd)
         if entry.padding_bytes:

@@ -57,7 +57,7 @@ def _by_source(read: Callable[[Any], Any]) -> Callable[[Sequence[Row]], dict[str
 
 
 def take_turn() -> Steps[None]:
-    """Have all who write measurements or sources wait until this transaction ends."""
+    """Have all who write counted tables wait for this transaction; what they wrote before is seen from now on."""
     yield Query(_TAKE_TURN)
 
 

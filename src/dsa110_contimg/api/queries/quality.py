@@ -11,6 +11,7 @@ from sqlalchemy import Table, bindparam, delete, func, insert, select
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.queries.decoding import ask, first, record_columns, record_reader
+from dsa110_contimg.api.queries.measurements import take_turn
 from dsa110_contimg.api.queries.upserts import column_names, field_values
 from dsa110_contimg.api.tables import calibration_qa, image_qa, jobs
 
@@ -63,11 +64,13 @@ def of_ms(ms_path: str) -> Steps[CalibrationQARecord | None]:
 
 def save_image(record: ImageQARecord) -> Steps[None]:
     """Keep what was measured on an image instead of what was measured before."""
+    yield from take_turn()  # else the deletion would not see the row of who measures at the same time (PostgreSQL)
     yield Query(_FORGET_IMAGE, {"image_path": record.image_path})
     yield Query(_ADD_IMAGE, field_values(record))
 
 
 def save_tables(record: CalibrationQARecord) -> Steps[None]:
     """Keep what was measured on the tables of a Measurement Set instead of what was measured before."""
+    yield from take_turn()
     yield Query(_FORGET_TABLES, {"ms_path": record.ms_path})
     yield Query(_ADD_TABLES, field_values(record))
