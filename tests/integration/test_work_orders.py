@@ -9,10 +9,11 @@ import pytest
 
 from dsa110_contimg.absurd.processes import Warden
 from dsa110_contimg.api.async_repositories import AsyncJobRepository, AsyncProductRecorder
-from dsa110_contimg.api.batch.orders import Attempt, Bench
+from dsa110_contimg.api.batch.orders import Attempt, Bench, WorkFailedError
 from dsa110_contimg.api.config import DatabaseConfig, get_config
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseAdapter
+from dsa110_contimg.api.exceptions import DatabaseConnectionError
 from dsa110_contimg.api.interfaces import JobRecord, Recording
 from dsa110_contimg.api.queries.idempotency import KeptReply
 from dsa110_contimg.api.run_logs import RunLogs
@@ -184,3 +185,31 @@ async def test_the_order_of_a_run_that_goes_on_again_is_open_again(
     assert (found.status, found.ended_at, found.result, found.error) == ("sent", None, None, None)
     assert command.status == "failed", "nobody works on a command that has failed"
     assert await orders.settle(chain.id, "finished", NOW + 9, {"run_id": "run"}) is not None
+
+
+async def test_an_end_is_written_when_the_database_is_back(
+    orders: AsyncWorkRepository, adapter: DatabaseAdapter, tmp_path: Path
+) -> None:
+    class Restarted(AsyncWorkRepository):
+        """Its database is away for a moment at the end of the work."""
+
+        was_away = False
+
+        async def end(self, order: WorkOrder, job: JobRecord | None) -> bool:
+            if not self.was_away:
+                self.was_away = True
+                raise DatabaseConnectionError("It is restarted", "products")
+            return await super().end(order, job)
+
+    await orders.accept(dataclasses.replace(ORDER, kind="not known"), RUN)
+    begun = await orders.claim(ORDER.id, "w", NOW)
+    assert begun is not None
+    bench = Bench(get_config(), RunLogs(tmp_path), Warden())
+    with pytest.raises(WorkFailedError, match="does not know work of the kind"):
+        await Attempt(begun, Restarted(adapter), AsyncProductRecorder(adapter), bench).run()
+    found = await orders.find(ORDER.id)
+    assert found is not None
+    assert found.status == "failed"
+    job = await AsyncJobRepository(adapter).get_by_run_id("run")
+    assert job is not None
+    assert job.status == "failed"

@@ -19,7 +19,7 @@ from dsa110_contimg.api.batch.batches import work_on_batch
 from dsa110_contimg.api.batch.command import environment_of, run_command
 from dsa110_contimg.api.config import APIConfig, get_config, process_environment
 from dsa110_contimg.api.database import open_database
-from dsa110_contimg.api.exceptions import DatabaseError
+from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseError
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.work_orders import BATCH, RERUN_COMMAND, WorkOrder
@@ -28,6 +28,7 @@ from dsa110_contimg.api.work_repository import AsyncWorkRepository
 log = logging.getLogger(__name__)
 
 BEAT_S = 5.0
+_AGAIN_AFTER_S = 1.0
 
 
 class WorkFailedError(Exception):
@@ -148,11 +149,29 @@ class Attempt:
         status, run_status = ("failed", "failed") if error else ("finished", "completed")
         order = dataclasses.replace(self._order, status=status, result=result, error=error, ended_at=now_s)
         ended = job and dataclasses.replace(job, status=run_status, finished_at=now_s, error=error)
-        if not await self._orders.end(order, ended):
+        if not await self._write_end(order, ended):
             return {"skipped": "it was canceled, or given to another worker"}
         if failure:
             raise WorkFailedError(error) from failure
         return result
+
+    async def _write_end(self, order: WorkOrder, ended: JobRecord | None) -> bool:
+        """Write the end of an order and its run; hours of work are not done again for a restart of the database.
+
+        Raises
+        ------
+        DatabaseError
+            It was away until this worker counts as silent, and somebody else may have the order.
+        """
+        until_s = time.monotonic() + self._orders.silent_s - BEAT_S
+        while True:
+            try:
+                return await self._orders.end(order, ended)
+            except (DatabaseConnectionError, DatabaseBusyError) as error:
+                if time.monotonic() > until_s:
+                    raise
+                log.warning("the end of the work %s is not written yet: %s", order.id, error)
+            await asyncio.sleep(_AGAIN_AFTER_S)
 
     def _say(self, level: str, words: str) -> None:
         if self._order.run_id:
