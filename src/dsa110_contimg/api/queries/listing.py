@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import BigInteger, Double, Integer, bindparam, select, tuple_
 from sqlalchemy.sql import ColumnElement, Select
 from sqlalchemy.sql.selectable import FromClause
+from sqlalchemy.types import TypeEngine
 
 from dsa110_contimg.api.column_kinds import Flag, Json
 from dsa110_contimg.api.db_adapters.backend import Row
@@ -101,7 +102,7 @@ class ListQuery:
             statement = statement.where(column.is_not(None))
         if after:
             place = tuple_(column, self._key)
-            seen = tuple_(bindparam("after_value", type_=column.type), bindparam("after_key", type_=self._key.type))
+            seen = tuple_(bindparam("after_value", type_=_wide(column)), bindparam("after_key", type_=_wide(self._key)))
             statement = statement.where(place < seen if falling else place > seen)
         order = [column] if column is self._key else [column, self._key]
         statement = statement.order_by(*(each.desc() if falling else each.asc() for each in order))
@@ -138,10 +139,16 @@ class ListQuery:
 
 
 def _condition(column: ColumnElement[Any], name: str, operator: str) -> ColumnElement[bool]:
-    given = bindparam(f"{operator}_{name}", type_=column.type)
+    bound = operator != "eq" and isinstance(column.type, Integer)  # it may have a fraction and be of any size
+    given = bindparam(f"{operator}_{name}", type_=Double() if bound else column.type)
     if operator == "eq":
         return column == given
     return column >= given if operator == "min" else column <= given
+
+
+def _wide(column: ColumnElement[Any]) -> TypeEngine[Any]:
+    """Return the type of a value in a cursor, which may be larger than the column can hold."""
+    return BigInteger() if isinstance(column.type, Integer) else column.type
 
 
 def _shape(wish: Wish) -> Conditions:
