@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
+from dsa110_contimg.api import schemas
 from fixtures.api_server import Served
 from fixtures.api_world import write_image
 
@@ -46,6 +47,7 @@ async def test_a_range_behind_the_end_is_416(small: Served) -> None:
     for asked in (f"bytes={size}-", f"bytes={size + 5}-{size + 9}", "bytes=-0"):
         reply = await small.get(FITS, range=asked)
         assert (reply.status_code, reply.headers["content-range"]) == (416, f"bytes */{size}")
+        assert schemas.ErrorBody.model_validate(reply.json()).code == "RANGE_NOT_SATISFIABLE"
 
 
 @pytest.mark.parametrize("odd", ["bytes=9-3", "bytes=a-b", "lines=0-1", "bytes=0-0,2-3", "bytes=-", "0-9"])

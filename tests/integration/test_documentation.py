@@ -76,6 +76,34 @@ def test_every_status_of_every_call_is_described_and_errors_have_the_one_body(sp
                 assert body["example"]["http_status"] == int(status)
 
 
+def test_every_body_of_success_says_of_what_kind_it_is(spec: dict[str, Any]) -> None:
+    for name, operation in operations(spec):
+        replies = operation["responses"]
+        assert ("304" in replies) == name.startswith("get "), name
+        assert ("206" in replies) == ("416" in replies), name
+        for status in {"200", "201", "202", "206"} & replies.keys():
+            assert replies[status]["content"], (name, status)
+            for kind, body in replies[status]["content"].items():
+                told = {"type": "string", "format": "binary"} if not kind.startswith("text/") else {"type": "string"}
+                assert body["schema"] if kind == "application/json" else body["schema"] == told, (name, kind)
+
+
+def test_a_body_that_may_be_left_out_is_of_one_kind(spec: dict[str, Any]) -> None:
+    bodies = [operation["requestBody"] for _, operation in operations(spec) if "requestBody" in operation]
+    assert sum(not body.get("required") for body in bodies) == 3
+    for body in bodies:
+        assert "null" not in str(body), body
+
+
+def test_rows_of_which_fields_are_chosen_have_the_same_keys_and_need_none(spec: dict[str, Any]) -> None:
+    models = spec["components"]["schemas"]
+    parts = {name.removesuffix("Part"): model for name, model in models.items() if name.endswith("Part")}
+    assert {"ImageListItem", "SourceListItem", "JobListItem", "MSListItem"} <= parts.keys()
+    for name, part in parts.items():
+        assert part["properties"] == models[name]["properties"]
+        assert "required" not in part
+
+
 def test_calls_that_change_something_say_which_credentials_they_take(spec: dict[str, Any]) -> None:
     schemes = spec["components"]["securitySchemes"]
     for name, operation in operations(spec):

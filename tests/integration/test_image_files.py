@@ -56,6 +56,7 @@ async def test_a_cutout_has_the_right_coordinates_and_pixels(small: Served) -> N
         assert unit.data[0, 0].tolist() == whole[54:59, 4:13].tolist()
         assert WCS(unit.header).celestial.world_to_pixel_values(ra, dec) == pytest.approx((4, 2), abs=1e-6)
         assert unit.header["BMAJ"] == 0.004
+    assert reply.headers["etag"].startswith('"')
     by_angle = await small.get(f"{BASE}/cutout?ra={ra}&dec={dec}&width=32.4&height=0.3&unit=arcsec&format=png")
     assert Image.open(io.BytesIO(by_angle.content)).size == (9, 1)
 
@@ -87,8 +88,9 @@ async def test_a_cube_is_shown_plane_by_plane(own: Served) -> None:
 
 
 async def test_an_animation_of_one_plane_is_of_one_frame(small: Served) -> None:
-    movie = Image.open(io.BytesIO((await small.get(f"{BASE}/animation")).content))
-    assert movie.n_frames == 1
+    reply = await small.get(f"{BASE}/animation")
+    assert Image.open(io.BytesIO(reply.content)).n_frames == 1
+    assert reply.headers["etag"].startswith('"')
 
 
 # --- what the file says -------------------------------------------------------------------------------------------

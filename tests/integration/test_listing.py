@@ -16,6 +16,7 @@ from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseBackend
 from dsa110_contimg.api.interfaces import Recording, SourceRecord
 from dsa110_contimg.api.migrations import migrator
+from dsa110_contimg.api.pages import write_cursor
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import settings
@@ -96,6 +97,12 @@ ORDERS = [
 KEYS = {"images": "id", "jobs": "run_id", "sources": "id"}
 
 
+async def test_a_cursor_with_a_number_beyond_its_column_is_behind_every_row(lists: Served) -> None:
+    cursor = write_cursor("num_images", 3 << 40, "S08")
+    reply = await lists.client.get(f"/api/v1/sources?sort=num_images&cursor={cursor}")
+    assert (reply.status_code, reply.json()) == (200, [])
+
+
 @pytest.mark.parametrize("noun", KEYS)
 @pytest.mark.parametrize("limit", [1, 4, 1000])
 async def test_following_the_links_gives_every_row_once_in_the_order_of_the_list(
@@ -140,6 +147,8 @@ async def test_an_order_holds_rows_of_equal_value_by_their_number(lists: Served)
         ("images", "max_created_at=2026-02-11", lambda row: False),
         ("jobs", "status=failed", lambda row: row["status"] == "failed"),
         ("sources", "min_num_images=20", lambda row: row["num_images"] >= 20),
+        ("sources", "min_num_images=19.5&max_num_images=3.8e16", lambda row: row["num_images"] >= 20),
+        ("sources", "max_num_images=-3e9", lambda row: False),
         ("sources", "min_ra_deg=20&max_ra_deg=50&max_dec_deg=44", lambda row: 20 <= row["ra_deg"] <= 40),
         ("sources", "min_eta=1&sort=-eta", lambda row: (row["eta"] or 0) >= 1),
     ],
@@ -274,6 +283,8 @@ async def test_of_a_source_that_is_not_there_nothing_is_told(lists: Served, what
 
 async def test_sources_are_exported_as_a_table(lists: Served) -> None:
     reply = await lists.client.get("/api/v1/sources/export?ids=S08,nobody,S00")
+    known = {"If-None-Match": reply.headers["etag"]}
+    assert (await lists.client.get("/api/v1/sources/export?ids=S08,nobody,S00", headers=known)).status_code == 304
     assert reply.headers["content-type"].startswith("text/csv")
     assert "attachment" in reply.headers["content-disposition"]
     assert reply.text.splitlines() == [

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
+from dsa110_contimg.api.replies import tagged_reply
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -22,7 +24,7 @@ def csv_reply(header: Sequence[str], rows: Iterable[Sequence[Any]], filename: st
     writer.writerow(header)
     writer.writerows([_cell(value) for value in row] for row in rows)
     disposition = f"attachment; filename*=utf-8''{quote(filename)}"
-    return Response(file.getvalue(), headers={"Content-Disposition": disposition}, media_type="text/csv; charset=utf-8")
+    return tagged_reply(file.getvalue().encode(), "text/csv; charset=utf-8", {"Content-Disposition": disposition})
 
 
 def _cell(value: Any) -> Any:

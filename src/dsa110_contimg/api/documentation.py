@@ -41,6 +41,7 @@ _TELLS = {
     412: ("PRECONDITION_FAILED", "Changed since the version that If-Match names"),
     413: ("PAYLOAD_TOO_LARGE", "The body is larger than the settings allow"),
     415: ("UNSUPPORTED_MEDIA_TYPE", "The body is no JSON, or was compressed"),
+    416: ("RANGE_NOT_SATISFIABLE", "The file ends before the range begins"),
     421: ("UNKNOWN_HOST", "The server is not called so"),
     422: ("VALIDATION_ERROR", "A parameter or body of a wrong type or out of bounds"),
     429: ("RATE_LIMITED", "Too many requests; Retry-After tells when to come again"),
@@ -159,34 +160,56 @@ def description(app: FastAPI) -> Spec:
         models.pop(unused, None)
     models["ErrorBody"] = schemas.ErrorBody.model_json_schema()
     spec["components"]["responses"] = {f"Error{status}": _error_response(status) for status in _TELLS}
-    for _, operation in _operations(spec):
-        _complete(operation)
+    for method, operation in _operations(spec):
+        _complete(method, operation, models)
     for name, model in models.items():
         _tell_of_columns(name, model.get("properties", {}))
     return spec
 
 
 def _operations(spec: Spec) -> Iterator[tuple[str, Spec]]:
-    for path, calls in spec["paths"].items():
-        yield from ((path, operation) for operation in calls.values())
+    for calls in spec["paths"].values():
+        yield from calls.items()
 
 
-def _complete(operation: Spec) -> None:
+def _complete(method: str, operation: Spec, models: Spec) -> None:
     """Add to a call what every call may answer, and what `fields` does to its rows."""
     replies = operation["responses"]
+    if method == "get":
+        replies["304"] = {"description": "What If-None-Match names is still so"}
     changes = _OF_CHANGES if operation.get("security") else ()
     edits = (412,) if any(parameter["name"] == "if-match" for parameter in operation.get("parameters", ())) else ()
-    for status in (*_EVERYWHERE, *changes, *edits):
+    ranges = (416,) if "416" in replies else ()
+    for status in (*_EVERYWHERE, *changes, *edits, *ranges):
         replies[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
     for status, reply in replies.items():
         if "$ref" not in reply and not reply.get("description"):
             reply["description"] = HTTPStatus(int(status)).phrase
+    for body in operation.get("requestBody", {}).get("content", {}).values():
+        body["schema"] = _without_null(body["schema"])
     for parameter in operation.get("parameters", ()):
         _exemplify(parameter["name"], parameter["schema"])
     if any(parameter["name"] == "fields" for parameter in operation.get("parameters", ())):
         rows = replies["200"]["content"]["application/json"]["schema"]
-        partial = {"type": "object", "description": "only the keys that `fields` names"}
-        rows["items"] = {"anyOf": [rows["items"], partial]}
+        rows["items"] = {"anyOf": [rows["items"], _part_of(rows["items"]["$ref"], models)]}
+
+
+def _part_of(whole: str, models: Spec) -> Spec:
+    """Add the model of a row of which `fields` names the keys, and return a reference to it."""
+    name = whole.rpartition("/")[2]
+    models[f"{name}Part"] = {
+        "type": "object",
+        "title": f"{name}Part",
+        "description": "Only the keys that `fields` names.",
+        "properties": models[name]["properties"],
+    }
+    return {"$ref": f"{whole}Part"}
+
+
+def _without_null(schema: Spec) -> Spec:
+    """Return the schema of a body that may be left out: generated clients trip over one that may be null instead."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    return kinds[0] if len(kinds) == 1 else schema
 
 
 def _error_response(status: int) -> Spec:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg.api.file_access import OpenFile
+from dsa110_contimg.api.request_error import RequestError
 
 _CHUNK_BYTES = 256 << 10
 _ONE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -93,11 +94,9 @@ class FileReply(Response):
         size = self.file.size_bytes
         try:
             part = parse_range(asked.get(b"range"), size) if self._still_current(asked.get(b"if-range")) else None
-        except UnsatisfiableRangeError:
-            self.status_code = 416
-            self.headers["content-range"] = f"bytes */{size}"
-            self.headers["content-length"] = "0"
-            return 0, -1
+        except UnsatisfiableRangeError as error:
+            message = f"The file has no such part: {error}; ask for one that begins before its end."
+            raise RequestError(416, "RANGE_NOT_SATISFIABLE", message, {"Content-Range": f"bytes */{size}"}) from error
         first, last = part or (0, size - 1)
         if part and not self._unchanged(asked.get(b"if-none-match")):
             self.status_code = 206

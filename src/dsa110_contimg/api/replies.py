@@ -12,6 +12,7 @@ import orjson
 from starlette.responses import Response
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+_BINARY = {"format": "binary"}
 
 
 def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
@@ -60,6 +61,24 @@ def iso_time(unix_s: float | None) -> str | None:
 def mjd_time(mjd: float | None) -> str | None:
     """Return an MJD (UTC) as ISO 8601 UTC with Z; None stays None."""
     return None if mjd is None else iso_time(round((mjd - 40587.0) * 86400.0, 3))
+
+
+def file_responses(*media_types: str, ranges: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return what a route that sends a file tells of its replies in the description of the API.
+
+    Without a schema, generated clients throw the bytes away.
+
+    Parameters
+    ----------
+    media_types : str
+        Kinds of file that it may send.
+    ranges : bool
+        It may be asked for a part of the file.
+    """
+    kinds = {media: {"type": "string"} | ({} if media.startswith("text/") else _BINARY) for media in media_types}
+    content = {media: {"schema": schema} for media, schema in kinds.items()}
+    replies: dict[int | str, dict[str, Any]] = {200: {"content": content}}
+    return replies | ({206: {"content": content}, 416: {}} if ranges else {})
 
 
 def path_segment(text: str) -> str:

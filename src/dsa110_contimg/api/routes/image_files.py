@@ -1,6 +1,6 @@
 """The files of images: FITS, pictures, parts, archives, and what the header and the pixels say."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -24,17 +24,18 @@ from dsa110_contimg.api.picture_wish import (
     PictureScale,
     PictureWish,
 )
-from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.replies import file_responses, json_reply, tagged_reply
 
 router = APIRouter(prefix="/images", tags=["images"], route_class=ScopedRoute)
 
 _KEPT = "private, no-cache"
 _MOST_IDS = 100
 _IDS = Query(max_length=2100, description=f"ids of images with commas between, at most {_MOST_IDS}")
-_ARCHIVE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {}, "application/gzip": {}}}}
-_PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {media: {} for media in MEDIA_TYPES.values() if media.startswith("image/")}}
-}
+_ARCHIVE = file_responses("application/zip", "application/gzip")
+_FITS = file_responses("application/fits", ranges=True)
+_PICTURE = file_responses("image/png", ranges=True)
+_CUTOUT = file_responses(*MEDIA_TYPES.values())
+_ANIMATION = file_responses("image/gif")
 
 ImageId = Annotated[str, Path(max_length=100, description="id of an image")]
 Side = Annotated[int, Query(ge=SMALLEST_SIDE, le=LARGEST_SIDE, description="longest side, pixels")]
@@ -66,19 +67,19 @@ async def download_listed_images(service: ImageFiles, wanted: schemas.BulkDownlo
 # --- one image ----------------------------------------------------------------------------------------------------
 
 
-@router.get("/{image_id}/fits", response_class=Response, responses={206: {}, 304: {}, 416: {}})
+@router.get("/{image_id}/fits", response_class=Response, responses=_FITS)
 async def get_image_fits(image_id: ImageId, service: ImageFiles) -> Response:
     """Download the FITS file of an image; ``Range`` and ``If-None-Match`` are honoured."""
     return FileReply(await service.open_fits(image_id), "application/fits", _KEPT, attachment=True)
 
 
-@router.get("/{image_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+@router.get("/{image_id}/thumbnail", response_class=Response, responses=_PICTURE)
 async def get_image_thumbnail(image_id: ImageId, service: ImageFiles, size: Side = USUAL_SIDE) -> Response:
     """Return a small picture of an image: PNG, north up, east left, blank pixels transparent."""
     return FileReply(await service.open_picture(image_id, PictureWish(side=size)), "image/png", _KEPT)
 
 
-@router.get("/{image_id}/png", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+@router.get("/{image_id}/png", response_class=Response, responses=_PICTURE)
 async def get_image_png(
     image_id: ImageId, service: ImageFiles, colormap: ColourMap = "gray", scale: PictureScale = "linear",
     quality: Quality = 90, size: Side = LARGEST_SIDE, plane: Plane = 0, beam: bool = True,
@@ -88,7 +89,7 @@ async def get_image_png(
     return FileReply(await service.open_picture(image_id, wish), "image/png", _KEPT)
 
 
-@router.get("/{image_id}/cutout", response_class=Response, responses=_PICTURE)
+@router.get("/{image_id}/cutout", response_class=Response, responses=_CUTOUT)
 async def get_image_cutout(
     image_id: ImageId, service: ImageFiles,
     ra: Annotated[float, Query(ge=-360, le=360, allow_inf_nan=False, description="centre, ICRS, deg")],
@@ -104,10 +105,10 @@ async def get_image_cutout(
         "Content-Disposition": f'attachment; filename="cutout-{image_id.strip()}.{format}"',
         "Cache-Control": _KEPT,
     }
-    return Response(content, media_type=MEDIA_TYPES[format], headers=headers)
+    return tagged_reply(content, MEDIA_TYPES[format], headers)
 
 
-@router.get("/{image_id}/animation", response_class=Response, responses={200: {"content": {"image/gif": {}}}})
+@router.get("/{image_id}/animation", response_class=Response, responses=_ANIMATION)
 async def get_image_animation(
     image_id: ImageId, service: ImageFiles, frames: Annotated[int, Query(ge=2, le=50)] = 10,
     fps: Annotated[int, Query(ge=1, le=10)] = 2, size: Side = USUAL_SIDE, colormap: ColourMap = "dsa",
@@ -116,7 +117,7 @@ async def get_image_animation(
     """Return a GIF of the planes of a cube; of one plane, the image in turn with the others of its field and place."""
     wish = PictureWish(size, colormap, scale, beam=False)
     drawn = await service.animation(image_id, wish, frames, fps)
-    return Response(drawn, media_type="image/gif", headers={"Cache-Control": _KEPT})
+    return tagged_reply(drawn, "image/gif", {"Cache-Control": _KEPT})
 
 
 @router.get("/{image_id}/header", response_model=schemas.FitsHeader)

@@ -12,7 +12,7 @@ from dsa110_contimg.api.dependencies import MSFiles, MSService, ProvenanceServic
 from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.picture_wish import ColourMap
-from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.replies import file_responses, json_reply
 from dsa110_contimg.api.validation import StrictRoute
 
 router = APIRouter(prefix="/ms", tags=["measurement sets"], route_class=StrictRoute)
@@ -94,7 +94,7 @@ async def get_ms_provenance(ms_id: str, service: ProvenanceService) -> Response:
     return json_reply(await service.of_ms(ms_id))
 
 
-@router.get("/{ms_id:path}/download", response_class=Response, responses={200: {"content": {"application/x-tar": {}}}})
+@router.get("/{ms_id:path}/download", response_class=Response, responses=file_responses("application/x-tar"))
 async def download_ms(ms_id: str, service: MSFiles) -> Response:
     """Download a Measurement Set as a tar archive; its length is known before, and nothing is written on the way."""
     return await service.archive(ms_id)
@@ -106,7 +106,7 @@ async def get_ms_antennas(ms_id: str, service: MSFiles) -> Response:
     return json_reply(await service.antennas(ms_id))
 
 
-@router.get("/{ms_id:path}/raster", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+@router.get("/{ms_id:path}/raster", response_class=Response, responses=file_responses("image/png", ranges=True))
 async def get_ms_raster(ms_id: str, service: MSFiles, wanted: Annotated[Raster, Depends(wanted_raster)]) -> Response:
     """Return a picture of the visibilities: time, baselines or frequencies across, colours for the value."""
     return FileReply(await service.raster(ms_id, wanted.look, wanted.data), "image/png", _PICTURE)

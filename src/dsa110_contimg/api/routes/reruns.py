@@ -9,7 +9,7 @@ from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.csv_reply import csv_reply
 from dsa110_contimg.api.dependencies import Reruns
 from dsa110_contimg.api.idempotency import WorkRoute, request_seed
-from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.replies import file_responses, json_reply
 from dsa110_contimg.api.schemas.work import RerunRequest, RunIds
 from dsa110_contimg.api.services.rerun_service import Asked
 
@@ -30,7 +30,7 @@ async def asked_by(request: Request) -> Asked:
 By = Annotated[Asked, Depends(asked_by)]
 
 
-@router.get("/export", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+@router.get("/export", response_class=Response, responses=file_responses("text/csv"))
 async def export_jobs(service: Reruns, ids: Ids) -> Response:
     """Return runs as a CSV file; ids that are not known are left out."""
     return csv_reply(_EXPORTED, await service.export(ids), "jobs.csv")

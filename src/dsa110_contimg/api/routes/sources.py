@@ -12,7 +12,7 @@ from dsa110_contimg.api.dependencies import SourceService
 from dsa110_contimg.api.exceptions import ValidationError
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, list_reply, next_link, wish_of
 from dsa110_contimg.api.pages import Wish
-from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.replies import file_responses, json_reply
 from dsa110_contimg.api.validation import MAX_PAGE, Limit, Offset, StrictRoute, parse_time_mjd
 
 router = APIRouter(prefix="/sources", tags=["sources"], route_class=StrictRoute)
@@ -72,7 +72,7 @@ async def list_sources(
     return list_reply(request, await service.list_cone((asked.ra, asked.dec), asked.radius / 60.0, wish))
 
 
-@router.get("/export", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+@router.get("/export", response_class=Response, responses=file_responses("text/csv"))
 async def export_sources(
     service: SourceService,
     ids: Annotated[str, Query(max_length=65536, description=f"at most {MAX_PAGE} ids with commas between")],
@@ -129,7 +129,7 @@ async def list_contributing_images(
     return json_reply(await service.list_contributions(source_id, limit, offset))
 
 
-@router.get("/{source_id}/export", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+@router.get("/{source_id}/export", response_class=Response, responses=file_responses("text/csv"))
 async def export_source(source_id: str, service: SourceService) -> Response:
     """Return one source as CSV."""
     await service.find(source_id)
