@@ -3,10 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import coverage
 import pytest
 
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis
 from fixtures.databases import new_database
+
+
+def pytest_sessionfinish() -> None:
+    """Keep what was covered before the end is told: pytest-xdist kills a process that then takes more than 10 s."""
+    measured = coverage.Coverage.current()
+    if measured is not None:
+        measured.save()
 
 
 @pytest.fixture(scope="session")
