@@ -59,6 +59,8 @@ async def test_an_image_has_the_grade_of_its_assessment_with_its_reasons(own: Se
     assert told["quality_metrics"]["rms_noise"] == 2e-3
     assert (told["overall_quality"], told["n_sources"]) == ("good", 12)
     assert (await own.json("/api/v1/images/2/qa"))["source_stats"] == {"n_sources": 12, "peak_flux_jy": 1.0}
+    await record(own, Recording(image_qa=replace(MEASURED, num_sources=None)))  # measured again, by pixels alone
+    assert (await own.json("/api/v1/qa/image/2"))["n_sources"] == 12
     assert told["timestamp"] == "2025-12-01T00:01:05Z"
 
 

@@ -61,9 +61,9 @@ async function follow(event) {
   event.preventDefault();
   const reply = await get(link.href).catch((error) => { at("fresh").textContent = error.message; });
   if (!reply) return;
-  const name = /filename="?([^";]+)/.exec(reply.headers.get("Content-Disposition") ?? "");
+  const name = /filename(?:="|\*=utf-8'')([^";]+)/.exec(reply.headers.get("Content-Disposition") ?? "");
   const href = URL.createObjectURL(await reply.blob());
-  element("a", "", name ? { href, download: name[1] } : { href }).click();
+  element("a", "", name ? { href, download: decodeURIComponent(name[1]) } : { href }).click();
   setTimeout(() => URL.revokeObjectURL(href), 60000);
 }
 

@@ -116,6 +116,7 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
     """
     metrics = image_metrics(image)
     found = findings(metrics)
+    counted = measured.num_sources if measured else None
     reasons = metrics.pop("reasons", None)
     grade = image.qa_grade or worst(finding.grade for finding in found)
     if not isinstance(reasons, list):
@@ -139,7 +140,7 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
         "reasons": reasons,
         "findings": [_told(finding) for finding in found],
         "overall_quality": _word(measured),
-        "n_sources": measured.num_sources if measured else _n_sources(metrics),
+        "n_sources": _n_sources(metrics) if counted is None else counted,
         "warnings": image_warnings(image),
     }
 
