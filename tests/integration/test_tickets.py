@@ -1,6 +1,7 @@
 """Reading that needs a key, and tickets with which a page opens a WebSocket; a key that is taken back meanwhile."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -164,6 +165,13 @@ async def test_a_page_opens_a_websocket_with_a_ticket_once(server: Server) -> No
     assert told["expires_at"].endswith("Z")
     assert await server.socket(told["protocol"], told["ticket"]) == (101, "dsa110")
     assert await server.socket(told["protocol"], told["ticket"]) == (401, None), "used"
+
+
+async def test_a_refused_websocket_is_no_error_of_the_server(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    assert await server.socket() == (401, None)
+    assert server.ask("GET", "/api/v1/health").status_code == 200  # the server has come to the end of the refusal
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert errors == []
 
 
 async def test_a_ticket_of_a_key_that_was_taken_back_opens_nothing(server: Server) -> None:
