@@ -154,6 +154,8 @@ async def test_failures_signal_to_noise_and_extents_are_counted(fresh: World) ->
         ),
         Recording(job=dataclasses.replace(job, status="failed", error="calibration-solve: no calibrator")),
         Recording(job=dataclasses.replace(job, run_id="v2", status="failed", error="reimaging: disk full")),
+        Recording(job=dataclasses.replace(job, run_id="v3", status="failed", error="canceled")),
+        Recording(job=dataclasses.replace(job, run_id="v4", status="failed", error=None)),
     )
     async with serving(fresh.config) as served:
         exported = await scrape(served)
@@ -164,6 +166,9 @@ async def test_failures_signal_to_noise_and_extents_are_counted(fresh: World) ->
     assert exported("dsa110_calibrations_total", status="failed", type="gain") == 1
     assert exported("dsa110_ms_processed_total", status="failed", stage="solved") == 1
     assert exported("dsa110_ms_processed_total", status="failed", stage="reimaged") == 1
+    assert exported("dsa110_ms_processed_total", status="failed", stage="unknown") == 1, (
+        "what is canceled is no failure"
+    )
     assert exported("dsa110_sources_detected_total", classification="extended") == 1
     assert exported("dsa110_image_dynamic_range_bucket", le="10000.0") == 1
     assert exported("dsa110_image_dynamic_range_bucket", le="+Inf") == 2

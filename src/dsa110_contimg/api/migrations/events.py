@@ -89,10 +89,11 @@ def _ms_index(rows: Rows) -> Iterator[str]:
 
 
 def _jobs(rows: Rows) -> Iterator[str]:
-    """Give the failure of a run: its error begins with the task that failed."""
+    """Give the failure of a run: its error begins with the task that failed. What somebody canceled is none."""
     error = rows.new("error")
     stage = " ".join(f"WHEN {error} LIKE '{task}:%' THEN '{word}'" for task, word in _STAGES.items())
-    failed = f"{rows.new('status')} = 'failed' AND {rows.became('status')}"
+    canceled = f"coalesce({error}, '') LIKE 'canceled%'"
+    failed = f"{rows.new('status')} = 'failed' AND {rows.became('status')} AND NOT {canceled}"
     yield (
         f"SELECT 'ms_processed' AS name, 'failed' AS label, CASE {stage} ELSE 'unknown' END AS second_label, "
         f"0.0 AS amount {rows.source} WHERE {failed}"
