@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder, AsyncStatsRepository
@@ -23,6 +24,9 @@ from fixtures.api_server import Served, segments, serving
 from fixtures.api_world import GROUP_ID, RUN_ID, World, build, recordings, settings
 from fixtures.live_api import add_keys
 from fixtures.work_bench import WorkBench
+
+#: For tests that share one application over the family.
+shared = pytest.mark.asyncio(loop_scope="module")
 
 PARAMS = {"imsize": [256, 256], "cell": "10arcsec", "niter": 20000, "robust": 0.5, "weighting": "briggs"}
 
@@ -91,13 +95,13 @@ def family(where: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> F
     return asyncio.run(build_family(settings(tmp_path_factory.mktemp("family"), **where)))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bench(family: Family) -> AsyncIterator[WorkBench]:
     async with serving(family.world.config, names=segments(family.world), world=family.world) as served:
         yield WorkBench({}, served, family.keys)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def database(family: Family) -> AsyncIterator[DatabaseAdapter]:
     """The database of the application, opened once more."""
     config = family.world.config
@@ -116,6 +120,7 @@ async def test_an_image_alone_is_its_own_family(api: Served) -> None:
         assert (await api.get(f"/api/v1{address}")).status_code == 404
 
 
+@shared
 async def test_a_family_is_told_whole_and_in_order_from_each_of_its_members(bench: WorkBench) -> None:
     """The earlier backend always told version 1, and its children were an error."""
     for image_id in ("1", "2", "3", "4"):
@@ -132,6 +137,7 @@ async def test_a_family_is_told_whole_and_in_order_from_each_of_its_members(benc
     assert (detail["parent_id"], detail["version"], detail["imaging_params"]) == ("2", 4, PARAMS)
 
 
+@shared
 async def test_a_version_is_no_verdict_on_the_observation_and_no_product_of_its_first_run(bench: WorkBench) -> None:
     ms = GROUP_ID
     assert (await bench.done("GET", f"/ms/{ms}"))["qa_grade"] == "good"
@@ -147,6 +153,7 @@ async def test_a_version_is_no_verdict_on_the_observation_and_no_product_of_its_
         assert exported.endswith(f",{image_id}")
 
 
+@shared
 async def test_numbers_of_versions_are_given_once_each(database: DatabaseAdapter) -> None:
     lineage = AsyncLineageRepository(database)
     numbers = await asyncio.gather(*(lineage.next_version(77) for _ in range(8)))
@@ -154,12 +161,14 @@ async def test_numbers_of_versions_are_given_once_each(database: DatabaseAdapter
     assert await lineage.next_version(78) == 2
 
 
+@shared
 async def test_the_database_takes_no_number_of_a_family_twice(family: Family, database: DatabaseAdapter) -> None:
     twice = replace(version_of(first_of(family.world), 3, 1), path="/data/another.fits")
     with pytest.raises(RecordAlreadyExistsError):
         await AsyncProductRecorder(database).record(Recording(image=twice))
 
 
+@shared
 async def test_an_image_tells_its_newest_mask_at_once(bench: WorkBench, database: DatabaseAdapter) -> None:
     care, stats = AsyncImageCareRepository(database), AsyncStatsRepository(database)
     for number, kind in enumerate(("mask", "mask", "region")):
@@ -192,6 +201,7 @@ async def test_what_descends_from_a_deleted_image_stays_what_it_is(own: Served) 
         assert (await bench.done("GET", "/images/3/versions"))["total_versions"] == 3
 
 
+@shared
 async def test_a_version_of_an_image_that_is_gone_is_not_recorded(family: Family, database: DatabaseAdapter) -> None:
     with pytest.raises(InvalidRecordError, match=r"image 99, of which .* is a version, was deleted"):
         await add(database, family.world, 9, 99)
