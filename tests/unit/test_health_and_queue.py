@@ -15,6 +15,7 @@ from dsa110_contimg.api.exceptions import (
     QueueDisabledError,
     ServiceUnavailableError,
 )
+from dsa110_contimg.api.queries import schema
 from dsa110_contimg.api.services.absurd import AbsurdServices
 from dsa110_contimg.api.services.health_service import HealthMonitor, free_space
 
@@ -116,3 +117,19 @@ async def test_a_queue_that_is_down_is_asked_once_a_second_and_the_others_are_an
         assert (health["status"], health["database_available"]) == ("error", False)
         assert "secret" not in health["message"]
     await services.gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [
+        (None, "run `dsa110 db upgrade`"),
+        ("0009", "run `dsa110 db upgrade`"),
+        ("f00d", "run `dsa110 db upgrade`"),
+        ("0011", "restart this process"),
+    ],
+)
+def test_a_database_of_another_version_is_refused_with_what_helps(found: str | None, remedy: str) -> None:
+    schema.require("0010", "0010")
+    with pytest.raises(DatabaseSchemaError, match=remedy) as caught:
+        schema.require(found, "0010")
+    assert ("restart the API" in caught.value.to_body()["action"]) is (found == "0011")

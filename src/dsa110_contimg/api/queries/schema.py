@@ -18,6 +18,9 @@ def require(found: str | None, wanted: str) -> None:
     """Raise DatabaseSchemaError unless the revision that was found is the one that is wanted."""
     if found != wanted:
         state = "has no tables of ours" if found is None else f"has revision {found} of the tables"
-        raise DatabaseSchemaError(
-            f"The products database {state}, this version needs revision {wanted}; run `dsa110 db upgrade`"
-        )
+        is_newer = found is not None and found.isdecimal() and found > wanted
+        remedy = "restart this process with the version that upgraded it" if is_newer else "run `dsa110 db upgrade`"
+        error = DatabaseSchemaError(f"The products database {state}, this version needs revision {wanted}; {remedy}")
+        if is_newer:
+            error.action = "Ask the operators to restart the API with the version that upgraded the database."
+        raise error
