@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ async def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
 async def test_an_rq_worker_does_a_batch_from_its_order_to_its_end(redis_url: str, tmp_path: Path) -> None:
     async with work_bench(tmp_path / "state", redis_url) as bench:
         body = {"type": "thumbnail", "items": ["1", "99"]}
+        before = datetime.now(UTC)
         ordered = await bench.ask("POST", "/batches", body)
         assert (ordered.status_code, ordered.json()["status"]) == (202, "pending")
         await asyncio.to_thread(bench.work)
@@ -177,6 +179,7 @@ async def test_an_rq_worker_does_a_batch_from_its_order_to_its_end(redis_url: st
         assert len(list((bench.world.config.paths.state_dir / "thumbnails").iterdir())) == 1
         [job] = await bench.done("GET", "/queue/jobs")
         assert job["status"] == "finished"
+        assert before - timedelta(seconds=1) <= datetime.fromisoformat(job["created_at"]) <= datetime.now(UTC)
 
 
 async def test_a_batch_ends_with_the_order_that_works_on_it(empty_products: DatabaseConfig) -> None:
@@ -185,7 +188,7 @@ async def test_a_batch_ends_with_the_order_that_works_on_it(empty_products: Data
         ends = []
         for name, status in (("job_c", "canceled"), ("job_f", "failed"), ("job_e", "failed")):
             number = await batches.create("thumbnail", ["a", "b", "c"], {})
-            await orders.accept(WorkOrder(name, BATCH, "rq", {"batch_id": number}))
+            await orders.accept(WorkOrder(name, BATCH, "rq", {"batch_id": number}, created_at=CREATED_AT))
             begun = await orders.claim(name, "w", 1.0)
             assert begun is not None
             await batches.end_item((await batches.list_unended(number))[0].id)

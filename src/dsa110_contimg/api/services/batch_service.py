@@ -1,6 +1,7 @@
 """Batches, as clients ask for them: accepted with their items in the database, worked on by RQ workers."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dsa110_contimg.api.batch_interfaces import BatchItemRecord, BatchRecord, BatchRepositoryProtocol
@@ -17,9 +18,12 @@ View = dict[str, Any]
 class BatchService:
     """Orders work on many things and tells how far it is."""
 
-    def __init__(self, batches: BatchRepositoryProtocol, work: WorkService) -> None:
+    def __init__(
+        self, batches: BatchRepositoryProtocol, work: WorkService, clock: Callable[[], float] = time.time
+    ) -> None:
         self.batches = batches
         self.work = work
+        self._clock = clock
 
     async def create(self, kind: str, names: Sequence[str], seed: str) -> View:
         """Keep a batch and order its work; both are durable when this returns.
@@ -38,7 +42,7 @@ class BatchService:
         if order is not None:
             return await self.get(str(order.arguments["batch_id"]))
         number = await self.batches.create(kind, list(dict.fromkeys(names)), {"order_id": name})
-        await self.work.accept(WorkOrder(name, BATCH, "rq", {"batch_id": number}))
+        await self.work.accept(WorkOrder(name, BATCH, "rq", {"batch_id": number}, created_at=self._clock()))
         return await self.get(str(number))
 
     async def list_batches(self, wish: Wish) -> Page:
