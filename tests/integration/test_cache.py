@@ -23,6 +23,8 @@ from fixtures.api_world import World, build, recordings, settings
 from fixtures.live_api import add_keys
 
 RULE = CacheRule("images:list", ("images",))
+#: A busy machine may keep Redis waiting for longer than a client should.
+PATIENT = {"DSA110_TIMEOUT_CACHE": "20"}
 KEPT = (
     "/api/v1/stats", "/api/v1/images", "/api/v1/images/{image}", "/api/v1/sources", "/api/v1/sources/{source}",
     "/api/v1/jobs", "/api/v1/ms/{ms}/metadata", "/api/v1/ms/{ms}/calibrator-matches", "/api/v1/cal",
@@ -32,7 +34,7 @@ KEPT = (
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> World:
     """A world of its own in each kind of database, with a Redis."""
-    environ = {"REDIS_URL": redis_url, "DSA110_ENV": "testing", "DSA110_CACHED_REPLIES": ",".join(TTLS_S)}
+    environ = {"REDIS_URL": redis_url, "DSA110_ENV": "testing", "DSA110_CACHED_REPLIES": ",".join(TTLS_S), **PATIENT}
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_database")
         environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
@@ -143,7 +145,7 @@ async def test_a_cache_that_is_switched_off_says_so(tmp_path: Path) -> None:
 
 
 async def test_routes_can_be_left_out(tmp_path: Path, redis_url: str) -> None:
-    environ = {"REDIS_URL": redis_url, "DSA110_CACHED_REPLIES": "stats,jobs:list", "DSA110_ENV": "testing"}
+    environ = {"REDIS_URL": redis_url, "DSA110_CACHED_REPLIES": "stats,jobs:list", **PATIENT}
     world = await build(settings(tmp_path / "state", **environ))
     async with serving(world.config, names=segments(world), world=world) as served:
         assert await said(served, "/api/v1/images") == "off"
@@ -152,7 +154,7 @@ async def test_routes_can_be_left_out(tmp_path: Path, redis_url: str) -> None:
 
 async def test_what_is_read_faster_than_a_kept_reply_is_not_kept(tmp_path: Path, redis_url: str) -> None:
     assert set(TTLS_S) - set(CACHED) == {"stats", "images:detail"}
-    world = await build(settings(tmp_path / "state", REDIS_URL=redis_url, DSA110_ENV="testing"))
+    world = await build(settings(tmp_path / "state", REDIS_URL=redis_url, DSA110_ENV="testing", **PATIENT))
     async with serving(world.config, names=segments(world), world=world) as served:
         for path, kept in (("/stats", False), ("/images/{image}", False), ("/images", True)):
             assert (await said(served, f"/api/v1{path}") != "off") is kept
@@ -191,7 +193,7 @@ async def cache(redis_url: str, tmp_path: Path) -> AsyncIterator[ReplyCache]:
     async def generations() -> Mapping[str, int]:
         return {"images": 1}
 
-    made = ReplyCache(CacheSettings(redis_url, str(tmp_path)), generations, Tally(tmp_path))
+    made = ReplyCache(CacheSettings(redis_url, str(tmp_path), patience_s=20), generations, Tally(tmp_path))
     yield made
     await made.close()
 
@@ -233,7 +235,10 @@ async def test_a_database_that_does_not_answer_is_waited_for_once(redis_url: str
     async def generations() -> Mapping[str, int]:
         raise DatabaseConnectionError("It does not answer", "products")
 
-    cache, calls = ReplyCache(CacheSettings(redis_url, str(tmp_path)), generations, Tally(tmp_path)), list[int]()
+    cache, calls = (
+        ReplyCache(CacheSettings(redis_url, str(tmp_path), patience_s=20), generations, Tally(tmp_path)),
+        list[int](),
+    )
     with pytest.raises(DatabaseConnectionError):
         await cache.answer(RULE, request(), slow_handler(calls))
     assert calls == []
@@ -247,7 +252,7 @@ async def test_kept_replies_of_one_database_are_not_those_of_another_and_end(
         return {"images": 1}
 
     await cache.answer(RULE, request(), slow_handler([]))
-    other = ReplyCache(CacheSettings(redis_url, str(tmp_path / "other")), generations, Tally(tmp_path))
+    other = ReplyCache(CacheSettings(redis_url, str(tmp_path / "other"), patience_s=20), generations, Tally(tmp_path))
     assert (await other.answer(RULE, request(), slow_handler([]))).headers["x-cache"] == "miss"
     assert await other.invalidate("*") == 1
     assert (await cache.answer(RULE, request(), slow_handler([]))).headers["x-cache"] == "hit"

@@ -6,7 +6,7 @@ A route says in one line that its replies may be kept, under which prefix, and w
 Everything lies under one name space of this database and this version of the software: another installation on the
 same Redis, the job queue and the rate limits are out of reach of :meth:`ReplyCache.invalidate`.
 
-When Redis is away or slow, the first request learns it in 50 ms at most and the next ones do not ask for five seconds.
+When Redis is away or slow, the first request learns it in 50 ms at most (a setting) and the next ones do not ask for five seconds.
 ``X-Cache`` says what happened: ``hit``, ``miss``, ``bypass`` (Redis or the database cannot be asked) or ``off``.
 """
 
@@ -47,7 +47,6 @@ NEVER = ("lightcurve:open", "jobs:active", "logs:")
 RESULTS = Family("counter", "dsa110_cache_requests", "Requests for replies that may be kept, by what the cache did.")
 
 _ROOT = "dsa110:replies:"
-_PATIENCE_S = 0.05
 _REST_S = 5.0
 _LONGEST_KEY = 200
 _LARGEST_REPLY = 1 << 20
@@ -94,6 +93,7 @@ class CacheSettings:
     prefixes: frozenset[str] = frozenset(TTLS_S)
     default_ttl_s: int = 300
     admin_patience_s: float = 2.0
+    patience_s: float = 0.05
 
 
 class ReplyCache:
@@ -115,7 +115,7 @@ class ReplyCache:
         self._settings = settings
         self._generations = generations
         self._tally = tally
-        self._link = _client(settings.url, _PATIENCE_S)
+        self._link = _client(settings.url, settings.patience_s)
         self._flights: dict[str, asyncio.Future[Response | None]] = {}
         self._asked_again_at_s = 0.0
         self._counters: dict[tuple[str, str], Cell] = {}
@@ -185,7 +185,7 @@ class ReplyCache:
     async def _bounded(self, asked: Awaitable[Any]) -> Any:
         """Return Redis's answer; None when it does not come in time, and then nobody asks for a while."""
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._settings.patience_s):
                 return await asked
         except _AWAY as error:
             self._asked_again_at_s = time.monotonic() + _REST_S

@@ -67,6 +67,9 @@ class TimeoutConfig:
         "DSA110_TIMEOUT_HEALTH_CHECK", 2.0, readings.number(0.1, 60), "longest check of one service, s"
     )
     redis_socket: float = setting("DSA110_TIMEOUT_REDIS_SOCKET", 2.0, readings.number(0.1, 60), "wait for Redis, s")
+    cache: float = setting(
+        "DSA110_TIMEOUT_CACHE", 0.05, readings.number(0.001, 60), "wait for a kept reply, s; then it is made anew"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

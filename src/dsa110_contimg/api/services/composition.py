@@ -152,7 +152,13 @@ def compose(
 def _cache_settings(config: APIConfig) -> CacheSettings:
     redis, name = config.redis, config.database.display_name
     return CacheSettings(
-        redis.url, name, redis.cache_enabled, frozenset(redis.cached), redis.default_ttl, config.timeouts.redis_socket
+        redis.url,
+        name,
+        redis.cache_enabled,
+        frozenset(redis.cached),
+        redis.default_ttl,
+        config.timeouts.redis_socket,
+        config.timeouts.cache,
     )
 
 
