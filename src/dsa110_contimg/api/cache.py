@@ -6,7 +6,7 @@ A route says in one line that its replies may be kept, under which prefix, and w
 Everything lies under one name space of this database and this version of the software: another installation on the
 same Redis, the job queue and the rate limits are out of reach of :meth:`ReplyCache.invalidate`.
 
-When Redis is away or slow, the first request learns it in 50 ms at most (a setting) and the next ones do not ask for five seconds.
+When Redis is away or slow, the first request learns it in 50 ms and the next ones do not ask for five seconds.
 ``X-Cache`` says what happened: ``hit``, ``miss``, ``bypass`` (Redis or the database cannot be asked) or ``off``.
 """
 
