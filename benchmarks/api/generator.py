@@ -84,7 +84,7 @@ def contents(world: World) -> Iterable[tuple[str, Sequence[str], Rows]]:
         ("set_name", "path", "table_type", "order_index", "created_at", "valid_start_mjd", "valid_end_mjd", "status",
          "source_ms_path"),
         (
-            (str(i), path, "BP", 20, world.unix_s(i), world.mjd(i) - 0.04, world.mjd(i) + 0.04, "active",
+            (str(i), path, "BP", 20, world.unix_s(i), world.mjd(i) - 0.2, world.mjd(i) + 0.2, "active",
              world.ms_path(i))
             for path, i in world.cal_tables()
         ),

@@ -101,6 +101,11 @@ async def test_the_next_page_begins_where_its_cursor_says(api: Served, watch: Wa
         assert "SEARCH sources" in told, (address, told)
 
 
+async def test_the_calibration_of_an_image_is_chosen_in_an_index_without_sorting(watch: Watch) -> None:
+    [asked] = await watch.of("/images/{image}")
+    assert "SCAN caltables USING COVERING INDEX ix_caltables_newest" in await watch.plan(asked)
+
+
 async def test_a_light_curve_is_one_run_of_its_index(watch: Watch) -> None:
     (statement,) = await watch.of("/sources/{source}/lightcurve")
     told = await watch.plan(statement)

@@ -34,7 +34,7 @@ from dsa110_contimg.api.image_tables import image_families as image_families
 from dsa110_contimg.api.image_tables import images as images
 from dsa110_contimg.api.ticket_tables import websocket_tickets as websocket_tickets
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 """Revision of the migrations that makes these tables."""
 
 ms_index = Table(
@@ -166,8 +166,9 @@ caltables = Table(
     CheckConstraint("status IN ('active', 'retired', 'failed')", name="status"),
     Index(None, "set_name"),
     Index(None, "source_ms_path", "order_index"),
-    Index(None, "valid_start_mjd", "valid_end_mjd"),
     Index(None, "created_at", "path"),
+    # The newest set that is valid at a time is found in this index, from its end, without a look at the table.
+    Index("ix_caltables_newest", "created_at", "set_name", "status", "valid_start_mjd", "valid_end_mjd"),
 )
 
 jobs = Table(

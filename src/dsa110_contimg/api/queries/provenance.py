@@ -49,9 +49,11 @@ def _numbered_file(row: Row) -> tuple[int, ProductFile]:
     return number, _read_file(values)  # type: ignore[arg-type]
 
 
-def _together(stages: Statement, files: Statement, params: dict[str, str]) -> Steps[list[ProvenanceRecord]]:
-    numbered: list[tuple[int, ProvenanceRecord]] = yield Query(stages, params, every(_numbered_stage))
-    used: list[tuple[int, ProductFile]] = yield Query(files, params, every(_numbered_file))
+def _together(
+    stages: Statement, files: Statement, params: dict[str, str], *, prompt: bool
+) -> Steps[list[ProvenanceRecord]]:
+    numbered: list[tuple[int, ProvenanceRecord]] = yield Query(stages, params, every(_numbered_stage), prompt=prompt)
+    used: list[tuple[int, ProductFile]] = yield Query(files, params, every(_numbered_file), prompt=prompt)
     by_stage: dict[int, list[ProductFile]] = {}
     for number, file in used:
         by_stage.setdefault(number, []).append(file)
@@ -60,9 +62,9 @@ def _together(stages: Statement, files: Statement, params: dict[str, str]) -> St
 
 def for_run(run_id: str) -> Steps[list[ProvenanceRecord]]:
     """Read the stages of a run in the order in which they began."""
-    return _together(_RUN_STAGES, _RUN_FILES, {"run_id": run_id})
+    return _together(_RUN_STAGES, _RUN_FILES, {"run_id": run_id}, prompt=True)
 
 
 def for_file(path: str) -> Steps[list[ProvenanceRecord]]:
-    """Read the stages that read or wrote a file."""
-    return _together(_FILE_STAGES, _FILE_FILES, {"path": path})
+    """Read the stages that read or wrote a file; a calibration table is read by very many."""
+    return _together(_FILE_STAGES, _FILE_FILES, {"path": path}, prompt=False)

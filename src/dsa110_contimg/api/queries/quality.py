@@ -54,12 +54,12 @@ _ADD_TABLES = _adding(CalibrationQARecord, calibration_qa)
 
 def of_image(image_path: str) -> Steps[ImageQARecord | None]:
     """Find what was last measured on an image."""
-    return ask(Query(_IMAGE, {"image_path": image_path}, first(_read_image)))
+    return ask(Query(_IMAGE, {"image_path": image_path}, first(_read_image), prompt=True))
 
 
 def of_ms(ms_path: str) -> Steps[CalibrationQARecord | None]:
     """Find what was last measured on the tables that were solved from a Measurement Set."""
-    return ask(Query(_TABLES, {"ms_path": ms_path}, first(_read_tables)))
+    return ask(Query(_TABLES, {"ms_path": ms_path}, first(_read_tables), prompt=True))
 
 
 def save_image(record: ImageQARecord) -> Steps[None]:
