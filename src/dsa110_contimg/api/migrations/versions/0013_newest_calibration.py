@@ -1,4 +1,4 @@
-"""The newest calibration that is valid at a time is chosen in an index, which takes the place of the one of validity."""
+"""The newest calibration that is valid at a time is chosen in an index, instead of the one of validity."""
 
 from typing import Any
 
