@@ -134,6 +134,35 @@ def test_failed_versions_of_images_count_as_such_in_a_database_that_was_there_be
     assert Migrator(config).inspect(now) == 1
 
 
+def test_the_id_of_a_deleted_image_is_never_given_again_and_what_hangs_on_images_stays(config: DatabaseConfig) -> None:
+    """Revision 0013 makes the table of images anew on SQLite."""
+    Migrator(config).upgrade("0012")
+    add = "INSERT INTO images (path, ms_path, created_at, type) VALUES ('{0}', '/a.ms', 1, '5min')"
+
+    def before(connection: Connection) -> None:
+        connection.exec_driver_sql(
+            "INSERT INTO ms_index (path, start_mjd, end_mjd, mid_mjd, created_at, processed_at, status, stage)"
+            " VALUES ('/a.ms', 1, 1, 1, 1, 1, 'done', 'imaged')"
+        )
+        for name in ("/1.fits", "/2.fits"):
+            connection.exec_driver_sql(add.format(name))
+        connection.exec_driver_sql(
+            "INSERT INTO image_ratings (image_id, rater, rating, rated_at) SELECT max(id), 'me', 5, 1 FROM images"
+        )
+
+    def after(connection: Connection) -> tuple[list[int], int, int]:
+        ratings = connection.exec_driver_sql("SELECT count(*) FROM image_ratings").scalar_one()
+        connection.exec_driver_sql("DELETE FROM images WHERE path = '/2.fits'")
+        connection.exec_driver_sql(add.format("/3.fits"))
+        ids = connection.exec_driver_sql("SELECT id FROM images ORDER BY id").scalars().all()
+        counted = "SELECT n FROM table_counts WHERE name = 'images' AND bucket = '5min'"
+        return list(ids), ratings, connection.exec_driver_sql(counted).scalar_one()
+
+    Migrator(config).inspect(before)
+    upgrade(config)
+    assert Migrator(config).inspect(after) == ([1, 3], 1, 2)
+
+
 def test_an_upgrade_of_a_current_database_changes_nothing(config: DatabaseConfig) -> None:
     async def record() -> None:
         async with open_database(config) as adapter:

@@ -77,6 +77,7 @@ images = Table(
     Index(None, "peak_flux_jy", "id"),
     Index(None, "parent_id", "version"),
     Index(None, "root_id", "version", unique=True),
+    sqlite_autoincrement=True,  # else the id of the newest image would be free when it is deleted
 )
 
 image_families = Table(
