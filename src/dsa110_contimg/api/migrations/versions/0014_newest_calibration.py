@@ -4,8 +4,8 @@ from typing import Any
 
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels: Any = None
 depends_on: Any = None
 
