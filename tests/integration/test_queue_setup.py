@@ -15,6 +15,7 @@ from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import (
     SCHEMA_VERSION,
+    Database,
     QueueUnavailableError,
     SchemaError,
     open_connection,
@@ -148,6 +149,23 @@ async def test_what_postgresql_cannot_store_does_not_keep_a_task_from_ending(que
     spawned = await queue.client.spawn("small", {"text": "a\x00b\ud800", "nan": float("nan"), "pair": (1, 2)})
     task = await queue.client.get_task(spawned)
     assert task is not None and task["params"] == {"text": "ab?", "nan": None, "pair": [1, 2]}
+
+
+async def test_a_connect_that_is_given_up_leaves_no_connection(queue_database: str) -> None:
+    mine = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'in haste'"
+    holder = await open_connection(queue_database, "holder")
+    try:
+        async with holder.transaction():
+            await holder.execute("lock table absurd.meta in access exclusive mode")
+            database = Database(queue_database, "in haste")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await database.connect()
+        async with asyncio.timeout(10):
+            while await holder.fetchval(mine):  # noqa: ASYNC110 - the server tells nobody when a session has ended
+                await asyncio.sleep(0.02)
+    finally:
+        await holder.close()
 
 
 async def test_health_is_critical_without_a_worker_and_healthy_with_one(queue: Bench) -> None:

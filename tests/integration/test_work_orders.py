@@ -13,11 +13,14 @@ from dsa110_contimg.api.batch.orders import Attempt, Bench, WorkFailedError
 from dsa110_contimg.api.config import DatabaseConfig, get_config
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseAdapter
-from dsa110_contimg.api.exceptions import DatabaseConnectionError
+from dsa110_contimg.api.exceptions import DatabaseConnectionError, RecordAlreadyExistsError
 from dsa110_contimg.api.interfaces import JobRecord, Recording
+from dsa110_contimg.api.job_queue import JobQueue
 from dsa110_contimg.api.queries.idempotency import KeptReply
 from dsa110_contimg.api.run_logs import RunLogs
-from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, new_seed, order_id
+from dsa110_contimg.api.services.absurd.gateway import QueueGateway
+from dsa110_contimg.api.services.work_service import Means, WorkService
+from dsa110_contimg.api.work_orders import BATCH, RERUN_CHAIN, RERUN_COMMAND, WorkOrder, new_seed, order_id
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 NOW = 1_800_000_000.0
@@ -94,6 +97,49 @@ async def test_what_is_canceled_is_nobodys_work_any_more(orders: AsyncWorkReposi
     assert await orders.due() == []
     assert await orders.end_run("run", NOW + 1, "canceled")
     assert not await orders.end_run("run", NOW + 2, "again")
+
+
+async def test_a_batch_and_its_order_are_kept_together_and_once(
+    orders: AsyncWorkRepository, adapter: DatabaseAdapter
+) -> None:
+    order = WorkOrder("job_ba0123456789", BATCH, "rq", {}, created_at=NOW)
+    asked = (orders.accept_batch(order, "thumbnail", ["a", "b"]) for _ in range(4))
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    [number] = [outcome for outcome in outcomes if not isinstance(outcome, RecordAlreadyExistsError)]
+    kept = await orders.find(order.id)
+    assert kept is not None
+    assert kept.arguments == {"batch_id": number}
+    assert await adapter.fetch_val("SELECT count(*) FROM batch_jobs") == 1
+    assert await adapter.fetch_val("SELECT count(*) FROM batch_job_items") == 2
+
+
+class Surprising(AsyncWorkRepository):
+    """Fails the first time in a way that nobody foresaw."""
+
+    def __init__(self, adapter: DatabaseAdapter) -> None:
+        super().__init__(adapter)
+        self.failed, self.asked_again = False, asyncio.Event()
+
+    async def due(self, limit: int = 1000) -> list[WorkOrder]:
+        if not self.failed:
+            self.failed = True
+            raise KeyError("nobody foresaw this")
+        self.asked_again.set()
+        return await super().due(limit)
+
+
+async def test_what_nobody_foresaw_ends_one_round_of_looking_after_work_and_not_all(
+    adapter: DatabaseAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    orders = Surprising(adapter)
+    means = Means(orders, AsyncJobRepository(adapter), JobQueue.from_config(get_config()), QueueGateway(None, "q"))
+    looking = asyncio.create_task(WorkService(means, get_config()).run(every_s=0.01))
+    async with asyncio.timeout(10):
+        await orders.asked_again.wait()
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    assert [record.message for record in caplog.records if record.exc_info] == ["accepted work was not looked after"]
 
 
 async def test_the_end_of_a_run_is_seen_however_many_runs_wait(

@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import asyncpg
@@ -135,17 +136,17 @@ class Database:
             The schema is missing or of another version.
         """
         try:
-            self._pool = await asyncpg.create_pool(
-                self.url, min_size=1, max_size=self._max_size, timeout=CONNECT_TIMEOUT_S, init=_prepare, reset=_leave,
-                command_timeout=COMMAND_TIMEOUT_S, server_settings={**_SETTINGS, "application_name": self._name},
-            )  # fmt: skip
-            await self._check_schema()
+            async with AsyncExitStack() as undo:
+                undo.push_async_callback(self.close)
+                self._pool = await asyncpg.create_pool(
+                    self.url, min_size=1, max_size=self._max_size, timeout=CONNECT_TIMEOUT_S, init=_prepare,
+                    reset=_leave, command_timeout=COMMAND_TIMEOUT_S,
+                    server_settings={**_SETTINGS, "application_name": self._name},
+                )  # fmt: skip
+                await self._check_schema()
+                undo.pop_all()
         except (*PASSING, *REFUSED) as error:
-            await self.close()
             raise self._unavailable(error) from error
-        except SchemaError:
-            await self.close()
-            raise
 
     async def close(self) -> None:
         """Close the pool; connections in use get five seconds to come back."""

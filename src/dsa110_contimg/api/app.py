@@ -176,7 +176,6 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
         services = compose(config, adapter, client, queue_config.queue_name, tally)
         app.state.services = services
         keeping = asyncio.create_task(services.work.run())
-        keeping.add_done_callback(_tell_of_death)
         watching = asyncio.create_task(services.monitor.watch())
         try:
             yield
@@ -193,11 +192,6 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
             tally.close()
 
     return lifespan
-
-
-def _tell_of_death(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled():
-        log.error("nobody looks after accepted work any more; restart this process", exc_info=task.exception())
 
 
 async def _open(adapter: DatabaseAdapter, tried: asyncio.Event) -> None:

@@ -30,6 +30,16 @@ class AsyncWorkRepository:
         """Keep an order and the run that it makes; False when it is there already."""
         return await database.write(self._adapter, work.accept(order, job))
 
+    async def accept_batch(self, order: WorkOrder, kind: str, names: Sequence[str]) -> int:
+        """Keep a batch with the order to work on it and return its number.
+
+        Raises
+        ------
+        RecordAlreadyExistsError
+            The order is there already.
+        """
+        return await database.write(self._adapter, work.accept_batch(order, kind, names))
+
     async def find(self, order_id: str) -> WorkOrder | None:
         """Return an order."""
         return await database.read(self._adapter, work.find(order_id))

@@ -9,6 +9,7 @@ from sqlalchemy.sql import ClauseElement, ColumnElement
 
 from dsa110_contimg.api.column_kinds import Number
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
+from dsa110_contimg.api.exceptions import RecordAlreadyExistsError
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.queries import batches
 from dsa110_contimg.api.queries.decoding import (
@@ -131,6 +132,20 @@ def accept(order: WorkOrder, job: JobRecord | None) -> Steps[bool]:
     if new is not None and job is not None:
         yield from save_job(job)
     return new is not None
+
+
+def accept_batch(order: WorkOrder, kind: str, names: Sequence[str]) -> Steps[int]:
+    """Keep a batch and the order to work on it, and return its number.
+
+    Raises
+    ------
+    RecordAlreadyExistsError
+        The order is there already; nothing is kept.
+    """
+    number = yield from batches.create(kind, names, {"order_id": order.id})
+    if not (yield from accept(dataclasses.replace(order, arguments={"batch_id": number}), None)):
+        raise RecordAlreadyExistsError(f"There is an order {order.id} already")
+    return number
 
 
 def find(order_id: str) -> Steps[WorkOrder | None]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dsa110_contimg.api.batch_interfaces import BatchItemRecord, BatchRecord, BatchRepositoryProtocol
-from dsa110_contimg.api.exceptions import InvalidStateError, RecordNotFoundError
+from dsa110_contimg.api.exceptions import InvalidStateError, RecordAlreadyExistsError, RecordNotFoundError
 from dsa110_contimg.api.pages import Page, Wish
 from dsa110_contimg.api.replies import iso_time
 from dsa110_contimg.api.services import views
@@ -37,12 +37,14 @@ class BatchService:
         seed : str
             The same seed orders the same batch.
         """
-        name = order_id(seed, f"batch {kind}")
-        order = await self.work.orders.find(name)  # the same request, whose reply was lost
-        if order is not None:
-            return await self.get(str(order.arguments["batch_id"]))
-        number = await self.batches.create(kind, list(dict.fromkeys(names)), {"order_id": name})
-        await self.work.accept(WorkOrder(name, BATCH, "rq", {"batch_id": number}, created_at=self._clock()))
+        order = WorkOrder(order_id(seed, f"batch {kind}"), BATCH, "rq", {}, created_at=self._clock())
+        try:
+            number = await self.work.accept_batch(order, kind, list(dict.fromkeys(names)))
+        except RecordAlreadyExistsError:  # the same request, whose reply was lost
+            kept = await self.work.orders.find(order.id)
+            if kept is None:
+                raise
+            number = kept.arguments["batch_id"]
         return await self.get(str(number))
 
     async def list_batches(self, wish: Wish) -> Page:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -87,6 +87,23 @@ class WorkService:
             It could not be kept: nothing is accepted.
         """
         await self.orders.accept(order, job)
+        return await self._send_soon(order)
+
+    async def accept_batch(self, order: WorkOrder, kind: str, names: Sequence[str]) -> int:
+        """Keep a batch with the order to work on it, then put that to its queue; return the number of the batch.
+
+        Raises
+        ------
+        RecordAlreadyExistsError
+            The order is there already.
+        DatabaseError
+            It could not be kept: nothing is accepted.
+        """
+        number = await self.orders.accept_batch(order, kind, names)
+        await self._send_soon(order)
+        return number
+
+    async def _send_soon(self, order: WorkOrder) -> bool:
         sending = asyncio.create_task(self._try(self._send(order)))
         done, _ = await asyncio.wait([sending], timeout=_SEND_PATIENCE_S)
         return bool(done) and sending.result()
@@ -147,11 +164,13 @@ class WorkService:
         return canceled
 
     # ------------------------------------------------------------------------------------------- what happens by itself
-    async def run(self) -> None:
+    async def run(self, every_s: float = ROUND_S) -> None:
         """See to it that accepted work is done, for ever."""
         while True:
-            await self._try(self.look_after())
-            await asyncio.sleep(ROUND_S)
+            [outcome] = await asyncio.gather(self._try(self.look_after()), return_exceptions=True)
+            if isinstance(outcome, Exception):  # what nobody foresaw ends one round, not all
+                log.error("accepted work was not looked after", exc_info=outcome)
+            await asyncio.sleep(every_s)
 
     async def look_after(self) -> bool:
         """Go once through all work that has not ended."""
