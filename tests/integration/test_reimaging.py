@@ -169,7 +169,7 @@ async def observed(world: World, directory: Path) -> str:
         ProductFile(path, "input", "ms", 1, "0" * 64),
         ProductFile(world.image_path, "output", "image", 1, "f" * 64),
     )
-    params = {"ms_path": path, "n_pixels": 512, "cell_arcsec": 10.0, "robust": 0.25}
+    params = {"ms_path": path, "n_pixels": 512, "cell_arcsec": 7.0, "robust": 0.25}
     await record(world, replace(provenance_of(world), params=params, files=files))
     await tell_stages(world)
     return path
@@ -194,7 +194,7 @@ async def test_a_version_with_other_pixels_is_made_judged_and_recorded_whole(
         made = await bench.done("GET", "/images/2")
         assert (made["version"], made["parent_id"], made["run_id"]) == (2, "1", told["run_id"])
         assert made["imaging_params"] == {
-            "imsize": [256, 256], "cell": "10arcsec", "niter": 20000, "robust": 0.25, "weighting": "briggs",
+            "imsize": [256, 256], "cell": "7arcsec", "niter": 20000, "robust": 0.25, "weighting": "briggs",
         }  # fmt: skip
         header = fits.getheader(made["path"])
         assert (header["NAXIS1"], header["NAXIS2"], header["ROBUST"]) == (256, 256, 0.25)
@@ -216,7 +216,7 @@ async def test_a_version_with_other_pixels_is_made_judged_and_recorded_whole(
         third = await bench.done("POST", "/images/2/reimage", {"robust": 1.0})
         assert third["new_version"] == 3
         options = (await bench.job(third["run_id"])).params["options"]
-        expected = {"ms_path": ms_path, "n_pixels": 256, "cell_arcsec": 10.0, "robust": 1.0, "median_snr": 90.0}
+        expected = {"ms_path": ms_path, "n_pixels": 256, "cell_arcsec": 7.0, "robust": 1.0, "median_snr": 90.0}
         assert options.items() >= expected.items()
         assert third["run_id"].startswith(f"{RUN_ID}_reimage_")
         assert third["run_id"].count("_reimage_") == 1
