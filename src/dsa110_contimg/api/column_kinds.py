@@ -8,6 +8,8 @@ import orjson
 from sqlalchemy import BigInteger, Double, Integer, Text, TypeDecorator
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 
 class Number(TypeDecorator[float]):
@@ -19,6 +21,23 @@ class Number(TypeDecorator[float]):
     def process_bind_param(self, value: float | None, dialect: Dialect | None) -> float | None:
         """Return a finite number or None."""
         return value if value is not None and math.isfinite(value) else None
+
+
+class DatabaseTime(FunctionElement[float]):
+    """The time by the clock of the database (Unix seconds, UTC), which is one for the processes of all hosts."""
+
+    type = Number()
+    inherit_cache = True
+
+
+@compiles(DatabaseTime, "sqlite")
+def _time_in_sqlite(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(DatabaseTime, "postgresql")
+def _time_in_postgresql(*_: Any, **__: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 
 
 class Flag(TypeDecorator[bool]):

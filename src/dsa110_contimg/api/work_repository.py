@@ -53,8 +53,8 @@ class AsyncWorkRepository:
         return await database.read(self._adapter, work.newest(status, limit))
 
     async def due(self, limit: int = 1000) -> list[WorkOrder]:
-        """Return orders that have not ended: first those that were not sent, the oldest first; of each a limit."""
-        return await database.read(self._adapter, work.due(limit))
+        """Return orders that nobody is seen to work on: first those that were not sent, the oldest first."""
+        return await database.read(self._adapter, work.due(limit, self.silent_s))
 
     async def counts(self) -> dict[str, int]:
         """Return how many orders are in which state, of those that have not ended."""
@@ -66,11 +66,11 @@ class AsyncWorkRepository:
 
     async def claim(self, order_id: str, claim: str, now_s: float) -> WorkOrder | None:
         """Begin an order; None when it has ended, or somebody who lives works on it."""
-        return await database.write(self._adapter, work.claim(order_id, claim, now_s, now_s - self.silent_s))
+        return await database.write(self._adapter, work.claim(order_id, claim, now_s, self.silent_s))
 
-    async def beat(self, order_id: str, claim: str, now_s: float) -> bool:
+    async def beat(self, order_id: str, claim: str) -> bool:
         """Give a sign of life; False when the order is not one's own any more."""
-        return await database.write(self._adapter, work.beat(order_id, claim, now_s)) is not None
+        return await database.write(self._adapter, work.beat(order_id, claim)) is not None
 
     async def end(self, order: WorkOrder, job: JobRecord | None = None) -> bool:
         """Write down how an order and its run ended; False when it is not one's own any more."""
@@ -82,9 +82,9 @@ class AsyncWorkRepository:
         """End an order from outside; None when it has ended."""
         return await database.write(self._adapter, work.settle(order_id, status, now_s, result, error))
 
-    async def put_back(self, order_id: str, now_s: float) -> WorkOrder | None:
+    async def put_back(self, order_id: str) -> WorkOrder | None:
         """Have an order that was lost sent again; None when somebody who lives works on it."""
-        return await database.write(self._adapter, work.put_back(order_id, now_s - self.silent_s))
+        return await database.write(self._adapter, work.put_back(order_id, self.silent_s))
 
     async def end_run(self, run_id: str, now_s: float, error: str) -> bool:
         """Write down that a run will not go on; False when it has ended."""

@@ -135,7 +135,7 @@ class Attempt:
         while True:
             await asyncio.sleep(BEAT_S)
             try:
-                if not await self._orders.beat(self._order.id, str(self._order.claim), time.time()):
+                if not await self._orders.beat(self._order.id, str(self._order.claim)):
                     return
             except DatabaseError as error:
                 log.warning("no sign of life of the work %s could be given: %s", self._order.id, error)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Integer, bindparam, func, or_, select, update
 from sqlalchemy.sql import ClauseElement, ColumnElement
 
-from dsa110_contimg.api.column_kinds import Number
+from dsa110_contimg.api.column_kinds import DatabaseTime, Number
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.exceptions import RecordAlreadyExistsError
 from dsa110_contimg.api.interfaces import JobRecord
@@ -34,7 +34,6 @@ _orders = work_orders.c
 _SELECT = select(*_COLUMNS)
 _OF_ORDER = _orders.id == bindparam("order_id")
 _NOW = bindparam("now_s", type_=Number)
-_SILENT_SINCE = bindparam("silent_since_s", type_=Number)
 
 
 def _one_of(column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[bool]:
@@ -71,18 +70,21 @@ _LISTS = {
 }
 _OLDEST = _SELECT.order_by(_orders.created_at, _orders.id).limit(page_limit())
 _UNSENT = Statement(_OLDEST.where(_orders.status == "accepted"))
-_UNENDED = Statement(_OLDEST.where(_one_of(_orders.status, ("sent", "running"))))
 _COUNTS = Statement(select(_orders.status, func.count()).where(_one_of(_orders.status, OPEN)).group_by(_orders.status))
 
-_is_silent = or_(_orders.beat_at.is_(None), _orders.beat_at < _SILENT_SINCE)
+# Who works is on another host than who looks, so that both go by the clock of the database.
+_is_silent = (_orders.status == "running") & or_(
+    _orders.beat_at.is_(None), _orders.beat_at < DatabaseTime() - bindparam("silent_s", type_=Number)
+)
+_STUCK = Statement(_OLDEST.where(or_(_orders.status == "sent", _is_silent)))
 _SEND = _changing(_one_of(_orders.status, WAITING), status="sent", sent_at=_NOW)
 _CLAIM = _changing(
-    or_(_one_of(_orders.status, WAITING), (_orders.status == "running") & _is_silent),
-    status="running", claim=bindparam("new_claim", type_=_orders.claim.type), beat_at=_NOW,
+    or_(_one_of(_orders.status, WAITING), _is_silent),
+    status="running", claim=bindparam("new_claim", type_=_orders.claim.type), beat_at=DatabaseTime(),
     started_at=func.coalesce(_orders.started_at, _NOW), attempts=_orders.attempts + 1,
 )  # fmt: skip
 _IS_MINE = (_orders.status == "running") & (_orders.claim == bindparam("old_claim", type_=_orders.claim.type))
-_BEAT = _changing(_IS_MINE, beat_at=_NOW)
+_BEAT = _changing(_IS_MINE, beat_at=DatabaseTime())
 _END_VALUES = {
     "status": bindparam("new_status", type_=_orders.status.type), "ended_at": _NOW,
     "result": bindparam("new_result", type_=_orders.result.type),
@@ -90,9 +92,7 @@ _END_VALUES = {
 }  # fmt: skip
 _END = _changing(_IS_MINE, **_END_VALUES)
 _SETTLE = _changing(_one_of(_orders.status, OPEN), **_END_VALUES)
-_PUT_BACK = _changing(
-    (_orders.status == "sent") | ((_orders.status == "running") & _is_silent), status="accepted", claim=None
-)
+_PUT_BACK = _changing(or_(_orders.status == "sent", _is_silent), status="accepted", claim=None)
 _BEGIN_RUN = Statement(
     update(jobs)
     .where(jobs.c.run_id == bindparam("begun_run"), _one_of(jobs.c.status, UNENDED))
@@ -171,11 +171,11 @@ def _none() -> Steps[list[WorkOrder]]:
     return []
 
 
-def due(limit: int) -> Steps[list[WorkOrder]]:
-    """Read orders that have not ended, first those that were not sent, the oldest first; of each kind a limit."""
+def due(limit: int, silent_s: float) -> Steps[list[WorkOrder]]:
+    """Read orders that nobody is seen to work on, first those that were not sent, the oldest first; of each a limit."""
     unsent: list[WorkOrder] = yield Query(_UNSENT, {"limit": limit}, every(_read))
-    others: list[WorkOrder] = yield Query(_UNENDED, {"limit": limit}, every(_read))
-    return unsent + others
+    stuck: list[WorkOrder] = yield Query(_STUCK, {"limit": limit, "silent_s": silent_s}, every(_read))
+    return unsent + stuck
 
 
 def counts() -> Steps[dict[str, int]]:
@@ -196,17 +196,17 @@ def send(order_id: str, now_s: float) -> Steps[WorkOrder | None]:
     return _change(_SEND, order_id, now_s=now_s)
 
 
-def claim(order_id: str, claim_: str, now_s: float, silent_since_s: float) -> Steps[WorkOrder | None]:
+def claim(order_id: str, claim_: str, now_s: float, silent_s: float) -> Steps[WorkOrder | None]:
     """Begin an order, and the run that it makes; None when it has ended, or somebody who lives works on it."""
-    begun = yield from _change(_CLAIM, order_id, new_claim=claim_, now_s=now_s, silent_since_s=silent_since_s)
+    begun = yield from _change(_CLAIM, order_id, new_claim=claim_, now_s=now_s, silent_s=silent_s)
     if begun is not None and begun.run_id:
         yield Query(_BEGIN_RUN, {"begun_run": begun.run_id, "now_s": begun.started_at})
     return begun
 
 
-def beat(order_id: str, claim_: str, now_s: float) -> Steps[WorkOrder | None]:
+def beat(order_id: str, claim_: str) -> Steps[WorkOrder | None]:
     """Give a sign of life; None when the order is not one's own any more."""
-    return _change(_BEAT, order_id, old_claim=claim_, now_s=now_s)
+    return _change(_BEAT, order_id, old_claim=claim_)
 
 
 def end(order: WorkOrder, job: JobRecord | None) -> Steps[bool]:
@@ -239,9 +239,9 @@ def _end_batch(ended: WorkOrder | None) -> Steps[None]:
         yield from batches.give_up(batch_id, ended.error or "the work on the batch failed")
 
 
-def put_back(order_id: str, silent_since_s: float) -> Steps[WorkOrder | None]:
+def put_back(order_id: str, silent_s: float) -> Steps[WorkOrder | None]:
     """Have an order that was lost sent again; None when it was not."""
-    return _change(_PUT_BACK, order_id, silent_since_s=silent_since_s)
+    return _change(_PUT_BACK, order_id, silent_s=silent_s)
 
 
 def end_run(run_id: str, now_s: float, error: str) -> Steps[bool]:

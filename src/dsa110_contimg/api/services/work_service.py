@@ -173,7 +173,7 @@ class WorkService:
             await asyncio.sleep(every_s)
 
     async def look_after(self) -> bool:
-        """Go once through all work that has not ended."""
+        """Go once through all work that has not ended and that nobody is seen to do."""
         due = await self.orders.due()
         self._looked = {order.id: self._looked[order.id] for order in due if order.id in self._looked}
         await self._look_after_rq([order for order in due if order.target == "rq"])
@@ -228,17 +228,15 @@ class WorkService:
 
     async def _look_after_job(self, order: WorkOrder, state: str | None) -> None:
         """Send what was not sent, or is lost; give up what kills its workers."""
-        now_s = self._clock()
-        if order.status == "running":
-            if now_s - (order.beat_at or 0.0) < self.orders.silent_s:
+        if order.status == "running":  # and its worker is silent
+            if await self.orders.put_back(order.id) is None:
                 return
             if order.attempts >= MOST_ATTEMPTS:
                 await self._give_up(order)
                 return
             log.warning("the worker of job %s is silent; the job is put into the queue again", order.id)
-            if await self.orders.put_back(order.id, now_s):
-                await self._send(order)
-        elif order.status == "accepted" or (state not in _RQ_WAITS and self._is_lost(order, state, now_s)):
+            await self._send(order)
+        elif order.status == "accepted" or (state not in _RQ_WAITS and self._is_lost(order, state, self._clock())):
             await self._send(order)
 
     def _is_lost(self, order: WorkOrder, state: str | None, now_s: float) -> bool:
