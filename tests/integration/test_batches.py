@@ -15,6 +15,7 @@ from dsa110_contimg.api.batch.batches import work_on_batch
 from dsa110_contimg.api.batch.qa import QualityMeter
 from dsa110_contimg.api.config import APIConfig, DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.db_adapters import DatabaseAdapter
 from dsa110_contimg.api.exceptions import FileNotAccessibleError, FITSParsingError
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.interfaces import CalibrationTableRecord, ImageRecord, Recording
@@ -42,9 +43,22 @@ class Order:
 
 
 @pytest.fixture
-async def batches(empty_products: DatabaseConfig) -> AsyncIterator[AsyncBatchRepository]:
-    async with open_database(empty_products, TimeoutConfig()) as adapter:
-        yield AsyncBatchRepository(adapter)
+async def adapter(empty_products: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
+    async with open_database(empty_products, TimeoutConfig()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def batches(adapter: DatabaseAdapter) -> AsyncBatchRepository:
+    return AsyncBatchRepository(adapter)
+
+
+async def ordered(
+    adapter: DatabaseAdapter, names: list[str], kind: str = "thumbnail", order: str = "job_0123456789ab"
+) -> int:
+    """Order a batch, as a client's request does; return its number."""
+    work = WorkOrder(order, BATCH, "rq", {}, created_at=CREATED_AT)
+    return await AsyncWorkRepository(adapter).accept_batch(work, kind, names)
 
 
 async def states(batches: AsyncBatchRepository, number: int) -> tuple[str, int, int]:
@@ -53,8 +67,10 @@ async def states(batches: AsyncBatchRepository, number: int) -> tuple[str, int, 
     return batch.status, batch.completed_items, batch.failed_items
 
 
-async def test_items_are_counted_once_as_they_end_and_the_last_ends_the_batch(batches: AsyncBatchRepository) -> None:
-    number = await batches.create("image-qa", ["a", "b", "c"], {"why": "test"})
+async def test_items_are_counted_once_as_they_end_and_the_last_ends_the_batch(
+    adapter: DatabaseAdapter, batches: AsyncBatchRepository
+) -> None:
+    number = await ordered(adapter, ["a", "b", "c"])
     assert await states(batches, number) == ("pending", 0, 0)
     one, two, three = await batches.list_unended(number)
     assert await batches.begin_item(one.id)
@@ -75,15 +91,17 @@ async def test_items_are_counted_once_as_they_end_and_the_last_ends_the_batch(ba
     assert not await batches.cancel(number)
 
 
-async def test_a_batch_whose_items_are_all_done_is_done(batches: AsyncBatchRepository) -> None:
-    number = await batches.create("thumbnail", ["a"], {})
+async def test_a_batch_whose_items_are_all_done_is_done(
+    adapter: DatabaseAdapter, batches: AsyncBatchRepository
+) -> None:
+    number = await ordered(adapter, ["a"])
     (item,) = await batches.list_unended(number)
     await batches.end_item(item.id)
     assert await states(batches, number) == ("done", 1, 0)
 
 
-async def test_ends_at_once_lose_no_count(batches: AsyncBatchRepository) -> None:
-    number = await batches.create("thumbnail", [str(one) for one in range(40)], {})
+async def test_ends_at_once_lose_no_count(adapter: DatabaseAdapter, batches: AsyncBatchRepository) -> None:
+    number = await ordered(adapter, [str(one) for one in range(40)])
     items = await batches.list_unended(number)
     twice = [item for item in items for _ in range(2)]
     ended = await asyncio.gather(*(batches.end_item(item.id, "x" if item.id % 4 == 0 else None) for item in twice))
@@ -91,8 +109,10 @@ async def test_ends_at_once_lose_no_count(batches: AsyncBatchRepository) -> None
     assert await states(batches, number) == ("failed", 30, 10)
 
 
-async def test_a_cancelled_batch_stays_cancelled_and_none_of_its_items_begins(batches: AsyncBatchRepository) -> None:
-    number = await batches.create("thumbnail", ["a", "b"], {})
+async def test_a_cancelled_batch_stays_cancelled_and_none_of_its_items_begins(
+    adapter: DatabaseAdapter, batches: AsyncBatchRepository
+) -> None:
+    number = await ordered(adapter, ["a", "b"])
     one, two = await batches.list_unended(number)
     await batches.begin_item(one.id)
     assert await batches.cancel(number)
@@ -108,7 +128,7 @@ async def test_a_cancelled_batch_stays_cancelled_and_none_of_its_items_begins(ba
 async def run_batch(config: APIConfig, kind: str, names: list[str]) -> tuple[dict[str, Any], list[str | None]]:
     async with open_database(config.database, config.timeouts) as adapter:
         batches = AsyncBatchRepository(adapter)
-        number = await batches.create(kind, names, {})
+        number = await ordered(adapter, names, kind)
         told = await work_on_batch(Order({"batch_id": number}), Bench(config))
         assert await work_on_batch(Order({"batch_id": number}), Bench(config)) == told  # again: nothing to do
         return dict(told), [item.error for item in await batches.list_items(number)]
@@ -182,26 +202,26 @@ async def test_an_rq_worker_does_a_batch_from_its_order_to_its_end(redis_url: st
         assert before - timedelta(seconds=1) <= datetime.fromisoformat(job["created_at"]) <= datetime.now(UTC)
 
 
-async def test_a_batch_ends_with_the_order_that_works_on_it(empty_products: DatabaseConfig) -> None:
-    async with open_database(empty_products, TimeoutConfig()) as adapter:
-        batches, orders = AsyncBatchRepository(adapter), AsyncWorkRepository(adapter)
-        ends = []
-        for name, status in (("job_c", "canceled"), ("job_f", "failed"), ("job_e", "failed")):
-            number = await batches.create("thumbnail", ["a", "b", "c"], {})
-            await orders.accept(WorkOrder(name, BATCH, "rq", {"batch_id": number}, created_at=CREATED_AT))
-            begun = await orders.claim(name, "w", 1.0)
-            assert begun is not None
-            await batches.end_item((await batches.list_unended(number))[0].id)
-            if name == "job_e":
-                await orders.end(dataclasses.replace(begun, status=status, error="out of memory", ended_at=2.0))
-            else:
-                await orders.settle(name, status, 2.0, error="given up")
-            ends.append((*await states(batches, number), [one.error for one in await batches.list_items(number)]))
-        assert ends == [
-            ("cancelled", 1, 0, [None, None, None]),
-            ("failed", 1, 2, [None, "given up", "given up"]),
-            ("failed", 1, 2, [None, "out of memory", "out of memory"]),
-        ]
+async def test_a_batch_ends_with_the_order_that_works_on_it(
+    adapter: DatabaseAdapter, batches: AsyncBatchRepository
+) -> None:
+    orders = AsyncWorkRepository(adapter)
+    ends = []
+    for name, status in (("job_c", "canceled"), ("job_f", "failed"), ("job_e", "failed")):
+        number = await ordered(adapter, ["a", "b", "c"], order=name)
+        begun = await orders.claim(name, "w", 1.0)
+        assert begun is not None
+        await batches.end_item((await batches.list_unended(number))[0].id)
+        if name == "job_e":
+            await orders.end(dataclasses.replace(begun, status=status, error="out of memory", ended_at=2.0))
+        else:
+            await orders.settle(name, status, 2.0, error="given up")
+        ends.append((*await states(batches, number), [one.error for one in await batches.list_items(number)]))
+    assert ends == [
+        ("cancelled", 1, 0, [None, None, None]),
+        ("failed", 1, 2, [None, "given up", "given up"]),
+        ("failed", 1, 2, [None, "out of memory", "out of memory"]),
+    ]
 
 
 # --- over HTTP ------------------------------------------------------------------------------------------------------

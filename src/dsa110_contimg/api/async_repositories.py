@@ -3,8 +3,7 @@
 ``repositories.py`` has the same classes, methods and signatures without ``Async`` and without awaiting.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from dsa110_contimg.api import database
 from dsa110_contimg.api.audit import AuditRecord, ChainCheck
@@ -235,10 +234,6 @@ class AsyncQARepository(_AsyncRepository):
 
 class AsyncBatchRepository(_AsyncRepository):
     """Keeps batches."""
-
-    async def create(self, kind: str, names: Sequence[str], params: Mapping[str, Any]) -> int:
-        """Keep a new batch with its items, all pending; return its number."""
-        return await database.write(self._adapter, batches.create(kind, names, params))
 
     async def get(self, batch_id: str) -> BatchRecord | None:
         """Return a batch."""

@@ -1,6 +1,6 @@
 """What the wings say to each other about batches: records, and the Protocol of those who keep them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,9 +36,6 @@ class BatchItemRecord:
 
 class BatchRepositoryProtocol(Protocol):
     """Keeps batches; kept by ``AsyncBatchRepository(adapter)``."""
-
-    async def create(self, kind: str, names: Sequence[str], params: Mapping[str, Any]) -> int:
-        """Keep a new batch with its items, all pending; return its number."""
 
     async def get(self, batch_id: str) -> BatchRecord | None:
         """Return a batch."""

@@ -3,8 +3,7 @@
 ``async_repositories.py`` has the same classes, methods and signatures with ``Async``; a test keeps them the same.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from dsa110_contimg.api.audit import AuditRecord, ChainCheck
 from dsa110_contimg.api.batch_interfaces import BatchItemRecord, BatchRecord
@@ -232,10 +231,6 @@ class QARepository(_Repository):
 
 class BatchRepository(_Repository):
     """Keeps batches."""
-
-    def create(self, kind: str, names: Sequence[str], params: Mapping[str, Any]) -> int:
-        """Keep a new batch with its items, all pending; return its number."""
-        return self._database.write(batches.create(kind, names, params))
 
     def get(self, batch_id: str) -> BatchRecord | None:
         """Return a batch."""
