@@ -197,10 +197,10 @@ async def test_an_error_in_the_middle_undoes_all_steps(db_path: Path) -> None:
 
 def test_blocking_steps_do_the_same(db_path: Path) -> None:
     with BlockingDatabase(DatabaseConfig(products_path=db_path), TimeoutConfig()) as database:
-        assert database.write(add_and_list("a")) == [("a", 0.5)]
-        assert database.read(list_all()) == [("a", 0.5)]
+        assert database.call(lambda adapter: write(adapter, add_and_list("a"))) == [("a", 0.5)]
+        assert database.call(lambda adapter: read(adapter, list_all())) == [("a", 0.5)]
     with pytest.raises(RuntimeError, match="with"):
-        database.read(list_all())
+        database.call(lambda adapter: read(adapter, list_all()))
 
 
 def test_a_blocking_database_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:

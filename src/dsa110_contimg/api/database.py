@@ -7,7 +7,7 @@ statements come as ``Steps``; :func:`read` and :func:`write` execute them. For p
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -115,23 +115,11 @@ class BlockingDatabase:
         self._resources.close()
         self._portal = None
 
-    @property
-    def read_only(self) -> bool:
-        """Whether it is a database of the earlier pipeline."""
-        return self._adapter.read_only
-
-    def read(self, steps: Steps[T]) -> T:
-        """Execute ``steps`` in one connection."""
-        return self._open_portal().call(read, self._adapter, steps)
-
-    def write(self, steps: Steps[T]) -> T:
-        """Execute ``steps`` in one transaction."""
-        return self._open_portal().call(write, self._adapter, steps)
-
-    def _open_portal(self) -> BlockingPortal:
+    def call(self, work: Callable[[DatabaseAdapter], Awaitable[T]]) -> T:
+        """Wait for what is to be done with the adapter, as in ``call(lambda adapter: read(adapter, steps))``."""
         if self._portal is None:
             raise RuntimeError("the database is not open: use it in a `with` statement")
-        return self._portal
+        return self._portal.call(work, self._adapter)
 
 
 # --- plain SQL on an SQLite file ----------------------------------------------------------------------------------
