@@ -105,6 +105,22 @@ async def test_of_many_who_see_a_new_source_at_once_one_names_it(adapter: Databa
     assert (sums.detection_count, sums.mean_flux_jy) == (6, pytest.approx(3.5))
 
 
+async def test_two_sources_of_one_image_are_never_one(adapter: DatabaseAdapter) -> None:
+    """One of them is what is known near by; the other a new source, however often the image is recorded."""
+    recorder = AsyncProductRecorder(adapter)
+    pair = [replace(BRIGHT, id=name, ra_deg=BRIGHT.ra_deg + off) for name, off in (("far", 0.0012), ("near", -0.0006))]
+    seen = tuple(measured(source, flux, image(1)) for source, flux in zip(pair, (3.0, 1.0), strict=True))
+    await recorder.record(epoch(0, 1.0))
+    for _ in range(2):
+        await recorder.record(
+            Recording(image=image(1), sources=tuple(pair), photometry=seen, same_source_deg=10 / 3600)
+        )
+    sums = await kept(adapter)
+    assert (sums[BRIGHT.id].max_flux_jy, sums[BRIGHT.id].detection_count) == (1.0, 2)
+    assert (sums["far"].max_flux_jy, sums["far"].detection_count) == (3.0, 1)
+    assert "near" not in sums
+
+
 async def test_a_measurement_that_comes_twice_counts_once(adapter: DatabaseAdapter) -> None:
     recorder = AsyncProductRecorder(adapter)
     for number in range(3):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from dsa110_contimg.api.config import DatabaseConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import InvalidRecordError
-from dsa110_contimg.api.interfaces import JobRecord, Recording, SourceRecord
+from dsa110_contimg.api.interfaces import JobRecord, Recording
 from dsa110_contimg.api.migrations.migrator import Migrator
 
 RUN, GROUP, MS = "job-2026-02-11-000010", "2026-02-11T00:00:10", "/p/ms/2026-02-11T00:00:10.ms"
@@ -165,38 +165,23 @@ async def test_a_source_seen_again_a_little_aside_keeps_its_name_across_ra_zero(
     assert image.noise_jy == 0.002
 
 
-class MeetingRecorder(AsyncProductRecorder):
-    """Two who record wait for each other after they have looked at the known sources."""
-
-    def __init__(self, database: DatabaseAdapter, both_looked: asyncio.Barrier) -> None:
-        super().__init__(database)
-        self._both_looked = both_looked
-
-    async def sources_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Sequence[SourceRecord]:
-        known = await super().sources_near(ra_deg, dec_deg, radius_deg)
-        await self._both_looked.wait()
-        return known
-
-
-async def test_two_workers_that_see_a_new_source_at_the_same_time_give_it_one_name(
+async def test_of_two_sources_close_to_a_known_one_the_nearer_is_that_and_the_other_a_new_one(
     adapter: Adapter, database: DatabaseAdapter
 ) -> None:
-    convert = {workflows.CONVERT: CONVERTED}
-    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
-    both_looked = asyncio.Barrier(2)
+    sources = AsyncSourceRepository(database)
+    await _image_and_sources(adapter, found("known", 359.9))
+    for _ in range(2):
+        await _image_and_sources(adapter, found("new", 359.9025) | {"flux_jy": 0.9}, found("J1", 359.899))
+    fluxes = {
+        one.id: [point.flux_jy for point in await sources.get_lightcurve(one.id)] for one in await sources.list_all()
+    }
+    assert fluxes == {"known": [0.52], "new": [0.9]}
 
-    async def worker(name: str, ra_deg: float) -> None:
-        mine = Adapter(MeetingRecorder(database, both_looked), "0.1.0")
-        imaged = {**IMAGED, "image_path": f"/p/images/{name}.fits"}
-        await run(mine, task(workflows.IMAGE), StageContext(imaged, completed(**convert)))
-        product = {"catalogue_path": "/p/c.csv", "sources": [found(name, ra_deg)], "files": [], "inputs": []}
-        parents = completed(**convert, **{workflows.IMAGE: imaged})
-        await run(mine, task(workflows.EXTRACT), StageContext(product, parents))
 
-    await asyncio.gather(worker("J235959.9+303000", 359.9999), worker("J000000.1+303000", 0.0005))
-    [source] = await AsyncSourceRepository(database).list_all()
-    assert source.num_images == 2
-    assert len(await AsyncSourceRepository(database).get_lightcurve(source.id)) == 2
+async def test_of_two_sources_under_one_name_the_brighter_is_kept(adapter: Adapter, database: DatabaseAdapter) -> None:
+    await _image_and_sources(adapter, found("a", 359.9), found("a", 359.90001) | {"flux_jy": 0.1})
+    [point] = await AsyncSourceRepository(database).get_lightcurve("a")
+    assert point.flux_jy == 0.52
 
 
 async def test_a_measurement_belongs_to_the_moment_of_its_observation_however_late_and_often_it_is_made(

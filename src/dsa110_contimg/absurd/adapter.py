@@ -8,7 +8,7 @@ leaves the same files and the same rows.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from dsa110_contimg.api.interfaces import (
     SourceRecord,
 )
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
-from dsa110_contimg.pipeline.crossmatch import nearest_within
 from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.quality import dynamic_range_word, flagged_word
 
@@ -61,7 +60,6 @@ class Finished:
     params: StageParams
     product: Result
     earlier: Mapping[str, Result]
-    known_sources: Sequence[SourceRecord] = ()
     code_version: str | None = None
 
 
@@ -162,13 +160,16 @@ def record_image(run: Finished) -> Recording:
 
 
 def record_sources(run: Finished) -> Recording:
-    """Return the sources with their measurements; a source at a known position keeps its identity."""
+    """Return the sources with their measurements, the brighter of two under one name.
+
+    Each has its own name here; which of them are known already is seen when they are recorded.
+    """
     image = run.earlier[workflows.IMAGE]
-    pairs = [(_identify(found, run.known_sources), found) for found in run.product["sources"]]
+    found = {one["name"]: one for one in reversed(run.product["sources"])}  # they come the brightest first
     return Recording(
         measurement_set=_measurement_set(run, "cataloged", cal_applied=True, imagename=image["image_path"]),
-        sources=tuple(source for source, _ in pairs),
-        photometry=tuple(_measurement(source, found, image) for source, found in pairs),
+        sources=tuple(SourceRecord(name, name, one["ra_deg"], one["dec_deg"]) for name, one in found.items()),
+        photometry=tuple(_measurement(one, image) for one in found.values()),
         same_source_deg=SAME_SOURCE_DEG,
     )
 
@@ -179,18 +180,12 @@ _PHOTOMETRY_FIELDS = (
 )  # fmt: skip
 
 
-def _measurement(source: SourceRecord, found: Result, image: Result) -> PhotometryRecord:
+def _measurement(found: Result, image: Result) -> PhotometryRecord:
     """Return the row of one source in one image."""
     return PhotometryRecord(
-        source_id=source.id, image_path=image["image_path"], mjd=image["mid_mjd"], measured_at=time.time(),
+        source_id=found["name"], image_path=image["image_path"], mjd=image["mid_mjd"], measured_at=time.time(),
         **{name: found[name] for name in _PHOTOMETRY_FIELDS},
     )  # fmt: skip
-
-
-def _identify(found: Result, known: Sequence[SourceRecord]) -> SourceRecord:
-    """Return the known source at a position, or a new one called after its position."""
-    nearest = nearest_within(found["ra_deg"], found["dec_deg"], known, SAME_SOURCE_DEG)
-    return nearest or SourceRecord(found["name"], found["name"], found["ra_deg"], found["dec_deg"])
 
 
 def record_assessment(run: Finished) -> Recording:
@@ -297,7 +292,7 @@ class Adapter:
         await self._set_going(params)
         ran = await self._run(stage, {**params.options, **stage.options(earlier)}, params, context)
         product = {**ran.value, "finished_at": ran.finished_at}
-        run = Finished(params, product, earlier, await self._known_sources(product, earlier), self._code_version)
+        run = Finished(params, product, earlier, self._code_version)
         provenance = await self._provenance(task, params, context, ran)
         await self._recorder.record(replace(stage.record(run), provenance=provenance))
         if task.name in (workflows.IMAGE, workflows.REIMAGE) and self._image_made:
@@ -346,14 +341,6 @@ class Adapter:
             started_at = job.started_at or time.time()
             going = replace(job, status="running", started_at=started_at, finished_at=None, error=None)
             await self._recorder.record(Recording(job=going))
-
-    async def _known_sources(self, product: Result, earlier: Mapping[str, Result]) -> Sequence[SourceRecord]:
-        """Return the sources already known in the field of an image; nothing for stages that find none."""
-        if "sources" not in product:
-            return ()
-        image = earlier[workflows.IMAGE]
-        radius_deg = image["imsize_x"] * image["cellsize_arcsec"] / 3600.0  # the corners are at 0.71 of this
-        return await self._recorder.sources_near(image["center_ra_deg"], image["center_dec_deg"], radius_deg)
 
     async def _provenance(
         self, task: ClaimedTask, params: StageParams, context: TaskContext, ran: ChildResult

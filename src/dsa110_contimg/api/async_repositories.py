@@ -342,10 +342,6 @@ class AsyncProductRecorder(_AsyncRepository):
         """Keep a run by its id."""
         await database.write(self._adapter, recordings.save_job(job))
 
-    async def sources_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Sequence[SourceRecord]:
-        """Return the known sources within ``radius_deg`` of a position, nearest first."""
-        return await database.read(self._adapter, sources.near(ra_deg, dec_deg, radius_deg))
-
     async def get_job(self, run_id: str) -> JobRecord | None:
         """Return a run by its id."""
         return await database.read(self._adapter, jobs.by_run(run_id))

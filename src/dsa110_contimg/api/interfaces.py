@@ -244,8 +244,8 @@ class Recording:
       completed has no ``error``;
     * ``missing_subbands = ()`` and ``cal_applied = False`` count only from stage ``converted`` (a new Measurement Set),
       later stages have nothing to say about them; ``pbcor`` of an image path stays true once said;
-    * a source closer than ``same_source_deg`` to known ones, none of which has its id, is the nearest of them: another
-      worker saw it first.
+    * with ``same_source_deg``, a source is the known one of its id, else the nearest within this angle that is none of
+      the others; else it is new. What is known of a source stays.
     """
 
     job: JobRecord | None = None
@@ -269,9 +269,6 @@ class ProductRecorder(Protocol):
         When ``recording.photometry`` is given, earlier rows of the same image that are not in it go in the same
         transaction (a repeated extraction replaces, it does not add).
         """
-
-    async def sources_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Sequence[SourceRecord]:
-        """Return the known sources within ``radius_deg`` of a position, across RA 0 and at the poles too."""
 
     async def get_job(self, run_id: str) -> JobRecord | None:
         """Return a run by its id."""

@@ -182,7 +182,6 @@ class ProductRecorder(_Repository):
     _awaited = AsyncProductRecorder
     record = _blocking(AsyncProductRecorder.record)
     save_job = _blocking(AsyncProductRecorder.save_job)
-    sources_near = _blocking(AsyncProductRecorder.sources_near)
     get_job = _blocking(AsyncProductRecorder.get_job)
 
 

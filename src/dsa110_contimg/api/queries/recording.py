@@ -27,7 +27,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.queries import measurements, quality
 from dsa110_contimg.api.queries.decoding import value
-from dsa110_contimg.api.queries.sources import near
+from dsa110_contimg.api.queries.sources import near, separation_deg
 from dsa110_contimg.api.queries.upserts import column_names, field_values, upsert
 from dsa110_contimg.api.tables import (
     caltables,
@@ -153,16 +153,20 @@ def _save_sources(records: Sequence[SourceRecord]) -> Steps[None]:
     yield Query(_SOURCE, many=[{**field_values(record), "ra_deg": record.ra_deg % 360.0} for record in ordered])
 
 
-def _settled(recording: Recording) -> Steps[Recording]:
-    """Call sources that somebody has recorded since the stage looked, under names of his own, by those names."""
+def _identified(recording: Recording) -> Steps[Recording]:
+    """Call the sources that are known already by the names under which they are known."""
     if not recording.sources or not recording.same_source_deg:
         return recording
     yield from measurements.take_turn()  # from here on nobody else records any
-    names: dict[str, str] = {}
+    close: list[tuple[bool, float, str, str]] = []
     for source in recording.sources:
-        there = yield from near(source.ra_deg, source.dec_deg, recording.same_source_deg)
-        if there and all(known.id != source.id for known in there):
-            names[source.id] = there[0].id
+        for known in (yield from near(source.ra_deg, source.dec_deg, recording.same_source_deg)):
+            away_deg = separation_deg(source.ra_deg, source.dec_deg, known.ra_deg, known.dec_deg)
+            close.append((source.id != known.id, away_deg, source.id, known.id))
+    names: dict[str, str] = {}
+    for _, _, found, name in sorted(close):
+        if found not in names and name not in names.values():
+            names[found] = name
     return replace(
         recording,
         sources=tuple(source for source in recording.sources if source.id not in names),
@@ -211,7 +215,7 @@ def _save_provenance(record: ProvenanceRecord) -> Steps[None]:
 
 def record(recording: Recording) -> Steps[None]:
     """Keep all parts of a recording."""
-    recording = yield from _settled(recording)
+    recording = yield from _identified(recording)
     if recording.job is not None:
         yield from save_job(recording.job)
     if recording.measurement_set is not None:
