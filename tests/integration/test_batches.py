@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,16 +29,6 @@ from fixtures.live_api import add_keys
 from fixtures.measurement_sets import ABSENT, DEAD
 from fixtures.work_bench import work_bench
 from unit.test_table_report import write
-
-
-@dataclass(frozen=True)
-class Bench:
-    config: APIConfig
-
-
-@dataclass(frozen=True)
-class Order:
-    arguments: dict[str, Any]
 
 
 @pytest.fixture
@@ -129,8 +118,8 @@ async def run_batch(config: APIConfig, kind: str, names: list[str]) -> tuple[dic
     async with open_database(config.database, config.timeouts) as adapter:
         batches = AsyncBatchRepository(adapter)
         number = await ordered(adapter, names, kind)
-        told = await work_on_batch(Order({"batch_id": number}), Bench(config))
-        assert await work_on_batch(Order({"batch_id": number}), Bench(config)) == told  # again: nothing to do
+        told = await work_on_batch(number, config)
+        assert await work_on_batch(number, config) == told  # again: nothing to do
         return dict(told), [item.error for item in await batches.list_items(number)]
 
 

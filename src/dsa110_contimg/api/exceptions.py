@@ -38,8 +38,10 @@ terminal: it names the whole path.
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
+
+T = TypeVar("T")
 
 
 class DSA110APIError(Exception):
@@ -176,6 +178,19 @@ class RecordNotFoundError(DSA110APIError):
     def doc_anchor(self) -> str | None:  # type: ignore[override]
         """Help text of the kinds that have one."""
         return self._CODES[self.entity_type].lower() if self.entity_type in self._CODES else None
+
+
+def required(record: T | None, entity_type: str, identifier: str) -> T:
+    """Return a record that was looked for.
+
+    Raises
+    ------
+    RecordNotFoundError
+        There is none.
+    """
+    if record is None:
+        raise RecordNotFoundError(entity_type, identifier)
+    return record
 
 
 class FileNotAccessibleError(DSA110APIError):

@@ -58,6 +58,11 @@ def iso_time(unix_s: float | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
+def iso_now() -> str:
+    """Return the time, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def mjd_time(mjd: float | None) -> str | None:
     """Return an MJD (UTC) as ISO 8601 UTC with Z; None stays None."""
     return None if mjd is None else iso_time(round((mjd - 40587.0) * 86400.0, 3))

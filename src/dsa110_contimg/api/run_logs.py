@@ -12,8 +12,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+
+from dsa110_contimg.api.replies import iso_now
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class RunLogs:
         message : str
             Each line of it becomes a line of its own.
         """
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        moment = iso_now()
         lines = [
             _escaped(f"{moment} {level} {source}: {line}")
             for line in message.replace("\r\n", "\n").removesuffix("\n").split("\n")

@@ -34,7 +34,6 @@ import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Protocol
 
@@ -47,7 +46,7 @@ from dsa110_contimg.api.credentials import SOCKET_PROTOCOL
 from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseError, DSA110APIError, ValidationError
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.middleware.error_body import error_body
-from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.replies import iso_now, json_reply
 from dsa110_contimg.api.services.absurd.gateway import Row
 from dsa110_contimg.api.services.run_watch import Cursor
 
@@ -194,7 +193,7 @@ class Watcher:
     async def run(self, topic: str, client_id: str | None, last_event_id: str | None) -> None:
         """Talk with the client until one of the two ends it."""
         known_as = client_id if client_id and _CLIENT_ID.fullmatch(client_id) else uuid.uuid4().hex
-        hello = {"type": "connected", "topic": topic, "client_id": known_as, "timestamp": _now()}
+        hello = {"type": "connected", "topic": topic, "client_id": known_as, "timestamp": iso_now()}
         if topic.startswith(_JOB):
             hello["job_id"] = topic.removeprefix(_JOB)
         try:
@@ -278,7 +277,7 @@ class Watcher:
                 async with asyncio.timeout(self._ping_s):
                     text = await self._websocket.receive_text()
             except TimeoutError:
-                await self._say({"type": "ping", "timestamp": _now()})
+                await self._say({"type": "ping", "timestamp": iso_now()})
                 continue
             except KeyError:  # a binary message
                 text = ""
@@ -303,7 +302,7 @@ class Watcher:
     async def _answer(self, message: Row) -> None:
         kind, topic = message.get("type"), message.get("topic")
         if kind == "ping":
-            await self._say({"type": "pong", "timestamp": _now()})
+            await self._say({"type": "pong", "timestamp": iso_now()})
         elif kind in ("subscribe", "unsubscribe") and self._runs is not None:
             try:
                 await (self._subscribe if kind == "subscribe" else self._unsubscribe)(str(topic))
@@ -337,7 +336,3 @@ def _message_of(text: str) -> Row | None:
     except orjson.JSONDecodeError:
         return None
     return message if isinstance(message, dict) else None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,6 +8,7 @@
 
 import hashlib
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,12 @@ class WorkOrder:
 def new_seed() -> str:
     """Return what the ids of one request's orders are made of: the same seed gives the same ids."""
     return secrets.token_hex(16)
+
+
+def run_name(first: str, mark: str, order: str, now_s: float) -> str:
+    """Return the id of a run that follows another: its first name, the time (UTC), a part of the order's."""
+    stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now_s))
+    return f"{first.partition(mark)[0]}{mark}{stamp}_{order[-6:]}"
 
 
 def order_id(seed: str, what: str) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from dsa110_contimg.api.async_repositories import (
     AsyncBatchRepository,
@@ -21,7 +21,7 @@ from dsa110_contimg.api.batch.qa import QualityMeter
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
-from dsa110_contimg.api.exceptions import DSA110APIError, RecordNotFoundError
+from dsa110_contimg.api.exceptions import DSA110APIError, required
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.interfaces import ImageRecord
 from dsa110_contimg.api.picture_wish import PictureWish
@@ -32,22 +32,6 @@ from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 log = logging.getLogger(__name__)
 
 _AT_A_TIME = 100
-
-
-class Equipped(Protocol):
-    """What the work on a batch needs of its worker."""
-
-    @property
-    def config(self) -> APIConfig:
-        """Settings."""
-
-
-class Ordered(Protocol):
-    """What the work on a batch needs of its order."""
-
-    @property
-    def arguments(self) -> Mapping[str, Any]:
-        """``batch_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +59,8 @@ class Tools:
             There is none.
         """
         rows = AsyncImageRepository(self.adapter)
-        found = await rows.get_by_path(name) if name.startswith("/") else await rows.get_by_id(name)
-        if found is None:
-            raise RecordNotFoundError("Image", name)
-        return found
+        ask = rows.get_by_path if name.startswith("/") else rows.get_by_id
+        return required(await ask(name), "Image", name)
 
 
 async def make_picture(name: str, tools: Tools) -> None:
@@ -98,9 +80,7 @@ async def measure_image(name: str, tools: Tools) -> None:
 
 async def measure_calibration(name: str, tools: Tools) -> None:
     """Measure the active calibration tables that were solved from a Measurement Set."""
-    ms = await AsyncMSRepository(tools.adapter).get_metadata(name)
-    if ms is None:
-        raise RecordNotFoundError("MeasurementSet", name)
+    ms = required(await AsyncMSRepository(tools.adapter).get_metadata(name), "MeasurementSet", name)
     tables = await AsyncCalibrationRepository(tools.adapter).list_solved_from(ms.path)
     await AsyncQARepository(tools.adapter).save_calibration_qa(await tools.meter.of_tables(ms.path, tables))
 
@@ -113,14 +93,11 @@ TYPES: Mapping[str, Callable[[str, Tools], Awaitable[None]]] = {
 }
 
 
-async def work_on_batch(order: Ordered, bench: Equipped) -> Mapping[str, Any]:
+async def work_on_batch(batch_id: int, config: APIConfig) -> Mapping[str, Any]:
     """Work on all items of a batch that have not ended; return how many are done and failed."""
-    config, batch_id = bench.config, int(order.arguments["batch_id"])
     async with open_database(config.database, config.timeouts) as adapter:
         batches, tools = AsyncBatchRepository(adapter), Tools.of(config, adapter)
-        batch = await batches.get(str(batch_id))
-        if batch is None:
-            raise RecordNotFoundError("BatchJob", str(batch_id))
+        batch = required(await batches.get(str(batch_id)), "BatchJob", str(batch_id))
         while unended := await batches.list_unended(batch_id, _AT_A_TIME):
             for item in unended:
                 if await batches.begin_item(item.id):

@@ -64,7 +64,10 @@ async def rerun_command(order: WorkOrder, bench: Bench) -> Mapping[str, Any]:
 
 
 #: Kind of order → what does it. The one table to extend.
-KINDS: Mapping[str, Work] = {RERUN_COMMAND: rerun_command, BATCH: work_on_batch}
+KINDS: Mapping[str, Work] = {
+    RERUN_COMMAND: rerun_command,
+    BATCH: lambda order, bench: work_on_batch(int(order.arguments["batch_id"]), bench.config),
+}
 
 
 def carry_out(order_id: str) -> Any:

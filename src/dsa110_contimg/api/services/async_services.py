@@ -6,7 +6,7 @@ Services raise :class:`RecordNotFoundError` for what is not known and return wha
 from collections.abc import Sequence
 from typing import Any
 
-from dsa110_contimg.api.exceptions import RecordNotFoundError
+from dsa110_contimg.api.exceptions import required
 from dsa110_contimg.api.interfaces import (
     ImageRecord,
     ImageRepositoryProtocol,
@@ -41,10 +41,7 @@ class AsyncImageService:
         RecordNotFoundError
             No image has this id.
         """
-        image = await self.images.get_by_id(image_id)
-        if image is None:
-            raise RecordNotFoundError("Image", image_id)
-        return image
+        return required(await self.images.get_by_id(image_id), "Image", image_id)
 
     async def list_images(self, wish: Wish) -> Page:
         """Return a page of images, newest first unless asked for otherwise."""
@@ -82,10 +79,7 @@ class AsyncMSService:
         RecordNotFoundError
             None has this path or id.
         """
-        ms = await self.measurement_sets.get_metadata(ms_id)
-        if ms is None:
-            raise RecordNotFoundError("MeasurementSet", ms_id)
-        return ms
+        return required(await self.measurement_sets.get_metadata(ms_id), "MeasurementSet", ms_id)
 
     async def get_metadata(self, ms_id: str) -> View:
         """Return one Measurement Set with its calibration tables and the verdict on its newest image."""
@@ -129,10 +123,7 @@ class AsyncSourceService:
         RecordNotFoundError
             No source has this id.
         """
-        source = await self.sources.get_by_id(source_id)
-        if source is None:
-            raise RecordNotFoundError("Source", source_id)
-        return source
+        return required(await self.sources.get_by_id(source_id), "Source", source_id)
 
     async def get_source(self, source_id: str) -> View:
         """Return one source and the images in which it was measured, at most 1000."""
@@ -186,10 +177,7 @@ class AsyncJobService:
         RecordNotFoundError
             No run has this id.
         """
-        job = await self.jobs.get_by_run_id(run_id)
-        if job is None:
-            raise RecordNotFoundError("Job", run_id)
-        return job
+        return required(await self.jobs.get_by_run_id(run_id), "Job", run_id)
 
     async def get_job(self, run_id: str) -> View:
         """Return one run."""

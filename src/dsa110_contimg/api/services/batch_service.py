@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dsa110_contimg.api.batch_interfaces import BatchItemRecord, BatchRecord, BatchRepositoryProtocol
-from dsa110_contimg.api.exceptions import InvalidStateError, RecordAlreadyExistsError, RecordNotFoundError
+from dsa110_contimg.api.exceptions import InvalidStateError, RecordAlreadyExistsError, required
 from dsa110_contimg.api.pages import Page, Wish
 from dsa110_contimg.api.replies import iso_time
 from dsa110_contimg.api.services import views
@@ -65,10 +65,7 @@ class BatchService:
         RecordNotFoundError
             There is none of this number.
         """
-        batch = await self.batches.get(batch_id)
-        if batch is None:
-            raise RecordNotFoundError("BatchJob", batch_id)
-        return batch
+        return required(await self.batches.get(batch_id), "BatchJob", batch_id)
 
     async def get(self, batch_id: str) -> View:
         """Return one batch."""

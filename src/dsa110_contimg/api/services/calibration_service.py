@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dsa110_contimg.api.exceptions import RecordNotFoundError
+from dsa110_contimg.api.exceptions import required
 from dsa110_contimg.api.interfaces import CalibrationRepositoryProtocol
 from dsa110_contimg.api.pages import Page, Wish
 from dsa110_contimg.api.services import views
@@ -36,7 +36,5 @@ class AsyncCalibrationService:
         RecordNotFoundError
             None has this path or id.
         """
-        table = await self.tables.get_by_id(table_id)
-        if table is None:
-            raise RecordNotFoundError("CalibrationTable", table_id)
+        table = required(await self.tables.get_by_id(table_id), "CalibrationTable", table_id)
         return views.calibration_detail(table)

@@ -6,7 +6,6 @@ others. A failed check is a result, not an error.
 
 import asyncio
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.exceptions import DSA110APIError, ServiceUnavailableError
 from dsa110_contimg.api.interfaces import SchemaRepositoryProtocol
 from dsa110_contimg.api.kept import Kept
-from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.replies import iso_now
 from dsa110_contimg.api.services_monitor import Check, ask
 
 SERVICE_NAME = "dsa110-contimg-api"
@@ -55,7 +54,7 @@ class HealthMonitor:
             "service": SERVICE_NAME,
             "version": __version__,
             "api_version": "v1",
-            "timestamp": iso_time(round(time.time(), 3)),
+            "timestamp": iso_now(),
         }
 
     async def detailed(self) -> dict[str, Any]:

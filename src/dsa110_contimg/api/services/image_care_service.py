@@ -13,6 +13,7 @@ from dsa110_contimg.api.exceptions import (
     FileNotAccessibleError,
     RecordNotFoundError,
     ValidationError,
+    required,
 )
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.image_care_repository import AsyncImageCareRepository
@@ -67,9 +68,7 @@ class ImageCareService:
 
     async def _find(self, image_id: str) -> tuple[ImageRecord, int]:
         image = await self._images.find(image_id)
-        if image.id is None:
-            raise RecordNotFoundError("Image", image_id)
-        return image, image.id
+        return image, required(image.id, "Image", image_id)
 
     # --- ratings ----------------------------------------------------------------------------------------------------
 
@@ -120,9 +119,7 @@ class ImageCareService:
     async def region(self, image_id: str, kind: str, region_id: str) -> View:
         """Return one mask or region with its text."""
         _, number = await self._find(image_id)
-        found = await self._care.region(number, kind, region_id)
-        if found is None:
-            raise RecordNotFoundError(_ENTITIES[kind], region_id)
+        found = required(await self._care.region(number, kind, region_id), _ENTITIES[kind], region_id)
         return region_view(found) | {"content": found.content}
 
     async def forget_region(self, image_id: str, kind: str, region_id: str) -> View:

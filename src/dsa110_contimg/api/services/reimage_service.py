@@ -13,7 +13,7 @@ from dsa110_contimg.api.exceptions import (
     DSA110APIError,
     FileNotAccessibleError,
     QueueDisabledError,
-    RecordNotFoundError,
+    required,
 )
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.interfaces import (
@@ -29,7 +29,7 @@ from dsa110_contimg.api.services.async_services import AsyncImageService
 from dsa110_contimg.api.services.lineage_service import number_of, root_of
 from dsa110_contimg.api.services.rerun_service import Asked
 from dsa110_contimg.api.services.work_service import WorkService
-from dsa110_contimg.api.work_orders import REIMAGE_CHAIN, WorkOrder, order_id
+from dsa110_contimg.api.work_orders import REIMAGE_CHAIN, WorkOrder, order_id, run_name
 from dsa110_contimg.pipeline.image_limits import MAX_FIELD_DEG
 
 View = dict[str, Any]
@@ -147,12 +147,10 @@ class ReimageService:
         origin = await self._origin(parent)
         chosen = {**origin.chosen, **wanted.choices()}
         _require_possible(chosen)
-        ms = await self._measurement_sets.get_metadata(parent.ms_path)
-        if ms is None:
-            raise RecordNotFoundError("MeasurementSet", parent.ms_path)
+        ms = required(await self._measurement_sets.get_metadata(parent.ms_path), "MeasurementSet", parent.ms_path)
         version = await self._lineage.next_version(root_of(parent))
         now_s = self._clock()
-        run_id = reimage_id(parent.run_id, name, now_s)
+        run_id = run_name(parent.run_id, _MARK, name, now_s)
         meta = {
             "parent_image_id": str(parent.id), "version": version, "requested_by": asked.actor, "key_id": asked.key_id,
         }  # fmt: skip
@@ -245,9 +243,3 @@ def _require_possible(chosen: Options) -> None:
             f"imsize and cell make an image of {side_deg:.1f} degrees a side; at most {MAX_FIELD_DEG:g} can be imaged",
             {"fields": ["imsize", "cell"]},
         )
-
-
-def reimage_id(run_id: str, name: str, now_s: float) -> str:
-    """Return the name of a run that makes a version: the first run's, the time (UTC), a part of the order's name."""
-    stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now_s))
-    return f"{run_id.partition(_MARK)[0]}{_MARK}{stamp}_{name[-6:]}"

@@ -21,7 +21,7 @@ from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.replies import iso_time
 from dsa110_contimg.api.services.async_services import AsyncJobService, AsyncMSService, cal_table_of
 from dsa110_contimg.api.services.work_service import WorkService
-from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, order_id
+from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, order_id, run_name
 
 View = dict[str, Any]
 Config = Mapping[str, Any]
@@ -167,7 +167,7 @@ class RerunService:
     # ----------------------------------------------------------------------------------------------------------- plans
     async def _plan(self, job: JobRecord, wanted: Config, asked: Asked, name: str) -> Plan:
         now_s = self._clock()
-        new_run = rerun_id(job.run_id, name, now_s)
+        new_run = run_name(job.run_id, _MARK, name, now_s)
         meta = {"original_run_id": job.run_id, "requested_by": asked.actor, "key_id": asked.key_id}
         order = WorkOrder(name, RERUN_COMMAND, "rq", {}, new_run, meta, created_at=now_s)
         fresh = JobRecord(new_run, job.group_id, "pending", job.ms_path, created_at=now_s)
@@ -233,12 +233,6 @@ class RerunService:
         workflow_id = str(uuid5(NAMESPACE_OID, order.id))
         planned = replace(fresh, ms_path=str(products.measurement_set), workflow_id=workflow_id, params=params)
         return Plan(replace(order, kind=RERUN_CHAIN, target="absurd"), planned)
-
-
-def rerun_id(run_id: str, name: str, now_s: float) -> str:
-    """Return the name of a rerun: the first run's, the time (UTC), and a part of the order's name."""
-    stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now_s))
-    return f"{run_id.partition(_MARK)[0]}{_MARK}{stamp}_{name[-6:]}"
 
 
 def _require_number(name: str, value: Any, low: float, high: float) -> None:

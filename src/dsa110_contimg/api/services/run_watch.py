@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from dsa110_contimg.absurd.workflows import FINISH, REIMAGE_STAGES, STAGES
-from dsa110_contimg.api.exceptions import RecordNotFoundError
+from dsa110_contimg.api.exceptions import required
 from dsa110_contimg.api.interfaces import JobRecord, JobRepositoryProtocol
-from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.replies import iso_now, iso_time
 from dsa110_contimg.api.run_logs import LogPart, RunLogs
 from dsa110_contimg.api.services.run_board import LogGrowth, RunBoard
 from dsa110_contimg.api.work_orders import UNENDED, WorkOrder
@@ -99,10 +98,7 @@ class RunWatch:
             There is none.
         """
         order = await self._orders.find(job_id) if job_id.startswith("job_") else None
-        job = await self._jobs.get_by_run_id((order.run_id if order else None) or job_id)
-        if job is None:
-            raise RecordNotFoundError("Job", job_id)
-        return job
+        return required(await self._jobs.get_by_run_id((order.run_id if order else None) or job_id), "Job", job_id)
 
     def feeds(self, job_id: str, job: JobRecord, cursor: Cursor) -> Sequence[AsyncGenerator[Row, None]]:
         """Return what tells of a run under the name by which a client knows it; to be followed at once."""
@@ -214,5 +210,4 @@ def log_message(job_id: str, line: str) -> Row:
 
 
 def _message(kind: str, job_id: str, data: Row) -> Row:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"type": kind, "job_id": job_id, "data": data, "timestamp": now}
+    return {"type": kind, "job_id": job_id, "data": data, "timestamp": iso_now()}

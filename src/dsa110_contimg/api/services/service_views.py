@@ -1,11 +1,10 @@
 """How states of services are shown; the keys are those that clients of the earlier backend read."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from dsa110_contimg.api.operation_records import ServiceState
-from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.replies import iso_now, iso_time
 
 
 def of_service(state: ServiceState) -> dict[str, Any]:
@@ -28,5 +27,5 @@ def of_services(states: Sequence[ServiceState]) -> dict[str, Any]:
     return {
         "services": [of_service(state) for state in states],
         "summary": {"total": len(states), "running": running, "stopped": len(states) - running},
-        "timestamp": iso_time(round(time.time(), 3)),
+        "timestamp": iso_now(),
     }

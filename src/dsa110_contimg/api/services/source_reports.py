@@ -29,7 +29,7 @@ def detail(source: SourceSummary, contributing: list[View]) -> View:
         "eta": source.eta,
         "v": source.v,
         "contributing_images": contributing,
-        "latest_image_id": _text(source.latest_image_id),
+        "latest_image_id": None if source.latest_image_id is None else str(source.latest_image_id),
     }
 
 
@@ -94,7 +94,3 @@ def _middle(counts: Mapping[str, int]) -> str | None:
         if place <= 0 < number:
             return grade
     return None
-
-
-def _text(number: int | None) -> str | None:
-    return None if number is None else str(number)

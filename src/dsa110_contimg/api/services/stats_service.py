@@ -1,10 +1,9 @@
 """How much there is of everything, as the dashboard shows it."""
 
-import time
 from typing import Any
 
 from dsa110_contimg.api.interfaces import StatsRepositoryProtocol
-from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.replies import iso_now, iso_time
 
 _STAGES = ("imaged", "calibrated", "ingested", "pending")
 _STATUSES = ("completed", "running", "pending", "failed")
@@ -32,5 +31,5 @@ class AsyncStatsService:
             "jobs": {"total": found.jobs_total, "by_status": dict.fromkeys(_STATUSES, 0) | dict(found.jobs_by_status)},
             "recent_images": recent,
             "cal_tables": {"total": found.cal_tables_total},
-            "_meta": {"generated_at": iso_time(round(time.time(), 3)), "cache_hint_seconds": _CACHE_HINT_S},
+            "_meta": {"generated_at": iso_now(), "cache_hint_seconds": _CACHE_HINT_S},
         }

@@ -20,8 +20,8 @@ from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.exceptions import (
     DSA110APIError,
     InvalidStateError,
-    RecordNotFoundError,
     ServiceUnavailableError,
+    required,
 )
 from dsa110_contimg.api.interfaces import JobRecord, JobRepositoryProtocol
 from dsa110_contimg.api.job_queue import JobQueue
@@ -118,9 +118,7 @@ class WorkService:
         InvalidStateError
             It has ended.
         """
-        order = await self.orders.find(order_id)
-        if order is None:
-            raise RecordNotFoundError("QueueJob", order_id)
+        order = required(await self.orders.find(order_id), "QueueJob", order_id)
         if order.target == "absurd" and order.run_id:
             await self.cancel_run(order.run_id)
             return await self.orders.find(order_id) or order
@@ -143,9 +141,7 @@ class WorkService:
         ServiceUnavailableError
             Its tasks cannot be canceled now.
         """
-        job = await self._jobs.get_by_run_id(run_id)
-        if job is None:
-            raise RecordNotFoundError("Job", run_id)
+        job = required(await self._jobs.get_by_run_id(run_id), "Job", run_id)
         if job.status not in UNENDED:
             raise InvalidStateError(f"Run {run_id} has ended and cannot be canceled", {"status": job.status})
         orders = [order for order in await self.orders.of_run(run_id) if order.status in OPEN]
@@ -259,9 +255,7 @@ class WorkService:
     # ------------------------------------------------------------------------------------------------------- ABSURD
     async def _spawn(self, order: WorkOrder) -> None:
         """Put the stages of a run into the durable queue; what is there already stays."""
-        job = await self._jobs.get_by_run_id(str(order.run_id))
-        if job is None:
-            raise RecordNotFoundError("Job", str(order.run_id))
+        job = required(await self._jobs.get_by_run_id(str(order.run_id)), "Job", str(order.run_id))
         spawn = spawn_reimage if order.kind == REIMAGE_CHAIN else spawn_rerun
         await self._gateway.ask(lambda client: spawn(client, job, self._products))
 

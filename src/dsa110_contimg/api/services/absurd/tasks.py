@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from dsa110_contimg.api.exceptions import InvalidStateError, RecordNotFoundError
+from dsa110_contimg.api.exceptions import InvalidStateError
 from dsa110_contimg.api.queue_schemas.requests import TaskCreate
 from dsa110_contimg.api.services.absurd.gateway import QueueGateway, Row, next_after, utc
 
@@ -103,9 +103,7 @@ class TaskService:
         return {"task_id": str(task_id), "message": f"Task {task_id} runs again"}
 
     async def _refuse(self, task_id: UUID, reason: str) -> None:
-        row = await self._gateway.ask(lambda client: client.get_task(task_id))
-        if row is None:
-            raise RecordNotFoundError("Task", str(task_id))
+        row = await self._gateway.find("Task", task_id, lambda client: client.get_task(task_id))
         raise InvalidStateError(f"Task {task_id} {reason}: it is {row['status']}", {"status": row["status"]})
 
 
