@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.text import Text
 
 from dsa110_contimg.logs import JsonFormatter
+from dsa110_contimg.terminal import open_console, printable
 
 ROTATE_BYTES = 10_000_000
-PLAIN_WIDTH = 160
 _SHOWN = ("INFO", "WARNING", "ERROR", "CRITICAL")
 _LEVEL_STYLE = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 #: Colours that differ for people who see red and green alike.
@@ -30,12 +30,6 @@ def open_screen(logs: Path | None = None) -> "Screen":
     screen = Screen(open_console(), logs)
     logging.getLogger().handlers = [ScreenHandler(screen)]
     return screen
-
-
-def open_console() -> Console:
-    """Return the console on standard output; where that is no terminal, lines are wider than a terminal's."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def now() -> str:
@@ -155,8 +149,3 @@ class ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show and keep one record."""
         self._screen.take("dsa110", self.format(record))
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters escaped, so that it can neither break the line nor steer a terminal."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -19,7 +19,7 @@ from dsa110_contimg.api.credentials import SCOPES, ApiKeyRecord, Scope, create_k
 from dsa110_contimg.api.database import BlockingDatabase
 from dsa110_contimg.api.repositories import CredentialRepository
 from dsa110_contimg.exit_codes import CommandError, ExitCode
-from dsa110_contimg.up.console import open_console, printable
+from dsa110_contimg.terminal import open_console, printable
 from dsa110_contimg.up.observation import plain_errors
 from dsa110_contimg.up.plan import command_environment
 

@@ -10,7 +10,7 @@ from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.route_table import markdown, route_rows
 from dsa110_contimg.exit_codes import ExitCode
-from dsa110_contimg.up.console import open_console
+from dsa110_contimg.terminal import open_console
 
 
 def show(form: str) -> ExitCode:

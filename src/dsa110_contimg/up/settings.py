@@ -8,7 +8,7 @@ from rich.table import Table
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.config import APIConfig, SettingRow, declared_settings
 from dsa110_contimg.exit_codes import ExitCode
-from dsa110_contimg.up.console import open_console
+from dsa110_contimg.terminal import open_console
 from dsa110_contimg.up.plan import command_environment
 
 _STATE = "/the-state-directory"

@@ -15,10 +15,10 @@ from dsa110_contimg.absurd.console.session import (
     AsJson,
     Queue,
     Yes,
+    answer,
     configuration,
     confirm,
     guarded,
-    open_console,
     run,
     write_json,
 )
@@ -26,6 +26,7 @@ from dsa110_contimg.absurd.console.tasks import State
 from dsa110_contimg.absurd.console.texts import clock, duration
 from dsa110_contimg.absurd.rows import Row
 from dsa110_contimg.exit_codes import ExitCode
+from dsa110_contimg.terminal import open_console
 
 app = typer.Typer()
 
@@ -43,11 +44,8 @@ def init(
     """Create the queue, or bring it up to date; harmless to repeat, also beside running workers."""
     config = guarded(lambda: configuration(context))
     guarded(lambda: asyncio.run(setup.init(config.database_url, roles=roles)))
-    if as_json:
-        write_json({"database": masked(config.database_url), "schema_version": SCHEMA_VERSION})
-    else:
-        text = f"the queue of {masked(config.database_url)} is ready (schema version {SCHEMA_VERSION})"
-        open_console().print(text, markup=False, highlight=False, soft_wrap=True)
+    text = f"the queue of {masked(config.database_url)} is ready (schema version {SCHEMA_VERSION})"
+    answer({"database": masked(config.database_url), "schema_version": SCHEMA_VERSION}, text, as_json)
 
 
 @app.command(epilog="Examples:\n\n`dsa110 absurd status`\n\n`dsa110 absurd status --json`")
@@ -112,7 +110,4 @@ def reset(context: typer.Context, yes: Yes = False, as_json: AsJson = False) -> 
     url = guarded(lambda: configuration(context)).database_url
     confirm(f"Delete the queue of {masked(url)} with everything in it?", yes)
     guarded(lambda: asyncio.run(setup.reset(url)))
-    if as_json:
-        write_json({"database": masked(url), "reset": True})
-    else:
-        open_console().print(f"the queue of {masked(url)} is empty", markup=False, highlight=False, soft_wrap=True)
+    answer({"database": masked(url), "reset": True}, f"the queue of {masked(url)} is empty", as_json)

@@ -12,6 +12,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from dsa110_contimg.terminal import printable
+
 GAP = 2
 #: Narrowest form of an id: its first 8 characters (the time it was made), and its last 6.
 SHORT_ID = 15
@@ -114,11 +116,6 @@ def shortened(text: str, width: int) -> str:
 def ended(text: str, width: int) -> str:
     """Return a text of at most ``width`` cells, cut at its end."""
     return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters escaped: it can neither break the line nor steer the terminal."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _narrowed(columns: Sequence[Column], cells: Mapping[str, list[str]], width: int) -> list[int]:

@@ -7,7 +7,7 @@ import typer
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.console import values
-from dsa110_contimg.absurd.console.layout import Column, id_column, print_facts, print_table, printable
+from dsa110_contimg.absurd.console.layout import Column, id_column, print_facts
 from dsa110_contimg.absurd.console.session import (
     AsJson,
     NotFoundError,
@@ -15,9 +15,10 @@ from dsa110_contimg.absurd.console.session import (
     RefusedError,
     WrongUsageError,
     Yes,
+    answer,
     confirm,
+    list_rows,
     only,
-    open_console,
     run,
     stop,
     tell,
@@ -25,6 +26,7 @@ from dsa110_contimg.absurd.console.session import (
 )
 from dsa110_contimg.absurd.console.texts import age, clock, duration, plain
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.terminal import open_console, printable
 
 app = typer.Typer(name="dlq", help="Dead letters: tasks that failed for good.", no_args_is_help=True)
 
@@ -58,10 +60,7 @@ def list_letters(
 ) -> None:
     """List dead letters, the latest first."""
     rows = run(context, lambda client: client.dead_letters.list(queue, name, reason, limit=limit))
-    if as_json:
-        write_json(rows)
-    else:
-        print_table(open_console(), COLUMNS, rows, "no dead letter")
+    list_rows(COLUMNS, rows, "no dead letter", as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd dlq show 0199ab34`")
@@ -111,10 +110,7 @@ def edit(
         return {"task_id": str(task_id), "params": changed}
 
     row = run(context, work)
-    if as_json:
-        write_json(row)
-    else:
-        open_console().print(f"{row['task_id']} {plain(row['params'])}", markup=False, highlight=False, soft_wrap=True)
+    answer(row, f"{row['task_id']} {plain(row['params'])}", as_json)
 
 
 @app.command(
@@ -142,10 +138,7 @@ def replay(
         tell(run(context, some), "task_id", "replayed", "could not be replayed", as_json)
         return
     number = run(context, lambda client: client.dead_letters.replay_many(queue, name, reason, limit=limit))
-    if as_json:
-        write_json({"replayed": number})
-    else:
-        open_console().print(f"{number} dead letters run again", highlight=False)
+    answer({"replayed": number}, f"{number} dead letters run again", as_json)
 
 
 @app.command(epilog="Examples:\n\n`dsa110 absurd dlq purge 0199ab34`\n\n`dsa110 absurd dlq purge --older 90 -y`")
@@ -169,7 +162,4 @@ def purge(
         return sum([bool(await client.dead_letters.purge(task)) for task in found])
 
     number = run(context, work)
-    if as_json:
-        write_json({"purged": number})
-    else:
-        open_console().print(f"{number} dead letters deleted", highlight=False)
+    answer({"purged": number}, f"{number} dead letters deleted", as_json)

@@ -13,14 +13,16 @@ from dsa110_contimg.absurd.console.session import (
     Queue,
     WrongUsageError,
     Yes,
+    answer,
     confirm,
-    open_console,
+    list_rows,
     run,
     stop,
     write_json,
 )
 from dsa110_contimg.absurd.console.texts import duration, rate, share
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.terminal import open_console
 
 app = typer.Typer()
 
@@ -49,11 +51,8 @@ def _paused(context: typer.Context, queue: str, paused: bool, as_json: bool) -> 
         await (client.pause_queue(queue) if paused else client.resume_queue(queue))
 
     run(context, work)
-    if as_json:
-        write_json({"queue_name": queue, "paused": paused})
-    else:
-        text = "paused: what runs goes on, nothing more is started" if paused else "resumed"
-        open_console().print(f"{queue} {text}", highlight=False)
+    text = "paused: what runs goes on, nothing more is started" if paused else "resumed"
+    answer({"queue_name": queue, "paused": paused}, f"{queue} {text}", as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd pause dsa110-pipeline`")
@@ -151,10 +150,7 @@ def metrics(
         return [{"queue_name": name, **row} for name, row in found.items() if queue in (None, name)]
 
     rows = run(context, work)
-    if as_json:
-        write_json(rows)
-    else:
-        print_table(open_console(), METRICS, rows, "no task yet")
+    list_rows(METRICS, rows, "no task yet", as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd history --hours 6 --resolution 15m`")
@@ -208,7 +204,4 @@ def prune(
         return await client.prune_tasks(retention_days=older, queue_name=queue, statuses=status)
 
     number = run(context, work)
-    if as_json:
-        write_json({"pruned": number})
-    else:
-        open_console().print(f"{number} tasks deleted", highlight=False)
+    answer({"pruned": number}, f"{number} tasks deleted", as_json)

@@ -8,16 +8,17 @@ import typer
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.console import values
-from dsa110_contimg.absurd.console.layout import Column, print_table
+from dsa110_contimg.absurd.console.layout import Column
 from dsa110_contimg.absurd.console.session import (
     AsJson,
     NotFoundError,
     Queue,
     WrongUsageError,
     Yes,
+    answer,
     confirm,
     guarded,
-    open_console,
+    list_rows,
     run,
     stop,
     write_json,
@@ -25,6 +26,7 @@ from dsa110_contimg.absurd.console.session import (
 from dsa110_contimg.absurd.console.texts import age, clock
 from dsa110_contimg.absurd.cron import Cron
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.terminal import open_console
 
 app = typer.Typer(name="schedules", help="Schedules: tasks at set times.", no_args_is_help=True)
 
@@ -48,10 +50,7 @@ COLUMNS = (
 def list_schedules(context: typer.Context, queue: Queue = None, as_json: AsJson = False) -> None:
     """List schedules by name."""
     rows = run(context, lambda client: client.schedules.list(queue))
-    if as_json:
-        write_json(rows)
-    else:
-        print_table(open_console(), COLUMNS, rows, "no schedule")
+    list_rows(COLUMNS, rows, "no schedule", as_json)
 
 
 @app.command(
@@ -87,19 +86,17 @@ def create(
         )  # fmt: skip
 
     row = run(context, work)
-    if as_json:
-        write_json(row)
-    else:
-        open_console().print(f"{row['name']} fires first at {clock(row['next_run_at'])}", markup=False, highlight=False)
+    answer(row, f"{row['name']} fires first at {clock(row['next_run_at'])}", as_json)
 
 
 def _said(context: typer.Context, name: str, paused: bool, as_json: bool) -> None:
     if not run(context, lambda client: client.schedules.pause(name, paused)):
         _unknown(name)
-    if as_json:
-        write_json({"name": name, "state": "paused" if paused else "active"})
-    else:
-        open_console().print(f"{name} {'paused' if paused else 'goes on'}", markup=False, highlight=False)
+    answer(
+        {"name": name, "state": "paused" if paused else "active"},
+        f"{name} {'paused' if paused else 'goes on'}",
+        as_json,
+    )
 
 
 def _unknown(name: str) -> NoReturn:
@@ -124,10 +121,7 @@ def trigger(context: typer.Context, name: Name, as_json: AsJson = False) -> None
     task_id = run(context, lambda client: client.schedules.trigger(name))
     if task_id is None:
         _unknown(name)
-    if as_json:
-        write_json({"name": name, "task_id": str(task_id)})
-    else:
-        open_console().print(str(task_id), highlight=False)
+    answer({"name": name, "task_id": str(task_id)}, str(task_id), as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd schedules delete nightly-mosaic -y`")
@@ -136,10 +130,7 @@ def delete(context: typer.Context, name: Name, yes: Yes = False, as_json: AsJson
     confirm(f"Delete the schedule {name}?", yes)
     if not run(context, lambda client: client.schedules.delete(name)):
         _unknown(name)
-    if as_json:
-        write_json({"name": name, "deleted": True})
-    else:
-        open_console().print(f"{name} deleted", markup=False, highlight=False)
+    answer({"name": name, "deleted": True}, f"{name} deleted", as_json)
 
 
 @app.command(

@@ -2,27 +2,25 @@
 
 import asyncio
 import json
-import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
 import typer
-from rich.console import Console
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError
 from dsa110_contimg.absurd.connection import AbsurdError, QueueUnavailableError, SchemaError
+from dsa110_contimg.absurd.console.layout import Column, print_table
 from dsa110_contimg.absurd.cron import ScheduleError
 from dsa110_contimg.absurd.rows import Row
 from dsa110_contimg.absurd.specs import SpecError, UnknownTaskError
 from dsa110_contimg.absurd.templates import UnknownTemplateError
 from dsa110_contimg.exit_codes import CommandError, ExitCode
+from dsa110_contimg.terminal import open_console
 
 Answer = TypeVar("Answer")
-#: Width of what is written where no terminal reads it.
-PLAIN_WIDTH = 160
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Queue; default: all, or that of ABSURD_QUEUE_NAME.")]
@@ -97,16 +95,26 @@ def _said(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def open_console() -> Console:
-    """Return the console on standard output; where that is no terminal, lines may be as long as COLUMNS says."""
-    console = Console()
-    return console if console.is_terminal else Console(width=shutil.get_terminal_size((PLAIN_WIDTH, 40)).columns)
-
-
 def write_json(value: Any, indent: int | None = 2) -> None:
     """Write a value as JSON: indented, or (``indent=None``) on one line."""
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
+
+
+def answer(value: Any, words: str, as_json: bool) -> None:
+    """Tell what came of a command: as JSON, or in words."""
+    if as_json:
+        write_json(value)
+    else:
+        open_console().print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def list_rows(columns: Sequence[Column], rows: Sequence[Row], empty: str, as_json: bool) -> None:
+    """Tell rows: as JSON, or as a table."""
+    if as_json:
+        write_json(rows)
+    else:
+        print_table(open_console(), columns, rows, empty)
 
 
 def confirm(question: str, yes: bool) -> None:

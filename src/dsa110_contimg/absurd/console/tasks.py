@@ -10,13 +10,13 @@ from rich.text import Text
 
 from dsa110_contimg.absurd.client import AbsurdClient, Dependency
 from dsa110_contimg.absurd.console import values
-from dsa110_contimg.absurd.console.layout import STATUS_STYLES, Column, id_column, print_facts, print_table, printable
+from dsa110_contimg.absurd.console.layout import STATUS_STYLES, Column, id_column, print_facts, print_table
 from dsa110_contimg.absurd.console.session import (
     AsJson,
     NotFoundError,
     Queue,
     RefusedError,
-    open_console,
+    answer,
     run,
     task_of,
     tell,
@@ -26,6 +26,7 @@ from dsa110_contimg.absurd.console.session import (
 from dsa110_contimg.absurd.console.texts import age, clock, duration, plain, progress, ran
 from dsa110_contimg.absurd.rows import Row
 from dsa110_contimg.exit_codes import ExitCode
+from dsa110_contimg.terminal import open_console, printable
 
 app = typer.Typer()
 
@@ -102,10 +103,7 @@ def spawn(
         return await client.get_task(task_id)
 
     task = run(context, work) or {}
-    if as_json:
-        write_json(task)
-    else:
-        open_console().print(task["task_id"] if not wait else _sentence(task), highlight=False, soft_wrap=True)
+    answer(task, task["task_id"] if not wait else _sentence(task), as_json)
     if wait and task["status"] != "completed":
         raise typer.Exit(ExitCode.WORK_FAILED)
 

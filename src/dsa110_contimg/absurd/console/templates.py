@@ -7,9 +7,10 @@ import typer
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.console import values
 from dsa110_contimg.absurd.console.layout import Column, print_facts, print_table
-from dsa110_contimg.absurd.console.session import AsJson, NotFoundError, open_console, run, write_json
+from dsa110_contimg.absurd.console.session import AsJson, NotFoundError, answer, list_rows, run, write_json
 from dsa110_contimg.absurd.console.texts import age, duration, plain
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.terminal import open_console
 
 app = typer.Typer(name="templates", help="Templates: workflows that are kept by name.", no_args_is_help=True)
 
@@ -27,10 +28,7 @@ COLUMNS = (
 def list_templates(context: typer.Context, as_json: AsJson = False) -> None:
     """List templates by name."""
     rows = run(context, lambda client: client.templates.list())
-    if as_json:
-        write_json(rows)
-    else:
-        print_table(open_console(), COLUMNS, rows, "no template")
+    list_rows(COLUMNS, rows, "no template", as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd templates show quick-imaging`")
@@ -75,7 +73,4 @@ def run_template(
         return {"template_name": made.template_name, "workflow_id": str(made.workflow_id), "task_ids": tasks}
 
     row = run(context, work)
-    if as_json:
-        write_json(row)
-    else:
-        open_console().print(f"workflow {row['workflow_id']}, {len(row['task_ids'])} tasks", highlight=False)
+    answer(row, f"workflow {row['workflow_id']}, {len(row['task_ids'])} tasks", as_json)

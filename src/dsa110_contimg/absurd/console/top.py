@@ -19,12 +19,13 @@ from rich.text import Text
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.connection import QueueUnavailableError
-from dsa110_contimg.absurd.console.layout import STATUS_STYLES, Column, ended, id_column, lines_of, printable
-from dsa110_contimg.absurd.console.session import Queue, open_console, run
+from dsa110_contimg.absurd.console.layout import STATUS_STYLES, Column, ended, id_column, lines_of
+from dsa110_contimg.absurd.console.session import Queue, run
 from dsa110_contimg.absurd.console.texts import age, duration, rate, share
 from dsa110_contimg.absurd.console.workers import running
 from dsa110_contimg.absurd.health import down, present
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.terminal import open_console, printable
 
 app = typer.Typer()
 

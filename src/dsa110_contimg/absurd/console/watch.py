@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from dsa110_contimg.absurd.client import AbsurdClient
-from dsa110_contimg.absurd.console.layout import STATUS_STYLES, printable
-from dsa110_contimg.absurd.console.session import AsJson, Queue, open_console, run, task_of, workflow_of, write_json
+from dsa110_contimg.absurd.console.layout import STATUS_STYLES
+from dsa110_contimg.absurd.console.session import AsJson, Queue, run, task_of, workflow_of, write_json
 from dsa110_contimg.absurd.console.texts import progress
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.terminal import open_console, printable
 
 app = typer.Typer()
 

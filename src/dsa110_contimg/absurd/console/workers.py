@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 
 from dsa110_contimg.absurd.client import AbsurdClient
-from dsa110_contimg.absurd.console.layout import Column, print_table
+from dsa110_contimg.absurd.console.layout import Column
 from dsa110_contimg.absurd.console.session import (
     AsJson,
     NotFoundError,
     RefusedError,
     WrongUsageError,
-    open_console,
+    answer,
+    list_rows,
     run,
-    write_json,
 )
 from dsa110_contimg.absurd.console.texts import duration, progress
 from dsa110_contimg.absurd.rows import Row
@@ -46,10 +46,7 @@ def workers(
     """List the workers with what they run."""
     rows = run(context, lambda client: client.monitor.workers())
     rows = [row for row in rows if everyone or row["state"] != "stopped"]
-    if as_json:
-        write_json(rows)
-    else:
-        print_table(open_console(), COLUMNS, rows, "no worker; start one with `dsa110 worker`")
+    list_rows(COLUMNS, rows, "no worker; start one with `dsa110 worker`", as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd drain node1-5f2c`")
@@ -76,7 +73,4 @@ def drain(
         return matching[0]
 
     name = run(context, work)
-    if as_json:
-        write_json({"worker_id": name, "draining": True})
-    else:
-        open_console().print(f"{name} takes nothing more and stops when it has finished", highlight=False)
+    answer({"worker_id": name, "draining": True}, f"{name} takes nothing more and stops when it has finished", as_json)

@@ -8,26 +8,20 @@ import typer
 from rich.text import Text
 
 from dsa110_contimg.absurd.client import AbsurdClient
-from dsa110_contimg.absurd.console.layout import (
-    STATUS_STYLES,
-    Column,
-    ended,
-    id_column,
-    print_facts,
-    print_table,
-    printable,
-)
+from dsa110_contimg.absurd.console.layout import STATUS_STYLES, Column, ended, id_column, print_facts
 from dsa110_contimg.absurd.console.session import (
     AsJson,
     NotFoundError,
     RefusedError,
-    open_console,
+    answer,
+    list_rows,
     run,
     workflow_of,
     write_json,
 )
 from dsa110_contimg.absurd.console.texts import age, clock, plain, progress, ran
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.terminal import open_console, printable
 
 app = typer.Typer(name="workflows", help="Workflows: tasks that wait for each other.", no_args_is_help=True)
 
@@ -63,10 +57,7 @@ def list_workflows(
         return await client.list_workflows(status, limit, await workflow_of(client, after) if after else None)
 
     rows = run(context, work)
-    if as_json:
-        write_json(rows)
-    else:
-        print_table(open_console(), COLUMNS, rows, "no workflow")
+    list_rows(COLUMNS, rows, "no workflow", as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd workflows show 0199ab34`")
@@ -158,10 +149,7 @@ def _change(context: typer.Context, text: str, done: str, as_json: bool) -> None
         return {"workflow_id": str(workflow_id), done: number}
 
     row = run(context, work)
-    if as_json:
-        write_json(row)
-    else:
-        open_console().print(f"{row['workflow_id']}: {row[done]} tasks {done}", highlight=False, soft_wrap=True)
+    answer(row, f"{row['workflow_id']}: {row[done]} tasks {done}", as_json)
 
 
 @app.command(epilog="Example:\n\n`dsa110 absurd workflows dot 0199ab34 > workflow.dot`")
