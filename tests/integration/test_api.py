@@ -170,6 +170,15 @@ async def test_addresses_in_replies_lead_somewhere(api: Served) -> None:
         assert (await api.client.get(address)).status_code == 200, address
 
 
+async def test_links_of_the_earlier_web_client_lead_to_what_they_name(small: Served) -> None:
+    told = await small.json("/api/v1/images/{image}/provenance")
+    table = await small.json("/api/v1/cal/1")
+    assert (await small.client.get(told["calUrl"])).json() == table
+    for link in ("/qa/image/{image}", "/qa/ms/{ms}", "/qa/job/{run}", "/logs/{run}"):
+        assert await small.json(link) == await small.json(f"/api/v1{link}"), link
+        assert (await small.client.delete(small.address(link))).status_code in (401, 405)
+
+
 async def test_a_measurement_set_is_found_by_its_encoded_path_decoded_once(api: Served) -> None:
     by_encoding = await api.json("/api/v1/ms/{ms}/metadata")
     assert by_encoding["path"] == api.world.ms_path

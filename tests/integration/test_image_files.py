@@ -69,11 +69,17 @@ async def test_a_cutout_comes_as_a_picture_too(small: Served, form: str, known: 
 
 @pytest.mark.parametrize(
     "question",
-    ["ra=10&dec=0", "ra=8.5&dec=0", "ra=nan&dec=0", "ra=188.5&dec=91", "ra=188.5", "ra=188.5&dec=0&width=0",
-     "ra=188.5&dec=0&unit=parsec", "ra=188.5&dec=0&format=bmp"],
-)  # fmt: skip
+    ["ra=10&dec=0", "ra=8.5&dec=0", "ra=nan&dec=0", "ra=188.5&dec=91", "ra=188.5", "ra=188.5&dec=0&width=0"],
+)
 async def test_a_cutout_that_cannot_be_is_422(small: Served, question: str) -> None:
     assert (await small.get(f"{BASE}/cutout?{question}")).status_code == 422
+
+
+@pytest.mark.parametrize(("wrong", "says"), [("unit=parsec", "arcsec, arcmin, pixel"), ("format=bmp", "fits, png")])
+async def test_a_cutout_of_an_unknown_unit_or_format_is_400(small: Served, wrong: str, says: str) -> None:
+    reply = await small.get(f"{BASE}/cutout?ra=188.5&dec=0&{wrong}")
+    assert (reply.status_code, reply.json()["details"]["field"]) == (400, wrong.partition("=")[0])
+    assert says in reply.json()["message"]
 
 
 async def test_a_cube_is_shown_plane_by_plane(own: Served) -> None:

@@ -98,7 +98,9 @@ async def test_a_command_gets_each_value_as_one_word_and_nothing_of_our_secrets(
         shown = await bench.done("GET", f"/queue/jobs/{told['job_id']}")
         schemas.QueueJob.model_validate(shown)
         assert (shown["status"], shown["result"]["exit_code"], shown["run_id"]) == ("finished", 0, new)
-        assert shown["meta"]["requested_by"] == "key for write:jobs"
+        meta = shown["meta"]
+        assert (meta["requested_by"], meta["auth_method"]) == ("key for write:jobs", "api_key")
+        assert meta["original_run_id"] == RUN_ID
         assert bench.keys["write:jobs"][-8:] not in str(shown), "no part of a key is told"
         assert (await bench.job(RUN_ID)).status == "completed", "the first run stays as it is"
 
@@ -234,6 +236,7 @@ async def test_while_redis_is_down_work_is_kept_and_said_to_be_so(tmp_path: Path
         stats = await bench.done("GET", "/queue")
         schemas.QueueStats.model_validate(stats)
         assert (stats["connected"], stats["accepted"]) == (False, {"accepted": 1})
+        assert (stats["queued_count"], stats["in_memory_count"]) == (None, 0)
         listed = await bench.done("GET", "/queue/jobs?status=QUEUED")
         assert [job["job_id"] for job in listed] == [told["job_id"]]
         assert (await bench.ask("GET", "/queue/jobs/job_of_redis")).status_code == 503

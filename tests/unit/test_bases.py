@@ -15,6 +15,9 @@ from dsa110_contimg.api.middleware.bases import canonical
         ("/api/absurd/tasks", "/api/v1/absurd/tasks"),
         ("/absurd/tasks", "/api/v1/absurd/tasks"),
         ("/ws/pipeline", "/api/v1/ws/pipeline"),
+        ("/qa/ms//data/a.ms", "/api/v1/qa/ms//data/a.ms"),
+        ("/logs/job-1", "/api/v1/logs/job-1"),
+        ("/cal//data/a.b", "/api/v1/cal//data/a.b"),
     ],
 )
 def test_an_alias_means_a_path_below_the_one_base(asked: str, meant: str) -> None:
@@ -22,7 +25,7 @@ def test_an_alias_means_a_path_below_the_one_base(asked: str, meant: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "asked", ["/", "/images", "/absurdity", "/wsx/a", "/metrics", "/api/docs", "/api/openapi.json", "/web/a.js"]
+    "asked", ["/", "/images/1", "/calx/1", "/absurdity", "/wsx/a", "/metrics", "/api/docs", "/web/a.js"]
 )
 def test_what_is_no_alias_means_itself(asked: str) -> None:
     assert canonical(asked) == asked

@@ -17,6 +17,7 @@ from dsa110_contimg.api.credentials import (
     SCOPE_MEANINGS,
     SCOPES,
     FixedKeys,
+    Principal,
     create_key,
     matches,
     split_key,
@@ -94,6 +95,10 @@ def test_keys_of_the_settings_are_never_shown() -> None:
     rows = APIConfig.from_env({"DSA110_API_KEYS": FIXED}).describe()
     (row,) = [row for row in rows if row.variable == "DSA110_API_KEYS"]
     assert row.value == "***"
+
+
+def test_it_is_told_how_somebody_is_known_or_that_nobody_asked() -> None:
+    assert [Principal("a", key).auth_method for key in ("0a1b", None)] == ["api_key", "disabled"]
 
 
 def test_no_password_stands_in_the_defaults() -> None:

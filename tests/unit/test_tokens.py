@@ -45,6 +45,7 @@ def test_a_token_of_the_provider_says_who_asks_and_what_for(tmp_path: Path, priv
     verifier = TokenVerifier(configured(tmp_path, private))
     principal = verifier.verify(jwt.encode(claims(), private, algorithm))
     assert (principal.key_id, principal.scopes) == ("token astrid", {"write:jobs"})
+    assert principal.auth_method == "jwt"
 
 
 def test_a_token_that_somebody_else_signed_is_refused(tmp_path: Path) -> None:

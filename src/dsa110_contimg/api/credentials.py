@@ -70,6 +70,11 @@ class Principal:
     ends_at: float | None = None  # of a token, whose end nobody need look up
 
     @property
+    def auth_method(self) -> str:
+        """How that is known: ``api_key``, ``jwt``, or not at all."""
+        return "disabled" if self.key_id is None else "api_key" if self.ends_at is None else "jwt"
+
+    @property
     def has_kept_key(self) -> bool:
         """Whether the key is one that is kept here, and can be taken back."""
         return self.key_id is not None and _KEY_ID.fullmatch(self.key_id) is not None

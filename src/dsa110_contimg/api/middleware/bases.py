@@ -1,14 +1,15 @@
 """The bases at which the API answers are one: what is asked at an alias is served as if it was asked at ``/api/v1``.
 
 ``/api/...`` is for clients that have no version in their addresses, ``/absurd`` and ``/ws`` alone for clients of the
-durable queue. So each route is declared once, which also is what starting costs. The path that was really asked stays
-in ``scope["state"]["asked_path"]``.
+durable queue, ``/qa``, ``/logs`` and ``/cal`` alone for links of the earlier web client for which it has no page. So
+each route is declared once, which also is what starting costs. The path that was really asked stays in
+``scope["state"]["asked_path"]``.
 """
 
 from dsa110_contimg.api.middleware.exchange import ASGIApp, Receive, Scope, Send
 
 BASE = "/api/v1"
-_BARE = frozenset({"absurd", "ws"})
+_BARE = frozenset({"absurd", "ws", "qa", "logs", "cal"})
 _UNVERSIONED = frozenset({"v1", "docs", "redoc", "openapi.json"})
 
 

@@ -1,8 +1,9 @@
 """The files of images: FITS, pictures, parts, archives, and what the header and the pixels say."""
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import BeforeValidator
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.archive import ArchiveFormat
@@ -41,6 +42,22 @@ ImageId = Annotated[str, Path(max_length=100, description="id of an image")]
 Side = Annotated[int, Query(ge=SMALLEST_SIDE, le=LARGEST_SIDE, description="longest side, pixels")]
 Plane = Annotated[int, Query(ge=0, le=10**6, description="plane of a cube, from 0")]
 Quality = Annotated[int, Query(ge=1, le=100, description="of jpg and webp; png loses nothing")]
+
+
+def _one_of(words: Any, name: str) -> BeforeValidator:
+    """Refuse any other word with 400, as earlier clients know it, and not with 422 like the framework."""
+
+    def known(word: Any) -> Any:
+        if word not in get_args(words):
+            message = f"{name}={str(word)[:60]!r} is none; write one of {', '.join(get_args(words))}"
+            raise ValidationError(message, name, str(word)[:60])
+        return word
+
+    return BeforeValidator(known)
+
+
+Unit = Annotated[CutoutUnit, _one_of(CutoutUnit, "unit")]
+Form = Annotated[CutoutFormat, _one_of(CutoutFormat, "format")]
 Angle = Annotated[float, Query(gt=0, le=360 * 3600, allow_inf_nan=False)]
 
 
@@ -94,7 +111,7 @@ async def get_image_cutout(
     image_id: ImageId, service: ImageFiles,
     ra: Annotated[float, Query(ge=-360, le=360, allow_inf_nan=False, description="centre, ICRS, deg")],
     dec: Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False, description="centre, ICRS, deg")],
-    width: Angle = 60.0, height: Angle = 60.0, unit: CutoutUnit = "arcsec", format: CutoutFormat = "fits",
+    width: Angle = 60.0, height: Angle = 60.0, unit: Unit = "arcsec", format: Form = "fits",
     colormap: ColourMap = "gray", scale: PictureScale = "linear", quality: Quality = 90, plane: Plane = 0,
 ) -> Response:  # fmt: skip
     """Return the part of an image around a position, as FITS with right coordinates or as a picture."""

@@ -23,8 +23,7 @@ Ids = Annotated[str, Query(min_length=1, max_length=20000, description="ids of r
 
 async def asked_by(request: Request) -> Asked:
     """Return who asks, within which request."""
-    principal = request.state.principal
-    return Asked(await request_seed(request), principal.actor, principal.key_id)
+    return Asked(await request_seed(request), request.state.principal)
 
 
 By = Annotated[Asked, Depends(asked_by)]

@@ -20,8 +20,8 @@ class JobListItem(Reply):
 class JobDetail(JobListItem):
     """One run."""
 
-    logs_url: str | None
-    qa_url: str | None
+    logs_url: str
+    qa_url: str
     config: dict[str, Any] | None
     ms_path: str | None
     workflow_id: str | None

@@ -100,6 +100,7 @@ class QueueStats(Reply):
     finished_count: int | None
     failed_count: int | None
     error: str | None
+    in_memory_count: int = Field(description="jobs that only a process remembers: always 0")
     accepted: dict[str, int]
 
 

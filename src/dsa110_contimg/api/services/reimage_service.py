@@ -151,9 +151,7 @@ class ReimageService:
         version = await self._lineage.next_version(root_of(parent))
         now_s = self._clock()
         run_id = run_name(parent.run_id, _MARK, name, now_s)
-        meta = {
-            "parent_image_id": str(parent.id), "version": version, "requested_by": asked.actor, "key_id": asked.key_id,
-        }  # fmt: skip
+        meta = {"parent_image_id": str(parent.id), "version": version, **asked.meta}
         params = {
             "reimage_of": str(parent.id),
             "options": {"ms_path": origin.ms_path, **chosen, **origin.facts},

@@ -10,6 +10,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from dsa110_contimg.absurd.workflows import STAGES, fixed_options, rerun_products
 from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.credentials import Principal
 from dsa110_contimg.api.exceptions import (
     InvalidPathError,
     InvalidStateError,
@@ -37,8 +38,13 @@ class Asked:
     """Who asks, within which request: the same seed asks for the same thing."""
 
     seed: str
-    actor: str
-    key_id: str | None
+    principal: Principal
+
+    @property
+    def meta(self) -> dict[str, str | None]:
+        """What is told of them with the work that they ordered."""
+        who = self.principal
+        return {"requested_by": who.actor, "key_id": who.key_id, "auth_method": who.auth_method}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,7 @@ class RerunService:
     async def _plan(self, job: JobRecord, wanted: Config, asked: Asked, name: str) -> Plan:
         now_s = self._clock()
         new_run = run_name(job.run_id, _MARK, name, now_s)
-        meta = {"original_run_id": job.run_id, "requested_by": asked.actor, "key_id": asked.key_id}
+        meta = {"original_run_id": job.run_id, **asked.meta}
         order = WorkOrder(name, RERUN_COMMAND, "rq", {}, new_run, meta, created_at=now_s)
         fresh = JobRecord(new_run, job.group_id, "pending", job.ms_path, created_at=now_s)
         if self._command:

@@ -31,7 +31,7 @@ class RqService:
     async def stats(self) -> View:
         """Return what Redis holds, and how much accepted work has not ended."""
         told, accepted = await asyncio.gather(asyncio.to_thread(self._queue.stats), self._work.orders.counts())
-        return {**_NO_COUNTS, **told, "accepted": accepted}
+        return {**_NO_COUNTS, **told, "in_memory_count": 0, "accepted": accepted}
 
     async def list_jobs(self, status: str | None, limit: int) -> list[View]:
         """Return jobs: accepted work, the newest first, then what else is in Redis, while that answers.
