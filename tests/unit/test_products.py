@@ -7,6 +7,7 @@ import pytest
 
 from dsa110_contimg.pipeline.errors import PermanentError, RetryableError
 from dsa110_contimg.pipeline.products import require_space, storage_error, written_aside
+from fixtures.disk_calls import disk_calls
 
 
 def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -36,6 +37,12 @@ def test_a_directory_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
             (partial / content).write_text(content)
     assert sorted(p.name for p in final.iterdir()) == ["new", "sub"]
     assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_product_is_on_the_disk_before_it_has_its_name_and_the_name_before_anybody_is_told(tmp_path: Path) -> None:
+    with disk_calls() as calls, written_aside(tmp_path / "image.fits") as partial:
+        partial.write_text("pixels")
+    assert calls == [f"fsync {partial.name}", "rename", f"fsync {tmp_path.name}"]
 
 
 def test_what_a_killed_process_left_of_this_product_is_removed(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 START = """
 import gc, json, pathlib, runpy, sys
 from dsa110_contimg.api.server import Server
-light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.image_limits", "dsa110_contimg.pipeline.naming",
-         "dsa110_contimg.pipeline.quality")
+light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.errors", "dsa110_contimg.pipeline.image_limits",
+         "dsa110_contimg.pipeline.naming", "dsa110_contimg.pipeline.products", "dsa110_contimg.pipeline.quality")
 heavy = ("numpy", "scipy", "astropy", "pandas", "matplotlib", "PIL", "h5py", "casacore",
          "dsa110_contimg.pipeline")
 def tell(server, sockets):

@@ -20,6 +20,7 @@ from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.picture_store import PictureStore
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 from fixtures.api_world import write_image
+from fixtures.disk_calls import disk_calls
 
 
 def fits_bytes(plane: Any, **header: Any) -> BytesIO:
@@ -195,6 +196,18 @@ async def test_a_rendering_that_takes_too_long_is_stopped_and_said(tmp_path: Pat
     with pytest.raises(FITSParsingError, match=r"after 0\.02 s"):
         await service.picture_of(opened(image), PictureWish())
     assert not (tmp_path / "pictures").exists()
+
+
+async def test_a_picture_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    async def draw() -> bytes:
+        return b"picture"
+
+    store = PictureStore(tmp_path / "pictures")
+    with disk_calls() as calls:
+        (await store.find("a", "png", draw)).close()
+    [picture] = store.directory.iterdir()
+    assert calls[0].startswith(f"fsync {picture.name}.partial-")
+    assert calls[1:] == ["rename", "fsync pictures"]
 
 
 @pytest.mark.slow

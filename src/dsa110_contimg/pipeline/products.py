@@ -54,8 +54,7 @@ def written_aside(final: Path) -> Iterator[Path]:
         yield partial
         if not partial.exists():
             raise PermanentError(f"{final}: the stage ended without writing this product; this is a defect, report it")
-        synchronise(partial)
-        _take_final_name(partial, final)
+        give_name(partial, final)
     except OSError as error:
         raise storage_error(error, final) from error
     except RuntimeError as error:
@@ -126,15 +125,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def synchronise(path: Path) -> None:
-    """Force a file, or every file and directory of a tree, to the disk."""
-    if path.is_dir():
-        for child in path.iterdir():
-            synchronise(child)
-    _fsync(path)
+def give_name(partial: Path, final: Path) -> None:
+    """Give a finished file or directory its final name; each step is on the disk before the next is taken.
 
-
-def _take_final_name(partial: Path, final: Path) -> None:
+    Parameters
+    ----------
+    partial, final : Path
+        Names in one directory; what has the final name is replaced. After a loss of power that is there, or all of
+        the new.
+    """
+    _synchronise(partial)
     if not final.is_dir():
         partial.replace(final)
     elif _exchange(partial, final):
@@ -145,6 +145,14 @@ def _take_final_name(partial: Path, final: Path) -> None:
         partial.rename(final)
         remove(replaced)
     _fsync(final.parent)
+
+
+def _synchronise(path: Path) -> None:
+    """Force a file, or every file and directory of a tree, to the disk."""
+    if path.is_dir():
+        for child in path.iterdir():
+            _synchronise(child)
+    _fsync(path)
 
 
 def _fsync(path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dsa110_contimg.api.file_access import FileStore, OpenFile
+from dsa110_contimg.pipeline.products import give_name
 
 _MOST_KEPT = 5000  # some 100 KB each
 
@@ -54,12 +55,12 @@ class PictureStore:
         return await asyncio.to_thread(self.pictures.open, str(picture))
 
     def _keep(self, picture: Path, drawn: bytes) -> None:
-        """Write a picture beside its final name and rename it: nobody sees half of one; let the oldest go."""
+        """Write a picture beside its final name and rename it: nobody sees half of one, after a loss of power too."""
         self.directory.mkdir(parents=True, exist_ok=True)
         partial = picture.with_name(f"{picture.name}.partial-{uuid.uuid4().hex}")
         try:
             partial.write_bytes(drawn)
-            partial.replace(picture)
+            give_name(partial, picture)
         finally:
             partial.unlink(missing_ok=True)
         kept = list(self.directory.iterdir())
