@@ -10,7 +10,7 @@ from astropy.io import fits
 from PIL import Image
 
 from dsa110_contimg.api.batch import fits_reports, rasters, region_texts, thumbnails
-from dsa110_contimg.api.batch.fits_file import FitsError, open_image
+from dsa110_contimg.api.batch.fits_file import Box, FitsError, open_image
 
 SKY = {
     "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 188.5, "CRVAL2": 42.0, "CRPIX1": 9.0, "CRPIX2": 9.0,
@@ -159,6 +159,48 @@ def test_what_cannot_be_cut_is_refused(path: Path) -> None:
         for position in ((10.0, 42.0), (188.5, -80.0)):
             with pytest.raises(FitsError, match=r"not on this side of the sky|lies outside the image"):
                 thumbnails.box_around(image, *position, 1.0, 1.0, "arcmin")
+
+
+SGR_A = (266.41683708, -29.00781056)  # Reid & Brunthaler 2004, ApJ 616, 872, J2000; l and b: 359.94423, -0.04616
+GALACTIC = {"CTYPE1": "GLON-SIN", "CTYPE2": "GLAT-SIN", "CRVAL1": 359.94423, "CRVAL2": -0.04616}
+VLA_3C286 = (202.784533, 30.509155)  # VLA calibrators: J2000 13:31:08.288 +30:30:32.96, B1950 13:28:49.658 +30:45:58.64
+B1950 = {"CRVAL1": 202.206907, "CRVAL2": 30.766289}
+MEEUS = (41.054063, 49.227750)  # Meeus 1998, Astronomical Algorithms, example 21.b: theta Persei, precessed to 2028.867
+J2028 = {"RADESYS": "FK5", "EQUINOX": 2028.86705, "CRVAL1": 41.547214, "CRVAL2": 49.348483}
+SWAPPED = {"CTYPE1": "DEC--SIN", "CTYPE2": "RA---SIN", "CRVAL1": 42.0, "CRVAL2": 188.5}
+
+
+@pytest.mark.parametrize(
+    ("position", "cards"),
+    [
+        ((188.5, 42.0), {}), ((188.5, 42.0), {"RADESYS": "ICRS"}), ((188.5, 42.0), {"RADESYS": "FK5"}),
+        ((188.5 - 360, 42.0), {}), ((188.5, 42.0), SWAPPED), (SGR_A, GALACTIC), (SGR_A, GALACTIC | {"RADESYS": "FK5"}),
+        (VLA_3C286, B1950 | {"RADESYS": "FK4"}), (VLA_3C286, B1950 | {"EQUINOX": 1950.0}), (MEEUS, J2028),
+    ],
+)  # fmt: skip
+def test_a_position_is_found_whatever_the_frame_of_the_image(
+    path: Path, position: tuple[float, float], cards: dict[str, Any]
+) -> None:
+    second = {
+        "CRPIX1": 9.5,
+        "CRPIX2": 9.5,
+        "CDELT1": -1 / 3600,
+        "CDELT2": 1 / 3600,
+    }  # the middle of a pixel of 1 arcsec
+    with written(path, **{**second, **cards}).open("rb") as file:
+        assert thumbnails.box_around(open_image(file), *position, 1.0, 1.0, "pixel") == Box(8, 8, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        ({"CTYPE1": "ELON-SIN", "CTYPE2": "ELAT-SIN"}, "ELON and ELAT"),
+        ({"RADESYS": "GAPPT"}, "not known: RADESYS 'GAPPT'"),
+    ],
+)
+def test_an_image_of_a_frame_that_nobody_knows_is_not_cut(path: Path, cards: dict[str, Any], reason: str) -> None:
+    with written(path, **cards).open("rb") as file, pytest.raises(FitsError, match=reason):
+        thumbnails.box_around(open_image(file), 188.5, 42.0, 1.0, 1.0, "arcmin")
 
 
 def test_planes_or_images_become_the_frames_of_an_animation(path: Path, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from astropy.coordinates import Galactic, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
 Plane = npt.NDArray[np.float32]
 
@@ -184,12 +185,12 @@ def box_around(image: FitsImage, ra_deg: float, dec_deg: float, width: float, he
     Raises
     ------
     FitsError
-        No pixel of the image lies there, or there are no coordinates.
+        No pixel of the image lies there, or there are no coordinates, or none that belong to ICRS ones.
     """
     wcs = celestial(image)
     step_x, step_y = (1.0, 1.0) if unit == "pixel" else proj_plane_pixel_scales(wcs)
     degrees = {"arcsec": 1 / 3600, "arcmin": 1 / 60, "pixel": 1.0}[unit]
-    x, y = (float(one) for one in wcs.world_to_pixel_values(ra_deg, dec_deg))
+    x, y = _pixel_at(wcs, ra_deg, dec_deg)
     if not np.isfinite([x, y]).all():
         raise FitsError(f"the position {ra_deg:g}, {dec_deg:g} deg is not on this side of the sky")
     wide, high = max(1.0, width * degrees / step_x), max(1.0, height * degrees / step_y)
@@ -201,6 +202,28 @@ def box_around(image: FitsImage, ra_deg: float, dec_deg: float, width: float, he
     if box.x0 >= box.x1 or box.y0 >= box.y1:
         raise FitsError(f"the position {ra_deg:g}, {dec_deg:g} deg lies outside the image")
     return box
+
+
+def _pixel_at(wcs: Any, ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    """Return column and row (from 0) of a position (ICRS), whatever frame and order the coordinates have."""
+    place = SkyCoord(ra_deg, dec_deg, unit="deg", frame="icrs").transform_to(_frame(wcs)).spherical
+    world = [place.lon.deg, place.lat.deg] if wcs.wcs.lng == 0 else [place.lat.deg, place.lon.deg]
+    x, y = wcs.world_to_pixel_values(*world)
+    return float(x), float(y)
+
+
+def _frame(wcs: Any) -> Any:
+    """Return the frame of the coordinates: RADESYS and EQUINOX with the standard's defaults; of l and b, Galactic."""
+    axes = (wcs.wcs.lngtyp.strip(), wcs.wcs.lattyp.strip())
+    if axes == ("GLON", "GLAT"):
+        return Galactic()
+    if axes != ("RA", "DEC"):
+        raise FitsError(f"the coordinates {' and '.join(axes)} cannot be found for a right ascension and declination")
+    try:
+        return wcs_to_celestial_frame(wcs)
+    except ValueError as error:
+        told = f"RADESYS {wcs.wcs.radesys!r}, EQUINOX {wcs.wcs.equinox:g}"
+        raise FitsError(f"the coordinates are of a frame that is not known: {told}") from error
 
 
 def _clipped(value: float, bound: int) -> int:
