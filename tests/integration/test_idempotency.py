@@ -64,31 +64,32 @@ async def test_many_of_the_same_at_once_create_one(bench: WorkBench) -> None:
     assert len(await bench.done("GET", "/queue/jobs")) == 1
 
 
-async def test_a_process_that_died_before_it_replied_is_finished_by_the_next_try(bench: WorkBench) -> None:
-    first = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a")
-    orders = bench.services.work.orders
-    actor = bench.keys["write:jobs"].split("_")[1].split(".")[0]
-    await orders.forget_replies(time.time() + 1)  # the reply was never kept
-    again = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a")
-    assert (again["job_id"], again["run_id"]) == (first["job_id"], first["run_id"])
-    assert len(await bench.done("GET", "/queue/jobs")) == 1
-    await orders.forget_replies(time.time() + 1)
-    assert await orders.reserve(KeptReply(actor, "c", "f", time.time())) is None
-    reply = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="c")
-    assert reply.status_code == 422
-
-
-async def test_the_same_request_is_new_work_when_its_key_has_ended(bench: WorkBench) -> None:
-    today = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="nightly")
-    orders = bench.services.work.orders
+@pytest.mark.parametrize("end", ["the process died", "the reply was lost"])
+async def test_a_request_without_a_reply_makes_its_work_once_on_the_next_day_too(bench: WorkBench, end: str) -> None:
+    path, orders = f"/jobs/{RUN_ID}/rerun", bench.services.work.orders
+    before = await bench.done("POST", path, {}, Idempotency_Key="nightly")
     async with open_database(bench.world.config.database, bench.world.config.timeouts) as adapter:
         row = await adapter.fetch_one("SELECT actor, fingerprint FROM idempotency_keys")
-    assert row is not None
-    await orders.forget_replies(time.time() + 1)
-    await orders.reserve(KeptReply(row["actor"], "nightly", row["fingerprint"], time.time() - 86400))
-    yesterday = await bench.done("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="nightly")
-    assert yesterday["job_id"] != today["job_id"]
+        assert row is not None
+        await orders.forget_replies(time.time() + 1)
+        yesterday = time.time() // 86400 * 86400 - 0.001
+        await orders.reserve(KeptReply(row["actor"], "nightly", row["fingerprint"], yesterday))
+        first = await bench.done("POST", path, {}, Idempotency_Key="nightly")
+        await adapter.execute("UPDATE idempotency_keys SET status = NULL, reply = NULL")
+        if end == "the reply was lost":
+            await orders.release(row["actor"], "nightly")
+    again = await bench.done("POST", path, {}, Idempotency_Key="nightly")
+    assert (again["job_id"], again["run_id"]) == (first["job_id"], first["run_id"])
+    assert first["job_id"] != before["job_id"], "its key had ended"
     assert len(await bench.done("GET", "/queue/jobs")) == 2
+
+
+async def test_a_key_belongs_to_the_request_that_is_worked_on(bench: WorkBench) -> None:
+    actor = bench.keys["write:jobs"].split("_")[1].split(".")[0]
+    mine = KeptReply(actor, "c", "f", time.time())
+    assert await bench.services.work.orders.reserve(mine) == (True, mine)
+    reply = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="c")
+    assert reply.status_code == 422
 
 
 async def test_a_request_that_was_refused_leaves_its_key_free(bench: WorkBench) -> None:

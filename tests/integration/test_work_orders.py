@@ -189,18 +189,28 @@ async def test_lists_are_newest_first_and_know_the_states_of_rq(orders: AsyncWor
 
 async def test_a_reply_is_kept_under_the_key_of_one_caller(orders: AsyncWorkRepository) -> None:
     request = KeptReply("anna", "k", "f1", NOW)
-    assert await orders.reserve(request) is None
-    assert await orders.reserve(dataclasses.replace(request, actor="bert")) is None
-    again = await orders.reserve(dataclasses.replace(request, fingerprint="f2"))
-    assert again == request
+    assert await orders.reserve(request) == (True, request)
+    assert await orders.reserve(dataclasses.replace(request, actor="bert")) != (False, request)
+    assert await orders.reserve(dataclasses.replace(request, fingerprint="f2")) == (False, request)
     await orders.keep("anna", "k", 200, '{"a":1}')
-    assert await orders.reserve(request) == dataclasses.replace(request, status=200, reply='{"a":1}')
+    kept = dataclasses.replace(request, status=200, reply='{"a":1}')
+    assert await orders.reserve(request) == (False, kept)
     await orders.release("anna", "k")  # it has its reply
-    assert await orders.reserve(request) is not None
-    await orders.release("bert", "k")
-    assert await orders.reserve(dataclasses.replace(request, actor="bert")) is None
+    assert await orders.reserve(request) == (False, kept)
     await orders.forget_replies(NOW + 1)
-    assert await orders.reserve(request) is None
+    assert await orders.reserve(request) == (True, request)
+
+
+async def test_a_key_that_is_free_again_knows_when_its_request_was_first_sent(orders: AsyncWorkRepository) -> None:
+    request = KeptReply("anna", "k", "f1", NOW)
+    await orders.reserve(request)
+    await orders.release("anna", "k")
+    later = dataclasses.replace(request, created_at=NOW + 9)
+    assert await orders.reserve(later) == (True, request)
+    assert await orders.reserve(later) == (False, request)
+    await orders.release("anna", "k")
+    other = dataclasses.replace(later, fingerprint="f2")
+    assert await orders.reserve(other) == (True, other)
 
 
 def test_the_same_seed_gives_the_same_ids() -> None:

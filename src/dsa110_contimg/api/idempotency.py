@@ -6,7 +6,8 @@ on is 409. A reply that says "not now" (5xx) is not kept, so that sending again 
 
 The reply is kept after the work is accepted, in a transaction of its own. Should the process die between the two, the
 request is carried out again when its key has been silent for a minute; it then makes the same ids of the same key and
-day (:func:`request_seed`) and finds its work accepted. When the key has ended, the same request is new work.
+first time (:func:`seed_of`) and finds its work accepted. So does one that failed after that, which may be sent again at
+once. When the key has ended, the same request is new work.
 """
 
 import asyncio
@@ -29,7 +30,6 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 HEADER = "Idempotency-Key"
 _LONGEST = 200
 _WORKED_ON_S = 60.0
-_DAY_S = 86400.0
 
 
 class IdempotencyConflictError(ValidationError):
@@ -81,15 +81,15 @@ class _Repetition:
         """Return the reply of the first time, or that of the handler."""
         request, now_s = self._request, time.time()
         mine = KeptReply(self._actor, self._key, await _fingerprint(request), now_s)
-        kept = await self._orders.reserve(mine)
-        if kept is not None and kept.fingerprint != mine.fingerprint:
+        was_free, kept = await self._orders.reserve(mine)
+        if kept.fingerprint != mine.fingerprint:
             raise IdempotencyConflictError(f"The {HEADER} {self._key!r} belongs to another request.", HEADER)
-        if kept is not None and kept.status is not None:
+        if kept.status is not None:
             headers = {"Idempotency-Replayed": "true"}
             return Response(kept.reply, kept.status, headers, media_type="application/json")
-        if kept is not None and now_s - kept.created_at < _WORKED_ON_S:
+        if not was_free and now_s - kept.created_at < _WORKED_ON_S:
             raise InvalidStateError(f"The request under the {HEADER} {self._key!r} is still worked on; ask again.")
-        request.state.seed = seed_of(kept or mine)
+        request.state.seed = seed_of(kept)
         return await self._first(handler)
 
     async def _first(self, handler: Handler) -> Response:
@@ -108,9 +108,8 @@ class _Repetition:
 
 
 def seed_of(first: KeptReply) -> str:
-    """Return what the ids of a request's work are made of: key, request, and the day (UTC) of its first sending."""
-    day = int(first.created_at // _DAY_S)
-    return hashlib.sha256(f"{first.actor}|{first.key}|{first.fingerprint}|{day}".encode()).hexdigest()
+    """Return what the ids of a request's work are made of: key, request, and the time of its first sending."""
+    return hashlib.sha256(f"{first.actor}|{first.key}|{first.fingerprint}|{first.created_at!r}".encode()).hexdigest()
 
 
 def _checked(key: str) -> str:

@@ -98,8 +98,8 @@ class AsyncWorkRepository:
         """Return run, state, begin, end, Measurement Set and newest image of those runs that are known."""
         return await database.read(self._adapter, work.export(run_ids))
 
-    async def reserve(self, request: KeptReply) -> KeptReply | None:
-        """Take an idempotency key; what is kept under it when it is taken already."""
+    async def reserve(self, request: KeptReply) -> tuple[bool, KeptReply]:
+        """Take an idempotency key, and tell whether it was free and what is kept under it now."""
         return await database.write(self._adapter, idempotency.reserve(request))
 
     async def keep(self, actor: str, key: str, status: int, reply: str) -> None:
