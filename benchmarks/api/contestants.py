@@ -10,7 +10,7 @@ from benchmarks.api.servers import Child, free_port, running
 
 @contextmanager
 def ours(environ: Mapping[str, str]) -> Iterator[Child]:
-    """Run our API over the database that ``environ`` names, without limits of rates."""
+    """Run our API over the database that ``environ`` names: without limits of rates, and every reply is made anew."""
     port = free_port()
     settings = {
         "DSA110_ENV": "development",
@@ -20,6 +20,7 @@ def ours(environ: Mapping[str, str]) -> Iterator[Child]:
         "DSA110_PORT": str(port),
         "DSA110_LOG_LEVEL": "WARNING",
         "REDIS_CACHE_ENABLED": "false",
+        "DSA110_REPLY_MEMORY_MB": "0",
     }
     with running("dsa110_contimg.api", [], settings | dict(environ), port) as child:
         yield child

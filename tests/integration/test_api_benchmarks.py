@@ -26,6 +26,7 @@ def test_every_route_is_measured_on_both_databases_beside_the_plain_implementati
     rows = figures["routes"]["rows"]
     routes = {row[0] for row in rows}
     servers = {"plain", "ours, sqlite", "ours, postgresql", "bare asgi", "bare fastapi"}
+    servers |= {"ours, sqlite, asked again", "ours, postgresql, asked again"}
     assert {(row[0], row[1]) for row in rows} == {(route, server) for route in routes for server in servers}
     assert len(routes) == 8
 

@@ -25,6 +25,8 @@ from fixtures.live_api import add_keys
 RULE = CacheRule("images:list", ("images",))
 #: A busy machine may keep Redis waiting for longer than a client should.
 PATIENT = {"DSA110_TIMEOUT_CACHE": "20"}
+#: What one process remembers by itself (test_reply_memory.py) would hide what Redis does.
+FORGETFUL = {"DSA110_REPLY_MEMORY_MB": "0"}
 KEPT = (
     "/api/v1/stats", "/api/v1/images", "/api/v1/images/{image}", "/api/v1/sources", "/api/v1/sources/{source}",
     "/api/v1/jobs", "/api/v1/ms/{ms}/metadata", "/api/v1/ms/{ms}/calibrator-matches", "/api/v1/cal",
@@ -34,7 +36,13 @@ KEPT = (
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> World:
     """A world of its own in each kind of database, with a Redis."""
-    environ = {"REDIS_URL": redis_url, "DSA110_ENV": "testing", "DSA110_CACHED_REPLIES": ",".join(TTLS_S), **PATIENT}
+    environ = {
+        "REDIS_URL": redis_url,
+        "DSA110_ENV": "testing",
+        "DSA110_CACHED_REPLIES": ",".join(TTLS_S),
+        **PATIENT,
+        **FORGETFUL,
+    }
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_database")
         environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
@@ -98,9 +106,11 @@ async def test_other_questions_have_other_answers(served: Served) -> None:
     assert (await served.get("/api/v1/images?limt=1")).status_code == 400
 
 
-async def test_light_curves_logs_and_health_are_never_kept(served: Served) -> None:
-    for path in ("/api/v1/sources/{source}/lightcurve", "/api/v1/logs/{run}", "/api/v1/health", "/api/v1/jobs/{run}"):
+async def test_logs_and_health_are_never_kept_and_light_curves_and_single_runs_never_in_redis(served: Served) -> None:
+    for path in ("/api/v1/logs/{run}", "/api/v1/jobs/{run}/logs", "/api/v1/health"):
         assert "x-cache" not in (await served.get(path)).headers
+    for path in ("/api/v1/sources/{source}/lightcurve", "/api/v1/jobs/{run}"):
+        assert await said(served, path) == "off"
     for prefix in ("lightcurve:open", "jobs:active", "logs:x"):
         with pytest.raises(ValueError, match="must not be kept"):
             cached(prefix, "images")
@@ -169,7 +179,7 @@ async def test_without_redis_the_api_works_uncached_and_says_so(
         port = silent.getsockname()[1]
         world = await build(
             settings(tmp_path / "state", REDIS_URL=f"redis://127.0.0.1:{port}/0", DSA110_ENV="testing",
-                     DSA110_TIMEOUT_REDIS_SOCKET="0.2")
+                     DSA110_TIMEOUT_REDIS_SOCKET="0.2", **FORGETFUL)
         )  # fmt: skip
         async with serving(world.config, names=segments(world), world=world) as served:
             assert [await said(served, "/api/v1/images") for _ in range(3)] == ["bypass"] * 3

@@ -13,7 +13,7 @@ import pytest
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import DatabaseConfig
 from dsa110_contimg.api.database import open_database
-from dsa110_contimg.api.db_adapters import DatabaseBackend
+from dsa110_contimg.api.db_adapters import DatabaseBackend, QueryBuilder
 from dsa110_contimg.api.interfaces import Recording, SourceRecord
 from dsa110_contimg.api.migrations import migrator
 from dsa110_contimg.api.pages import write_cursor
@@ -246,6 +246,36 @@ async def test_a_light_curve_is_read_in_parts(lists: Served) -> None:
     assert points == whole["data_points"][1:]
     assert (await lists.client.get(f"{address}?limit=10001")).status_code == 422
     assert (await lists.client.get(f"{address}?cursor=xyz")).status_code == 400
+
+
+async def test_a_long_light_curve_is_whole_however_many_parts_it_is_read_in(lists: Served, config: Any) -> None:
+    numbers = range(1300)  # the first part is of 256, the next of 1,000
+    build = QueryBuilder(DatabaseBackend(config.database.backend))
+    sign = [build.placeholder(number) for number in range(4)]
+    async with open_database(config.database) as adapter:
+        await adapter.execute_many(
+            f"INSERT INTO images (path, ms_path, created_at, type) VALUES ({sign[1]}, {sign[2]}, {sign[3]}, 'long')",
+            [(f"/data/long/{number}.fits", MEASUREMENT_SET.path, DAY) for number in numbers],
+        )
+        await adapter.execute("INSERT INTO sources (id, name, ra_deg, dec_deg) VALUES ('long', 'long', 1, 2)")
+        await adapter.execute_many(
+            "INSERT INTO photometry (source_id, image_path, image_id, ra_deg, dec_deg, mjd, flux_jy, measured_at) "
+            f"SELECT 'long', path, id, 1, 2, {sign[1]}, {sign[2]}, 0 FROM images WHERE path = {sign[3]}",
+            [(MJD + number // 2, float(number), f"/data/long/{number}.fits") for number in numbers],
+        )
+    try:
+        for limit in (255, 256, 257, 1255, 1256, 1257, 1299, 1300, 1301):
+            told = (await lists.client.get(f"/api/v1/sources/long/lightcurve?limit={limit}")).json()
+            assert [point["flux_jy"] for point in told["data_points"]] == [float(n) for n in numbers[:limit]]
+            assert told["truncated"] is (limit < len(numbers))
+    finally:
+        async with open_database(config.database) as adapter:
+            for table, condition in (
+                ("photometry", "source_id = 'long'"),
+                ("sources", "id = 'long'"),
+                ("images", "type = 'long'"),
+            ):
+                await adapter.execute(f"DELETE FROM {table} WHERE {condition}")
 
 
 async def test_contributing_images_are_those_of_the_detail_and_come_in_parts(lists: Served) -> None:

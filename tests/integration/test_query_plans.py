@@ -26,7 +26,7 @@ ADDRESSES_OF_SOURCES = [address for address, _ in ROUTES if re.fullmatch(r"/sour
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Served]:
-    world = await build(settings(tmp_path / "state", REDIS_CACHE_ENABLED="false"))
+    world = await build(settings(tmp_path / "state", REDIS_CACHE_ENABLED="false", DSA110_REPLY_MEMORY_MB="0"))
     async with serving(world.config, names=segments(world), world=world) as served:
         yield served
 

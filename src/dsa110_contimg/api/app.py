@@ -31,6 +31,7 @@ from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.meter import Meter
+from dsa110_contimg.api.middleware.remembering import Remembering
 from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.routes import (
     absurd,
@@ -107,6 +108,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app = FastAPI(
         title="DSA-110 Continuum Imaging Pipeline API",
         version=__version__,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is the meter; this costs each request
         openapi_url=None,  # documentation.py describes the API, and has the pages that show it
         generate_unique_id_function=documentation.operation_id,
         lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter, tally),
@@ -122,6 +124,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.router.routes.insert(0, RouteIndex(app.routes, BASE))
     exception_handler.install(app)
     app.add_middleware(Bases)
+    app.add_middleware(Remembering)
     app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
     app.add_middleware(Meter, tally=tally)
     return app

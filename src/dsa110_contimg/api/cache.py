@@ -7,7 +7,8 @@ Everything lies under one name space of this database and this version of the so
 same Redis, the job queue and the rate limits are out of reach of :meth:`ReplyCache.invalidate`.
 
 When Redis is away or slow, the first request learns it in 50 ms and the next ones do not ask for five seconds.
-``X-Cache`` says what happened: ``hit``, ``miss``, ``bypass`` (Redis or the database cannot be asked) or ``off``.
+``X-Cache`` says what happened: ``hit``, ``miss``, ``bypass`` (Redis or the database cannot be asked) or ``off``;
+a reply that this process still had (``reply_memory.py``) says ``memory``.
 """
 
 import asyncio
@@ -64,6 +65,10 @@ class CacheRule:
 
     prefix: str
     tables: tuple[str, ...]
+
+    def life_s(self, default_s: int) -> int:
+        """Return how long a reply is kept at most, s; ``default_s`` where the contract says nothing of its kind."""
+        return TTLS_S.get(self.prefix, default_s)
 
 
 def cached(prefix: str, *tables: str) -> Callable[[Endpoint], Endpoint]:
@@ -155,14 +160,11 @@ class ReplyCache:
             self._count(rule, "miss")
             if made.status_code == 200 and len(made.body) <= _LARGEST_REPLY:
                 reply = made
-                await self._bounded(self._link.set(key, _packed(made), ex=self._ttl_s(rule)))
+                await self._bounded(self._link.set(key, _packed(made), ex=rule.life_s(self._settings.default_ttl_s)))
             return _told(_copy(made), "bypass" if time.monotonic() < self._asked_again_at_s else "miss")
         finally:
             del self._flights[key]
             flight.set_result(reply)
-
-    def _ttl_s(self, rule: CacheRule) -> int:
-        return TTLS_S.get(rule.prefix, self._settings.default_ttl_s)
 
     async def _key(self, rule: CacheRule, request: Request) -> str | None:
         """Return the key of a request, None when nobody can say how old the tables are."""
@@ -224,12 +226,12 @@ class ReplyCache:
         }
 
     def _hits_and_misses(self) -> tuple[int, int]:
-        found = {"hit": 0, "miss": 0}
+        found = {"hit": 0, "memory": 0, "miss": 0}
         for family in self._tally.families():
             if family.name == RESULTS.name:
                 for sample in family.samples:
                     found[sample.labels["result"]] = found.get(sample.labels["result"], 0) + int(sample.value)
-        return found["hit"], found["miss"]
+        return found["hit"] + found["memory"], found["miss"]
 
     async def invalidate(self, pattern: str) -> int:
         """Forget the kept replies whose key fits a glob of Redis, such as ``images:*``; return how many.

@@ -242,6 +242,10 @@ class ServerConfig:
         "LISTEN_FDS", 0, readings.whole(0, 1),
         "1: listen on the socket that is open as file 3 instead, as systemd's socket units hand it over",
     )  # fmt: skip
+    reply_memory_mb: int = setting(
+        "DSA110_REPLY_MEMORY_MB", 16, readings.whole(0, 4096),
+        "memory of one process for replies that are sent again until their tables are written, MiB; 0 keeps none",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from dsa110_contimg.api.cache import ReplyCache
 from dsa110_contimg.api.metrics import MetricsExporter
+from dsa110_contimg.api.reply_memory import ReplyMemory
 from dsa110_contimg.api.services.absurd.dead_letters import DeadLetterService
 from dsa110_contimg.api.services.absurd.monitoring import MonitoringService
 from dsa110_contimg.api.services.absurd.queues import QueueService
@@ -78,6 +79,7 @@ LogService = Annotated[RunLogService, Depends(_one_of(lambda services: services.
 StatsService = Annotated[AsyncStatsService, Depends(_one_of(lambda services: services.stats))]
 Monitor = Annotated[HealthMonitor, Depends(_one_of(lambda services: services.health))]
 Cache = Annotated[ReplyCache, Depends(_one_of(lambda services: services.cache))]
+Memory = Annotated[ReplyMemory, Depends(_one_of(lambda services: services.memory))]
 ServiceMonitor = Annotated[ServicesMonitor, Depends(_one_of(lambda services: services.monitor))]
 Exporter = Annotated[MetricsExporter, Depends(_one_of(lambda services: services.metrics))]
 Tasks = Annotated[TaskService, Depends(_one_of(lambda services: services.absurd.tasks))]

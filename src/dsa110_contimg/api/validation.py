@@ -5,18 +5,19 @@ parameter that nobody reads is an error, because a misspelt filter would silentl
 """
 
 import difflib
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from dsa110_contimg.api.cache import ReplyCache, rule_of
+from dsa110_contimg.api.cache import CacheRule, ReplyCache, rule_of
 from dsa110_contimg.api.exceptions import ValidationError
-from dsa110_contimg.api.lean import shortened
+from dsa110_contimg.api.lean import Handler, shortened
+from dsa110_contimg.api.reply_memory import ReplyMemory
 
 MAX_PAGE = 1000
 
@@ -61,10 +62,10 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
 class StrictRoute(APIRoute):
     """A route that refuses query parameters it does not declare, with 400 and the nearest name.
 
-    Replies of a route that is marked with :func:`~dsa110_contimg.api.cache.cached` may come from the cache.
+    Replies of a route that is marked with :func:`~dsa110_contimg.api.cache.cached` are kept, and may be kept ones.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         """Return the framework's handler behind the check."""
         handler = shortened(self.dependant, super().get_route_handler())
         known = frozenset(_query_names(self.dependant))
@@ -75,10 +76,20 @@ class StrictRoute(APIRoute):
                 require_known(request.query_params.keys(), known)
             if rule is None:
                 return await handler(request)
-            cache: ReplyCache = request.app.state.services.cache
-            return await cache.answer(rule, request, handler)
+            return await self._kept(rule, request, handler)
 
         return strict
+
+    async def _kept(self, rule: CacheRule, request: Request, handler: Handler) -> Response:
+        """Return a reply of Redis, or the handler's, and keep it in this process too."""
+        services, state = request.app.state.services, request.scope["state"]
+        cache: ReplyCache = services.cache
+        memory: ReplyMemory = services.memory
+        reply = await cache.answer(rule, request, handler)
+        told = {name: request.scope[name] for name in ("route", "route_template")}
+        question = (state["asked_path"], request.scope["query_string"])
+        memory.keep(question, rule, state["seen"], told, reply)
+        return reply
 
 
 def parse_time_mjd(text: str | None, field: str) -> float | None:

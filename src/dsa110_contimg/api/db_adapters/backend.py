@@ -4,7 +4,7 @@ An adapter takes ``(sql, params)`` in its own dialect (``?`` on SQLite, ``$1`` o
 statement; :mod:`.statement` and :mod:`.query_builder` make statements for either.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Protocol
@@ -90,6 +90,9 @@ class DatabaseAdapter(AsyncConnection, Protocol):
 
     async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Read all rows of a statement that an index answers from a few pages."""
+
+    def write_mark(self) -> Hashable:
+        """Return what changes with every write of anybody; None where that cannot be told at once."""
 
     async def connect(self) -> None:
         """Open the pool; the database must be there. Does nothing when it is open."""

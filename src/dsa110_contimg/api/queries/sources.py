@@ -6,6 +6,7 @@ keeps what is within the angle: sources near a pole may have any right ascension
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import BindParameter, Text, and_, bindparam, case, cast, func, or_, select, tuple_
@@ -94,7 +95,7 @@ _POINTS = {
 }  # fmt: skip
 _OF_SOURCE = photometry.c.source_id == bindparam("source_id")
 _CURVE_PAGE = Statement(
-    select(*(column.label(name) for name, column in _POINTS.items()), photometry.c.image_id.label("_key"))
+    select(*(column.label(name) for name, column in _POINTS.items()))
     .join_from(photometry, images, images.c.id == photometry.c.image_id)
     .where(
         _OF_SOURCE,
@@ -120,6 +121,7 @@ _GRADES = Statement(
     .group_by(images.c.qa_grade)
 )
 _CURVE_CURSOR = "mjd"
+_PART = 1000  # measurements: some milliseconds of the event loop on PostgreSQL, whose rows are decoded in it
 # No observation is outside; a bound that is always there keeps the statement one and the index in use.
 _FIRST_MJD, _LAST_MJD = -1e9, 1e9
 _BEFORE_ALL = -1  # numbers of images begin at 1
@@ -163,22 +165,28 @@ def lightcurve_page(source_id: str, start_mjd: float | None, end_mjd: float | No
     if wish.cursor is not None:
         start, after = read_cursor(wish.cursor, _CURVE_CURSOR, (float, int))
     params = {
-        "source_id": source_id, "start_mjd": start, "after": after, "limit": wish.limit + 1,
+        "source_id": source_id, "start_mjd": start, "after": after,
         "end_mjd": _LAST_MJD if end_mjd is None else end_mjd,
     }  # fmt: skip
-    rows = yield from _curve_rows(params)
-    last = rows[wish.limit - 1] if len(rows) > wish.limit else None
-    cursor = None if last is None else write_cursor(_CURVE_CURSOR, last[0], last[-1])
-    return Page(_documents(_POINTS, rows[: wish.limit]), None, cursor)
+    points = yield from _curve_points(params, wish.limit + 1)
+    last = points[wish.limit - 1] if len(points) > wish.limit else None
+    cursor = None if last is None else write_cursor(_CURVE_CURSOR, last["mjd"], int(last["image_id"]))
+    return Page(points[: wish.limit], None, cursor)
 
 
-def _curve_rows(params: dict[str, Any]) -> Steps[Sequence[Row]]:
-    """Read a short curve promptly; of a longer one it is not known before that it is long."""
-    few = {**params, "limit": min(params["limit"], SHORT)}
-    rows: Sequence[Row] = yield Query(_CURVE_PAGE, few, as_they_are, prompt=True)
-    if len(rows) == SHORT < params["limit"]:
-        rows = yield Query(_CURVE_PAGE, params, as_they_are)
-    return rows
+def _curve_points(params: dict[str, Any], most: int) -> Steps[list[Document]]:
+    """Read a curve in parts, between which others are served; the first is all of a short one, and read promptly."""
+    points: list[Document] = []
+    size = SHORT
+    while True:
+        wanted = min(size, most - len(points))
+        query = Query(_CURVE_PAGE, {**params, "limit": wanted}, partial(_documents, _POINTS), prompt=not points)
+        part: list[Document] = yield query
+        points += part
+        if len(part) < wanted or len(points) == most:
+            return points
+        params = {**params, "start_mjd": part[-1]["mjd"], "after": int(part[-1]["image_id"])}
+        size = _PART
 
 
 def contributions(source_id: str, limit: int, offset: int) -> Steps[list[Document]]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
-from dsa110_contimg.api.dependencies import Cache
+from dsa110_contimg.api.dependencies import Cache, Memory
 from dsa110_contimg.api.replies import json_reply
 
 router = APIRouter(prefix="/cache", tags=["cache"], route_class=ScopedRoute)
@@ -22,12 +22,14 @@ async def get_cache(cache: Cache) -> Response:
 
 
 @router.post("/invalidate/{pattern}", response_model=schemas.CacheInvalidated, dependencies=_OPERATES)
-async def invalidate_cache(pattern: Pattern, cache: Cache) -> Response:
-    """Forget the kept replies whose keys fit a pattern; nothing else in Redis can be reached."""
+async def invalidate_cache(pattern: Pattern, cache: Cache, memory: Memory) -> Response:
+    """Forget the kept replies whose keys fit a pattern, and all of this process; nothing else is reached."""
+    memory.forget()
     return json_reply({"pattern": pattern, "keys_deleted": await cache.invalidate(pattern)})
 
 
 @router.post("/clear", response_model=schemas.CacheCleared, dependencies=_OPERATES)
-async def clear_cache(cache: Cache) -> Response:
+async def clear_cache(cache: Cache, memory: Memory) -> Response:
     """Forget all kept replies; jobs and rate limits stay."""
+    memory.forget()
     return json_reply({"status": "cleared", "keys_deleted": await cache.invalidate("*")})

@@ -53,12 +53,14 @@ async def get_image(image_id: str, service: ImageService) -> Response:
 
 
 @router.get("/{image_id}/qa", response_model=schemas.ImageQA)
+@cached("images:qa", "images", "ms_index", "caltables", "image_regions")
 async def get_image_qa(image_id: str, service: ImageService) -> Response:
     """Return the verdict on an image, with the numbers behind it."""
     return json_reply(await service.get_qa(image_id))
 
 
 @router.get("/{image_id}/provenance", response_model=schemas.Provenance)
+@cached("images:provenance", "images", "ms_index", "caltables", "image_regions", "provenance")
 async def get_image_provenance(image_id: str, service: ProvenanceService) -> Response:
     """Return where an image comes from: inputs, parameters, code version, host, times and checksums of each stage."""
     return json_reply(await service.of_image(image_id))

@@ -37,12 +37,14 @@ async def list_jobs(request: Request, asked: Annotated[JobParameters, Query()], 
 
 
 @router.get("/{run_id}", response_model=schemas.JobDetail)
+@cached("jobs:detail", "jobs", "images", "ms_index")
 async def get_job(run_id: str, service: JobService) -> Response:
     """Return one run, by exactly its id."""
     return json_reply(await service.get_job(run_id))
 
 
 @router.get("/{run_id}/provenance", response_model=schemas.Provenance)
+@cached("jobs:provenance", "jobs", "images", "ms_index", "caltables", "provenance")
 async def get_job_provenance(run_id: str, service: ProvenanceService) -> Response:
     """Return what a run used and made."""
     return json_reply(await service.of_job(run_id))

@@ -67,6 +67,7 @@ class MSParameters(ListParameters):
 
 
 @router.get("", response_model=list[schemas.MSListItem])
+@cached("ms:list", "ms_index", "images")
 async def list_measurement_sets(
     request: Request, asked: Annotated[MSParameters, Query()], service: MSService
 ) -> Response:
@@ -89,6 +90,7 @@ async def get_ms_calibrator_matches(ms_id: str, service: MSService) -> Response:
 
 
 @router.get("/{ms_id:path}/provenance", response_model=schemas.Provenance)
+@cached("ms:provenance", "ms_index", "images", "caltables", "provenance")
 async def get_ms_provenance(ms_id: str, service: ProvenanceService) -> Response:
     """Return where a Measurement Set comes from."""
     return json_reply(await service.of_ms(ms_id))
@@ -113,6 +115,7 @@ async def get_ms_raster(ms_id: str, service: MSFiles, wanted: Annotated[Raster, 
 
 
 @router.get("/{ms_id:path}", response_model=schemas.MSDetail)
+@cached("ms:metadata", "ms_index", "images", "caltables")
 async def get_ms(ms_id: str, service: MSService) -> Response:
     """Return one Measurement Set, as its metadata."""
     return json_reply(await service.get_metadata(ms_id))

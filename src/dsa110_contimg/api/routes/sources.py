@@ -92,6 +92,7 @@ async def get_source(source_id: str, service: SourceService) -> Response:
 
 
 @router.get("/{source_id}/lightcurve", response_model=schemas.LightCurve)
+@cached("sources:lightcurve", "photometry", "images")
 async def get_source_lightcurve(
     request: Request,
     source_id: str,
@@ -110,18 +111,21 @@ async def get_source_lightcurve(
 
 
 @router.get("/{source_id}/variability", response_model=schemas.Variability)
+@cached("sources:variability", "sources")
 async def get_source_variability(source_id: str, service: SourceService) -> Response:
     """Return how a source varies: is it more than noise, and by how much."""
     return json_reply(await service.get_variability(source_id))
 
 
 @router.get("/{source_id}/qa", response_model=schemas.SourceQA)
+@cached("sources:qa", "sources", "photometry", "images")
 async def get_source_qa(source_id: str, service: SourceService) -> Response:
     """Return what the grades of its images say of a source."""
     return json_reply(await service.get_qa(source_id))
 
 
 @router.get("/{source_id}/contributing-images", response_model=list[schemas.ContributingImage])
+@cached("sources:images", "sources", "photometry", "images")
 async def list_contributing_images(
     source_id: str, service: SourceService, limit: Limit = MAX_PAGE, offset: Offset = 0
 ) -> Response:

@@ -1,8 +1,6 @@
 """The services of one process, composed from its database, its queue and its settings."""
 
-from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.api.async_repositories import (
@@ -24,10 +22,12 @@ from dsa110_contimg.api.cache import CacheSettings, ReplyCache
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.file_access import FileStore
+from dsa110_contimg.api.generations import Generations
 from dsa110_contimg.api.image_care_repository import AsyncImageCareRepository
 from dsa110_contimg.api.job_queue import JobQueue
 from dsa110_contimg.api.lineage_repository import AsyncLineageRepository
 from dsa110_contimg.api.metrics import MetricsExporter
+from dsa110_contimg.api.reply_memory import ReplyMemory
 from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.services.absurd import AbsurdServices
 from dsa110_contimg.api.services.access_service import AccessService
@@ -88,6 +88,7 @@ class Services:
     monitor: ServicesMonitor
     metrics: MetricsExporter
     cache: ReplyCache
+    memory: ReplyMemory
     absurd: AbsurdServices
     access: AccessService
     sockets: SocketLimit
@@ -117,6 +118,7 @@ def compose(
     work = WorkService(Means(AsyncWorkRepository(adapter), jobs.jobs, rq, absurd.gateway), config)
     child = LimitedChild()
     lineage = AsyncLineageRepository(adapter)
+    generations = Generations(adapter, stat_rows)
     pictures = PictureStore(config.paths.state_dir / "thumbnails")
     thumbnails = ThumbnailService(pictures, child)
     return Services(
@@ -136,7 +138,8 @@ def compose(
         quality=AsyncQAService(images, measurement_sets, jobs, AsyncQARepository(adapter), history),
         health=health,
         monitor=_services_monitor(config, adapter, ServiceChecks(config, health, schema, absurd.monitoring), queue),
-        cache=ReplyCache(_cache_settings(config), _generations(adapter, stat_rows), tally),
+        cache=ReplyCache(_cache_settings(config), generations, tally),
+        memory=ReplyMemory(generations, config.server.reply_memory_mb << 20, config.redis.default_ttl, tally),
         metrics=MetricsExporter(AsyncFigureRepository(adapter), tally, config.auth.environment),
         absurd=absurd,
         access=AccessService(AsyncCredentialRepository(adapter), config.auth, AsyncTicketRepository(adapter)),
@@ -168,14 +171,3 @@ def _services_monitor(
     known = checks.known(queue.config.database_url if queue else None)
     history = AsyncServiceHistoryRepository(adapter)
     return ServicesMonitor(config.monitor.named, known, history, config.timeouts.health_check)
-
-
-def _generations(
-    adapter: DatabaseAdapter, rows: AsyncStatsRepository
-) -> Callable[[], Coroutine[Any, Any, Mapping[str, int]]]:
-    """Return what reads the numbers of the last writes; nobody numbers them in a database of the earlier pipeline."""
-
-    async def generations() -> Mapping[str, int]:
-        return {} if adapter.read_only else await rows.get_generations()
-
-    return generations

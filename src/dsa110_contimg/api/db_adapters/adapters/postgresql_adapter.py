@@ -198,6 +198,9 @@ class PostgreSQLAdapter:
         """Execute a statement and return all its rows; another process reads anyway."""
         return await self.fetch_all(query, params)
 
+    def write_mark(self) -> None:
+        """Return nothing: only the server knows what was written."""
+
     async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
         """Execute a statement and return its first row."""
         async with self.acquire() as connection:

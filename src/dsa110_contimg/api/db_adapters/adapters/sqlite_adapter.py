@@ -302,13 +302,20 @@ class SQLiteAdapter:
     async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Read all rows of what takes no longer than a change of threads; elsewhere if it cannot be had at once."""
         prompt = self._prompt
-        identity = identity_of(self.name) if prompt.seen is not None else None
-        rows = prompt.fetch_all(query, params) if identity is not None and identity == prompt.seen else None
+        rows = prompt.fetch_all(query, params) if self._is_prompt_now() else None
         if rows is None:
             rows = await self.fetch_all(query, params)
             if self._open and not self.read_only:
                 prompt.open(identity_of(self.name))
         return rows
+
+    def _is_prompt_now(self) -> bool:
+        seen = self._prompt.seen
+        return seen is not None and identity_of(self.name) == seen
+
+    def write_mark(self) -> tuple[int, int] | None:
+        """Return what changes with every write of anybody; None where that cannot be told at once."""
+        return self._prompt.write_mark() if self._is_prompt_now() else None
 
     async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
         """Read the first row."""

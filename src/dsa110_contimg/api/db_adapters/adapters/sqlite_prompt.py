@@ -23,6 +23,7 @@ class PromptReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._opened = 0  # times
         self.seen: tuple[int, int] | None = None
 
     def open(self, seen: tuple[int, int] | None) -> None:
@@ -34,6 +35,7 @@ class PromptReader:
                 uri, uri=True, isolation_level=None, timeout=0.0, cached_statements=256, check_same_thread=False
             )
             self._connection = connection
+            self._opened += 1
             connection.row_factory = sqlite3.Row
             for setting in _SETTINGS:
                 connection.execute(f"PRAGMA {setting}")
@@ -52,6 +54,11 @@ class PromptReader:
             self.close()
             return None
         return rows
+
+    def write_mark(self) -> tuple[int, int] | None:
+        """Return how often the file was opened, and SQLite's number of its changes, which is of one connection only."""
+        rows = self.fetch_all("PRAGMA data_version", ())
+        return None if rows is None else (self._opened, rows[0][0])
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,36 @@
+"""The numbers of the last writes of each table, by which a reply that is kept is known to be right."""
+
+from collections.abc import Hashable, Mapping
+
+from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
+from dsa110_contimg.api.interfaces import StatsRepositoryProtocol
+
+
+class Generations:
+    """Reads them, and does so again only after a write where the database tells that at once.
+
+    Parameters
+    ----------
+    adapter : DatabaseAdapter
+        The products database.
+    rows : repository
+        Reads the numbers.
+    """
+
+    def __init__(self, adapter: DatabaseAdapter, rows: StatsRepositoryProtocol) -> None:
+        self._adapter = adapter
+        self._rows = rows
+        self._mark: Hashable = None
+        self._numbers: Mapping[str, int] = {}
+
+    async def __call__(self) -> Mapping[str, int]:
+        """Return the numbers by table, of every write that has ended; none for a database of the earlier pipeline."""
+        if self._adapter.read_only:
+            return {}
+        mark = self._adapter.write_mark()  # before the numbers: a write in between makes them be read once more
+        if mark is None:
+            return await self._rows.get_generations()
+        if mark != self._mark:
+            self._numbers = await self._rows.get_generations()
+            self._mark = mark
+        return self._numbers

@@ -1,0 +1,164 @@
+"""Replies of this process that can be sent again: no table that they are made of was written since.
+
+What may be kept, of which tables it is made and how long it lives is said by :func:`~dsa110_contimg.api.cache.cached`.
+A kept reply is compared with the numbers of the last writes (``table_generations``) each time that it is asked for, so
+that a client sees every write that ended before its question. The gate has judged the request before; what follows it
+(routing, query, encoding, checksum) is what a kept reply saves.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from dsa110_contimg.api.cache import RESULTS, CacheRule
+from dsa110_contimg.api.exceptions import DatabaseError
+from dsa110_contimg.api.tally import Cell, Tally
+
+Generations = Mapping[str, int]
+#: Path and query as they were asked.
+Question = tuple[str, bytes]
+
+_OVERHEAD_BYTES = 2000  # of one entry beside its body: headers, keys, objects
+_LARGEST_SHARE = 16  # a reply takes a 16th of the memory at most
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReply:
+    """One reply with 200.
+
+    Attributes
+    ----------
+    told : mapping
+        What the route left in the scope, for whoever counts requests.
+    rule : CacheRule
+        Its kind and its tables.
+    numbers : tuple of int
+        Of the last writes of these tables, read before the reply was made.
+    until_s : float
+        End of its life, on the monotonic clock.
+    headers : list
+        Of the reply.
+    body : bytes
+        Of the reply.
+    """
+
+    told: Mapping[str, Any]
+    rule: CacheRule
+    numbers: tuple[int, ...]
+    until_s: float
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes, about."""
+        return len(self.body) + _OVERHEAD_BYTES
+
+
+class ReplyMemory:
+    """The kept replies of one process; who was not asked for longest goes first.
+
+    Parameters
+    ----------
+    generations
+        Reads the number of the last write of each table; nothing where nobody numbers them.
+    most_bytes : int
+        Memory for all; 0 keeps nothing.
+    default_ttl_s : int
+        Life of a reply whose rule has none of its own, s.
+    tally : Tally
+        Counts the replies that were sent again.
+    """
+
+    def __init__(
+        self, generations: Callable[[], Awaitable[Generations]], most_bytes: int, default_ttl_s: int, tally: Tally
+    ) -> None:
+        self._generations = generations
+        self._most_bytes = most_bytes
+        self._default_ttl_s = default_ttl_s
+        self._tally = tally
+        self._kept: OrderedDict[Question, KeptReply] = OrderedDict()
+        self._size_bytes = 0
+        self._counters: dict[str, Cell] = {}
+        self.seen: Generations = {}
+
+    async def find(self, question: Question) -> KeptReply | None:
+        """Return the reply to a question if it is still right; ``seen`` is then as the tables are now.
+
+        A database that cannot be asked has no kept replies: the route will say what is wrong, and the next one who asks
+        does not wait for it twice.
+        """
+        kept = self._kept.get(question)
+        if kept is None and self.seen:
+            return None
+        try:
+            self.seen = await self._generations()
+        except DatabaseError:
+            self.forget()
+            return None
+        if kept is None or not self._is_right(kept):
+            self._drop(question)
+            return None
+        if question in self._kept:  # it may have gone while we asked
+            self._kept.move_to_end(question)
+        self._count(kept.rule)
+        return kept
+
+    def _is_right(self, kept: KeptReply) -> bool:
+        unchanged = bool(self.seen) and kept.numbers == _numbers(kept.rule, self.seen)
+        return unchanged and time.monotonic() < kept.until_s
+
+    def keep(
+        self, question: Question, rule: CacheRule, seen: Generations, told: Mapping[str, Any], reply: Response
+    ) -> None:
+        """Keep a reply.
+
+        Parameters
+        ----------
+        question : tuple
+        rule : CacheRule
+            Of its route.
+        seen : mapping
+            ``seen`` as it was before the reply was begun. It may be older than that: then the reply is made once more.
+        told : mapping
+            What the route left in the scope.
+        reply : Response
+        """
+        if reply.status_code != 200 or not seen:
+            return
+        headers = [(name, value) for name, value in reply.raw_headers if name != b"x-cache"]
+        until_s = time.monotonic() + rule.life_s(self._default_ttl_s)
+        body = bytes(reply.body)
+        kept = KeptReply(told, rule, _numbers(rule, seen), until_s, [*headers, (b"x-cache", b"memory")], body)
+        if kept.size_bytes > self._most_bytes // _LARGEST_SHARE:
+            return
+        self._drop(question)
+        self._kept[question] = kept
+        self._size_bytes += kept.size_bytes
+        while self._size_bytes > self._most_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def forget(self) -> None:
+        """Forget all replies."""
+        self._kept.clear()
+        self._size_bytes = 0
+
+    def _drop(self, question: Question) -> None:
+        gone = self._kept.pop(question, None)
+        if gone is not None:
+            self._size_bytes -= gone.size_bytes
+
+    def _count(self, rule: CacheRule) -> None:
+        cell = self._counters.get(rule.prefix)
+        if cell is None:
+            labels = {"prefix": rule.prefix, "result": "memory"}
+            cell = self._counters[rule.prefix] = self._tally.cell(RESULTS, labels, "_total")
+        cell.add()
+
+
+def _numbers(rule: CacheRule, seen: Generations) -> tuple[int, ...]:
+    return tuple([seen.get(table, 0) for table in rule.tables])

@@ -1,0 +1,271 @@
+"""Replies that a process sends again: byte for byte, never later than a write, and to nobody who may not read."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from starlette.responses import Response
+
+from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.cache import CacheRule, rule_of
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.db_adapters import SQLiteAdapter
+from dsa110_contimg.api.exceptions import DatabaseConnectionError
+from dsa110_contimg.api.interfaces import Recording
+from dsa110_contimg.api.reply_memory import ReplyMemory
+from dsa110_contimg.api.tally import Tally
+from fixtures.api_server import Served, segments, serving
+from fixtures.api_world import World, build, recordings, settings
+from fixtures.live_api import add_keys
+
+#: Written in the transaction of another table, which is declared.
+FOLLOWS = {"provenance_files": "provenance"}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    environ = {"REDIS_CACHE_ENABLED": "false"}
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_database")
+        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
+    return asyncio.run(build(settings(tmp_path / "state", **environ)))
+
+
+@pytest.fixture
+async def served(world: World) -> AsyncIterator[Served]:
+    async with serving(world.config, names=segments(world), world=world) as found:
+        yield found
+
+
+@pytest.fixture
+async def on_sqlite(tmp_path: Path) -> AsyncIterator[Served]:
+    world = await build(settings(tmp_path / "state", REDIS_CACHE_ENABLED="false"))
+    async with serving(world.config, names=segments(world), world=world) as found:
+        yield found
+
+
+def kept_routes(served: Served) -> dict[str, CacheRule]:
+    """Return the address and the rule of every route whose replies may be kept."""
+    nouns = {"image_id": "image", "source_id": "source", "run_id": "run", "ms_id:path": "ms", "table_id:path": "table"}
+    found = {}
+    for route in iter_route_contexts(served.app.routes):
+        rule = rule_of(route.endpoint) if route.endpoint else None
+        if rule and route.path:
+            address = route.path
+            for name, noun in nouns.items():
+                address = address.replace(f"{{{name}}}", f"{{{noun}}}")
+            found[address] = rule
+    served.names["table"] = served.world.caltable_path.replace("/", "%2F")
+    return found
+
+
+async def said(served: Served, address: str) -> str:
+    reply = await served.get(address)
+    assert reply.status_code == 200, reply.text
+    return reply.headers["x-cache"]
+
+
+async def test_every_kept_route_answers_again_byte_for_byte(served: Served) -> None:
+    routes = kept_routes(served)
+    assert len(routes) > 20
+    for address in routes:
+        first, second = await served.get(address), await served.get(address)
+        template = served.route
+        assert (first.status_code, first.headers["x-cache"], second.headers["x-cache"]) == (200, "off", "memory"), (
+            address
+        )
+        assert first.content == second.content
+        ours = ("x-cache", "x-request-id")
+        assert [(name, value) for name, value in first.headers.items() if name not in ours] == [
+            (name, value) for name, value in second.headers.items() if name not in ours
+        ]
+        assert (await served.get(address, If_None_Match=second.headers["etag"])).status_code == 304
+        head = await served.client.head(served.address(address))
+        assert (head.content, head.headers["content-length"]) == (b"", second.headers["content-length"])
+        assert template, "requests are counted by their route"
+
+
+async def test_every_table_of_a_kept_reply_is_named_by_its_route(on_sqlite: Served) -> None:
+    adapter: SQLiteAdapter = on_sqlite.app.state.services.images.images._adapter
+    asked: list[str] = []
+    unnamed: dict[str, set[str]] = {}
+    for connection in adapter._open:
+        await connection._raw.set_trace_callback(asked.append)
+    await on_sqlite.json("/api/v1/images/{image}/versions")  # opens the connection in the loop
+    assert adapter._prompt._connection is not None
+    adapter._prompt._connection.set_trace_callback(asked.append)
+    with closing(sqlite3.connect(adapter.path)) as file:
+        for address, rule in kept_routes(on_sqlite).items():
+            asked.clear()
+            assert (await on_sqlite.get(address)).status_code == 200
+            assert asked, address
+            read = {FOLLOWS.get(table, table) for statement in asked for table in tables_of(file, statement)}
+            unnamed[address] = read - {*rule.tables, "table_counts", "table_generations"}
+    assert {address: tables for address, tables in unnamed.items() if tables} == {}
+
+
+def tables_of(file: sqlite3.Connection, statement: str) -> set[str]:
+    """Return the tables that SQLite reads for a statement."""
+    read: set[str] = set()
+
+    def note(action: int, table: str | None, *_: object) -> int:
+        if action == sqlite3.SQLITE_READ and table:
+            read.add(table)
+        return sqlite3.SQLITE_OK
+
+    file.set_authorizer(note)
+    if statement.startswith("SELECT"):
+        file.execute(f"EXPLAIN {statement}")
+    file.set_authorizer(None)
+    return read
+
+
+async def test_the_first_question_after_a_write_sees_it_and_other_replies_stay(served: Served) -> None:
+    for address in ("/api/v1/images/{image}", "/api/v1/images", "/api/v1/cal"):
+        await said(served, address)
+        assert await said(served, address) == "memory"
+    whole = recordings(served.world)[0]
+    config = served.world.config
+    for noise_jy in (0.5, 0.25):
+        async with open_database(config.database, config.timeouts) as adapter:
+            await AsyncProductRecorder(adapter).record(Recording(image=replace(whole.image, noise_jy=noise_jy)))
+        assert (await served.json("/api/v1/images/{image}"))["noise_jy"] == noise_jy
+        assert (await served.json("/api/v1/images"))[0]["noise_jy"] == noise_jy
+        assert await said(served, "/api/v1/cal") == "memory"
+
+
+async def test_questions_are_told_apart(served: Served) -> None:
+    addresses = ("/api/v1/images", "/api/v1/images?limit=1", "/api/images?limit=1", "/api/v1/images?fields=id")
+    replies = {address: [await served.get(address) for _ in range(2)] for address in addresses}
+    for first, second in replies.values():
+        assert (second.headers["x-cache"], first.content) == ("memory", second.content)
+    assert replies["/api/v1/images"][1].json() != replies["/api/v1/images?fields=id"][1].json()
+    for address in ("/api/v1/images/999", "/api/v1/images?limt=1", "/api/v1/images?limit=0"):
+        assert len({(await served.get(address)).status_code for _ in range(2)} & {404, 400, 422}) == 1
+
+
+async def test_a_database_that_is_gone_has_no_kept_replies(on_sqlite: Served) -> None:
+    path = on_sqlite.world.config.database.products_path
+    for _ in range(3):
+        await said(on_sqlite, "/api/v1/images")
+    aside = path.rename(path.with_name("aside"))
+    for _ in range(2):
+        assert (await on_sqlite.get("/api/v1/images")).status_code == 503
+    aside.rename(path)
+    assert (await on_sqlite.get("/api/v1/images")).headers["x-cache"] == "off"
+
+
+async def test_who_may_not_read_gets_no_kept_reply(tmp_path: Path) -> None:
+    world = await build(settings(tmp_path / "state", REDIS_CACHE_ENABLED="false", DSA110_READ_NEEDS_KEY="true"))
+    async with serving(world.config, names=segments(world), world=world) as served:
+        key = (await add_keys(world.config))["read"]
+        told = [(await served.get("/api/v1/images", X_API_Key=key)).headers["x-cache"] for _ in range(2)]
+        assert told == ["off", "memory"]
+        assert (await served.get("/api/v1/images")).status_code == 401
+
+
+async def test_it_can_be_emptied_and_switched_off(tmp_path: Path, redis_url: str) -> None:
+    world = await build(settings(tmp_path / "state", REDIS_URL=redis_url, DSA110_CACHED_REPLIES="stats"))
+    async with serving(world.config, names=segments(world), world=world) as served:
+        keys = await add_keys(world.config)
+        for path in ("clear", "invalidate/images:*"):
+            assert [await said(served, "/api/v1/images") for _ in range(2)] == ["off", "memory"]
+            reply = await served.client.post(f"/api/v1/cache/{path}", headers={"X-API-Key": keys["ops"]})
+            assert reply.status_code == 200, reply.text
+        assert await said(served, "/api/v1/images") == "off"
+        assert (await served.json("/api/v1/cache"))["hits"] == 2
+    config = settings(tmp_path / "state", REDIS_CACHE_ENABLED="false", DSA110_REPLY_MEMORY_MB="0")
+    async with serving(config, names=segments(world), world=world) as served:
+        assert [await said(served, "/api/v1/images") for _ in range(2)] == ["off", "off"]
+
+
+# --- the memory by itself -----------------------------------------------------------------------------------------
+
+RULE = CacheRule("tests", ("images",))
+QUESTION = ("/images", b"")
+
+
+@dataclass
+class Database:
+    """Numbers of writes, as somebody else changes them."""
+
+    numbers: dict[str, int] = field(default_factory=lambda: {"images": 1})
+    away: bool = False
+
+    async def __call__(self) -> Mapping[str, int]:
+        if self.away:
+            raise DatabaseConnectionError("It does not answer", "products")
+        return dict(self.numbers)
+
+
+def memory(database: Database, tmp_path: Path, most_bytes: int = 1 << 20, life_s: int = 60) -> ReplyMemory:
+    return ReplyMemory(database, most_bytes, life_s, Tally(tmp_path))
+
+
+async def ask(kept: ReplyMemory, question: tuple[str, bytes] = QUESTION, body: bytes = b"x") -> bytes | None:
+    """Return the kept reply, else None and keep one."""
+    found = await kept.find(question)
+    if found is None:
+        kept.keep(question, RULE, kept.seen, {}, Response(body))
+        return None
+    return found.body
+
+
+async def test_what_was_made_while_somebody_wrote_is_made_again(tmp_path: Path) -> None:
+    database = Database()
+    kept = memory(database, tmp_path)
+    assert await kept.find(QUESTION) is None
+    seen = kept.seen
+    database.numbers["images"] = 2  # after the question, before the rows were read or after: nobody knows
+    kept.keep(QUESTION, RULE, seen, {}, Response(b"of some moment"))
+    assert await kept.find(QUESTION) is None
+    assert (await ask(kept), await ask(kept)) == (None, b"x")
+
+
+async def test_a_reply_ends_with_its_time_and_failures_are_not_kept(tmp_path: Path) -> None:
+    kept = memory(Database(), tmp_path, life_s=0)
+    assert [await ask(kept) for _ in range(2)] == [None, None]
+    lasting = memory(Database(), tmp_path)
+    await lasting.find(QUESTION)
+    lasting.keep(QUESTION, RULE, lasting.seen, {}, Response(b"no", 404))
+    assert await lasting.find(QUESTION) is None
+
+
+async def test_memory_has_a_bound_and_what_was_not_asked_for_longest_goes_first(tmp_path: Path) -> None:
+    kept = memory(Database(), tmp_path, most_bytes=100_000)
+    for number in range(10):
+        await ask(kept, (f"/{number}", b""), b"x" * 4_000)
+        assert await ask(kept, ("/0", b"")) in (None, b"x" * 4_000)
+    for number in range(10, 30):
+        assert await ask(kept, ("/0", b"")) is not None
+        await ask(kept, (f"/{number}", b""), b"x" * 4_000)
+    assert await kept.find(("/5", b"")) is None
+    assert await ask(kept, ("/large", b""), b"x" * 50_000) is None
+    assert await kept.find(("/large", b"")) is None
+
+
+async def test_where_nobody_numbers_the_writes_nothing_is_kept(tmp_path: Path) -> None:
+    database = Database({})
+    kept = memory(database, tmp_path)
+    assert [await ask(kept) for _ in range(2)] == [None, None]
+    database.numbers = {"images": 0}
+    await ask(kept)
+    assert await ask(kept) == b"x"
+    database.numbers = {}  # the file was replaced by one of the earlier pipeline
+    assert await ask(kept) is None
+
+
+async def test_a_database_that_cannot_be_asked_is_waited_for_once(tmp_path: Path) -> None:
+    database = Database()
+    kept = memory(database, tmp_path)
+    for number in range(3):
+        await ask(kept, (f"/{number}", b""))
+    database.away = True
+    assert await kept.find(("/0", b"")) is None
+    database.away = False
+    assert await kept.find(("/1", b"")) is None, "it was forgotten, so that its next question asked nothing"
