@@ -458,6 +458,11 @@ async def test_what_the_client_already_has_is_not_sent_again(asked: str, status:
     assert (reply.body == b"") == (status == 304)
 
 
+async def test_what_was_done_is_told_whatever_the_client_already_has() -> None:
+    reply = await ask(rules(), method="POST", headers=[("if-none-match", "*")])
+    assert (reply.status, reply.body == b"") == (200, False)
+
+
 async def test_lifespan_messages_pass_the_gate() -> None:
     seen: list[str] = []
 

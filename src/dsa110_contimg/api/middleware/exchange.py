@@ -140,7 +140,7 @@ class Exchange:
     def _is_unchanged(self, headers: list[Header]) -> bool:
         """Tell whether the client already has what a 200 reply would send (``If-None-Match``, RFC 9110 13.1.2)."""
         known = self.values(b"if-none-match")
-        if self.status != 200 or not known:
+        if self.status != 200 or not known or self.method not in ("GET", "HEAD"):
             return False
         tag = next((value.decode() for name, value in headers if name == b"etag"), None)
         asked = [part.strip().removeprefix("W/") for part in ",".join(known).split(",")]
