@@ -329,6 +329,16 @@ async def test_the_status_of_a_workflow_follows_from_its_tasks_and_is_nowhere_st
     assert "status" not in {row["attname"] for row in columns}
 
 
+async def test_the_newest_workflow_is_listed_first_whatever_its_id(queue: Bench) -> None:
+    """Observations name their workflows by what they are of: those ids have no order."""
+    made = [UUID(int=number) for number in (5, 9, 1, 7)]
+    for workflow in made:
+        await queue.client.spawn_workflow("observation", [TaskSpec("flagging")], workflow_id=workflow)
+    first = await queue.client.list_workflows(limit=3)
+    rest = await queue.client.list_workflows(limit=3, after=UUID(first[-1]["workflow_id"]))
+    assert [UUID(row["workflow_id"]) for row in (*first, *rest)] == made[::-1]
+
+
 async def test_workflows_are_listed_by_status_and_page_with_their_counts(queue: Bench) -> None:
     for _ in range(3):
         await workflow_in(queue, "completed", "claimed", "blocked")

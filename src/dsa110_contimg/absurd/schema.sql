@@ -83,6 +83,7 @@ create table if not exists absurd.workflow (
     metadata    jsonb not null,
     created_at  timestamptz not null
 );
+create index if not exists workflow_newest on absurd.workflow (created_at, workflow_id);
 
 create table if not exists absurd.edge (
     parent   uuid not null,

@@ -27,8 +27,12 @@ cross join lateral (
 HAS_WORKFLOW = "select 1 from absurd.workflow where workflow_id = $1"
 GET_WORKFLOW = f"select * from ({_WORKFLOW} where w.workflow_id = $1) x"  # noqa: S608 - fixed text
 LIST_WORKFLOWS = f"""
-select * from ({_WORKFLOW} where $2::uuid is null or w.workflow_id < $2 order by w.workflow_id desc) x
-where $1::text is null or x.status = $1 order by x.workflow_id desc limit $3
+select * from ({_WORKFLOW}
+where $2::uuid is null
+      or (w.created_at, w.workflow_id) <
+         (select last.created_at, last.workflow_id from absurd.workflow last where last.workflow_id = $2)
+order by w.created_at desc, w.workflow_id desc) x
+where $1::text is null or x.status = $1 order by x.created_at desc, x.workflow_id desc limit $3
 """  # noqa: S608 - fixed text
 STOPPED_WORKFLOWS = f"""
 select x.workflow_id from ({_WORKFLOW} where w.workflow_id = any($1)) x where x.status in ('failed', 'cancelled')
