@@ -1,12 +1,16 @@
 """What somebody hostile may ask of every route: nothing is bypassed, nothing leaks, no error is ours."""
 
+import base64
+import collections
 import json
 import random
 import re
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -16,8 +20,8 @@ from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
 from dsa110_contimg.api.credentials import SCOPES, create_key
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.route_table import RouteRow, route_rows
-from fixtures.api_server import Served, fill_queue, serving
-from fixtures.api_world import QUEUE_OFF, build, settings
+from fixtures.api_server import Queue, Served, fill_queue, segments, serving
+from fixtures.api_world import QUEUE_OFF, World, build, settings
 from fixtures.databases import new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,13 +51,21 @@ def directory(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Pa
     return found
 
 
+def named(world: World, queue: Queue | None) -> dict[str, str]:
+    """Return a value for each name in the paths of routes."""
+    known = segments(world, queue)
+    names = {"image_id": known["image"], "source_id": known["source"], "run_id": known["run"], "ms_id": known["ms"]}
+    return names | ({"task_id": known["task"], "workflow_id": known["workflow"]} if queue else {})
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(database_url: str, directory: Path) -> AsyncIterator[Served]:
     """The whole application over a small world; on PostgreSQL with a queue."""
     where = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": database_url} if database_url else {}
     world = await build(settings(directory, DSA110_RATE_LIMIT_DISABLED="true", **where))
-    queue = (await fill_queue(database_url)).config if database_url else QUEUE_OFF
-    async with serving(world.config, queue, world=world) as found:
+    filled_queue = await fill_queue(database_url) if database_url else None
+    queue, names = filled_queue.config if filled_queue else QUEUE_OFF, named(world, filled_queue)
+    async with serving(world.config, queue, names, world) as found:
         yield found
 
 
@@ -74,6 +86,11 @@ def rows(served: Served, *methods: str) -> list[RouteRow]:
 
 def filled(path: str, value: str = "1") -> str:
     return re.sub(r"\{[^}]+\}", lambda _: value, path)
+
+
+def alive(served: Served, path: str) -> str:
+    """Return an address in which every name is one of something that is there."""
+    return path.format_map(collections.defaultdict(lambda: "1", served.names))
 
 
 def is_ours(status: int) -> bool:
@@ -206,43 +223,90 @@ def paths(directory: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-async def judge_paths(served: Served, keys: dict[str, str], chosen: Iterator[tuple[RouteRow, str]]) -> int:
+def places(served: Served, *methods: str) -> list[tuple[str, str, str]]:
+    """Return (method, address before a name, address after it) for each name in a path; the others are real."""
+    found = []
+    for row in rows(served, *methods):
+        for name in re.finditer(r"\{[^}]+\}", row.path):
+            found.append((row.method, alive(served, row.path[: name.start()]), alive(served, row.path[name.end() :])))
+    return found
+
+
+async def judge_paths(served: Served, keys: dict[str, str], chosen: Iterator[tuple[str, str]]) -> int:
     asked, wrong = 0, []
-    for row, text in chosen:
+    for method, address in chosen:
         asked += 1
         try:
-            reply = await served.client.request(
-                row.method,
-                row.path.replace(re.findall(r"\{[^}]+\}", row.path)[0], text, 1),
-                headers={"X-API-Key": keys["all"]},
-            )
+            reply = await served.client.request(method, address, headers={"X-API-Key": keys["all"]})
         except httpx.InvalidURL:
             continue
         leaks = CANARY in reply.text or "root:x:0:0" in reply.text
         if leaks or is_wrong(reply):
-            wrong.append((row.method, row.path, text[:80], reply.status_code))
+            wrong.append((method, address[:120], reply.status_code))
     assert not wrong
     return asked
 
 
 async def test_no_path_leads_out_of_the_data_directories(served: Served, keys: dict[str, str], directory: Path) -> None:
-    """Each text at one route, so that each route gets many; the long test asks each at each."""
+    """Each text at one place, so that each place gets many; the long test asks each at each."""
     corpus = paths(directory)
     assert len(corpus) >= 500
-    takers = [row for row in rows(served, "GET", "DELETE") if "{" in row.path]
-    assert await judge_paths(served, keys, ((takers[n % len(takers)], text) for n, text in enumerate(corpus))) >= 500
+    takers = places(served, "GET", "POST", "PUT", "PATCH", "DELETE")
+    chosen = ((takers[n % len(takers)], text) for n, text in enumerate(corpus))
+    assert await judge_paths(served, keys, ((way, head + text + tail) for (way, head, tail), text in chosen)) >= 500
 
 
 @pytest.mark.slow
 async def test_no_path_leads_out_at_any_route(served: Served, keys: dict[str, str], directory: Path) -> None:
     corpus = paths(directory)
-    takers = [row for row in rows(served, "GET") if re.search(r"/(?:images|ms|cal|logs|qa)/.*\{", row.path)]
+    takers = [place for place in places(served, "GET") if re.search(r"/(?:images|ms|cal|logs|qa)/", place[1])]
     share = (
         1 if served.world.config.database.backend == "sqlite" else 16
     )  # what is done with a path is the same on both
-    chosen = ((row, text) for number, row in enumerate(takers) for text in corpus[number % share :: share])
-    asked = await judge_paths(served, keys, chosen)
-    print(f"{asked} paths at {len(takers)} routes: 0 leaks, 0 errors")
+    chosen = ((place, text) for number, place in enumerate(takers) for text in corpus[number % share :: share])
+    asked = await judge_paths(served, keys, ((way, head + text + tail) for (way, head, tail), text in chosen))
+    print(f"{asked} paths at {len(takers)} places: 0 leaks, 0 errors")
+
+
+async def test_no_name_or_id_that_a_websocket_is_given_makes_an_error_of_ours(
+    served: Served, keys: dict[str, str], directory: Path
+) -> None:
+    """An error of ours would come out of the application."""
+    names = [unquote(text) for text in paths(directory)[::4]]
+    ids = [
+        "0",
+        "x",
+        "9" * 70 + "-1~5",
+        "1-1~" + "9" * 18,
+        "-1",
+        "1-1",
+        "\u0661-\u0661~\u0661",
+        "\0",
+        "~",
+        "9" * 80,
+        "1~1e9",
+    ]
+    asked = [(f"/api/v1/ws/jobs/{name}", "") for name in names]
+    asked += [(alive(served, row.path), word) for row in rows(served, "WebSocket") for word in ids]
+    for path, word in asked:
+        sent: list[Any] = []
+        told = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
+        query = f"last_event_id={quote(word)}&client_id={quote(word)}".encode()
+        scope = {
+            "type": "websocket", "path": path, "raw_path": b"", "query_string": query, "scheme": "ws",
+            "headers": [(b"host", b"localhost"), (b"x-api-key", keys["all"].encode())], "client": ("10.0.0.1", 7),
+            "subprotocols": [], "extensions": {"websocket.http.response": {}}, "root_path": "",
+        }  # fmt: skip
+
+        async def receive(told: list[Any] = told) -> Any:
+            return told.pop(0)
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        await served.app(scope, receive, send)
+        statuses = {message["status"] for message in sent if "status" in message}
+        assert not {status for status in statuses if is_ours(status)}, (path[:80], word, sent)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -294,23 +358,113 @@ async def test_forms_and_texts_of_other_pages_change_nothing(served: Served, key
     assert not [entry for entry in changes if entry.request_id in ("page-1", "page-2")]
 
 
+# --- every place of the description -----------------------------------------------------------------------------------
+
+WORDS = [
+    b"NaN", b"-Infinity", b"1e999", b"-1e308", b"1" * 5000, b"-9223372036854775809", b"18446744073709551616", b"0.1",
+    b'"\\u0000"', b'"a\\u0000b"', b'"\\ud800"', b'"\\u202e"', b'"\\r\\nX-Evil: 1"', b'""', b'"' + b"a" * 5000 + b'"',
+    b'"../../../etc/passwd"', b'"/etc/passwd"', b'"file:///etc/passwd"', b'"$(id)"', b'"=1+1"', b'"%s{0.__class__}"',
+    b"[" * 60 + b"]" * 60, b"[" * 300 + b"]" * 300, b'{"a":' * 900 + b"1" + b"}" * 900, b"[" * 200_000,
+    b"null", b"true", b"[]", b"{}", b"[[]]", b'{"\\u0000": 1}', b'{"a": 1, "a": 2}', b'{"a": 1e999}',
+    b'{"a": "\\u0000"}', b'["\\u0000"]', b"[1e308, " + b"9" * 30 + b"]",
+]  # fmt: skip
+
+
+DEEP = b'{"a": ' + b"[" * 63 + b"]" * 63 + b"}"
+
+
+def usual(schema: dict[str, Any]) -> Any:
+    """Return a value that a schema of the description allows."""
+    for known in ("default", "const"):
+        if known in schema:
+            return schema[known]
+    if examples := schema.get("examples") or schema.get("enum"):
+        return examples[0]
+    if "anyOf" in schema:
+        return usual(schema["anyOf"][0])
+    formats = {"uuid": str(uuid.UUID(int=1)), "date-time": "2026-02-11T03:04:05Z"}
+    kinds = {"string": "1", "integer": 1, "number": 1.0, "boolean": True, "array": ["1"], "object": {}}
+    return formats[schema["format"]] if schema.get("format") in formats else kinds[schema["type"]]
+
+
+def bodies_with(served: Served) -> Iterator[tuple[str, str, bytes, bytes]]:
+    """Give (method, path, body up to a value, body after it) for each field of each body that the description knows."""
+    described = served.app.openapi()
+    for path, calls in described["paths"].items():
+        for method, call in calls.items():
+            schema = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            if schema is None:
+                continue
+            known = described["components"]["schemas"].get(
+                schema.get("$ref", "").rpartition("/")[2], {"properties": {"a": {"type": "object"}}}
+            )
+            for field in known["properties"]:
+                rest = {name: usual(known["properties"][name]) for name in known.get("required", ()) if name != field}
+                yield (
+                    method.upper(),
+                    path,
+                    json.dumps(rest).encode()[:-1] + (b", " if rest else b"") + json.dumps(field).encode() + b": ",
+                    b"}",
+                )
+
+
+@pytest.mark.parametrize("share", [37, pytest.param(1, marks=pytest.mark.slow)])
+async def test_no_value_of_a_field_makes_an_error_of_ours_now_or_when_it_is_read(
+    served: Served, keys: dict[str, str], share: int
+) -> None:
+    wrong = []
+    headers = {"X-API-Key": keys["all"], "Content-Type": "application/json"}
+    for number, (method, path, head, tail) in enumerate(bodies_with(served)):
+        words = WORDS[number % share :: share]
+        for word in words if share == 1 or not path.endswith(("/masks", "/regions")) else ():  # which start a child
+            reply = await served.client.request(
+                method, alive(served, path), content=head + word + tail, headers=headers
+            )
+            if is_wrong(reply):
+                wrong.append((method, path, head[-60:], word[:30], reply.status_code, reply.text[:200]))
+            assert_strict_json(reply)
+        deep = await served.client.request(method, alive(served, path), content=head + DEEP + tail, headers=headers)
+        assert "nested deeper than 64" in deep.text, "what is kept can be told again"
+    for row in rows(served, "GET"):
+        if re.search(r"/(absurd|batches|jobs|queue|stats)\b|/(masks|regions|ratings|versions)$", row.path) is None:
+            continue  # what no body changes
+        reply = await served.client.get(alive(served, row.path), headers=headers)
+        if is_wrong(reply):
+            wrong.append((row.method, row.path, b"", b"", reply.status_code, reply.text[:200]))
+        assert_strict_json(reply)
+    assert not wrong
+
+
 # --- questions and headers --------------------------------------------------------------------------------------------
 
 VALUES = ["-1", "0", "1001", "1000000000000", "9" * 5000, "NaN", "1e999", "%00", "%ff", "' OR 1=1 --", "a" * 5000, "",
           "..", "%ed%a0%80", "[]", "{}", "null", "1;drop table x", "\u202e", "%0d%0aSet-Cookie:%20x=1"]  # fmt: skip
-NAMES = ["limit", "offset", "cursor", "sort", "fields", "q", "hours", "size", "stage", "status", "tail", "event",
-         "unheard", "limit[]", "__proto__", "%00"]  # fmt: skip
+CURSORS = [
+    base64.urlsafe_b64encode(f'["{order}", {rest}]'.encode()).decode()
+    for order in ("-created_at", "-path", "id")
+    for rest in ("18446744073709551615, 1", '1e308, "x"', '"\\u0000", "\\u0000"', "1, 18446744073709551615", "[[]], {}")
+]
 
 
-async def test_no_question_makes_an_error_of_ours(served: Served) -> None:
+def questions(served: Served) -> Iterator[tuple[str, str]]:
+    """Give (path, name) for each question that a route knows, and for names that none knows."""
+    for path, calls in served.app.openapi()["paths"].items():
+        known = [place["name"] for place in calls.get("get", {}).get("parameters", ()) if place["in"] == "query"]
+        yield from ((path, name) for name in [*known, "limit[]", "__proto__", "%00"] if "get" in calls)
+
+
+@pytest.mark.parametrize("share", [20, pytest.param(1, marks=pytest.mark.slow)])
+async def test_no_question_makes_an_error_of_ours(served: Served, share: int) -> None:
+    """A few values for each name at each route; the long test asks all of them, of routes that start a child too."""
     wrong = []
-    reads = rows(served, "GET")
-    pairs = [(name, value) for name in NAMES for value in VALUES]
-    for number, (name, value) in enumerate(pairs):
-        row = reads[(number * 7) % len(reads)]
-        reply = await served.client.get(f"{filled(row.path)}?{name}={value}")
-        if is_wrong(reply) or "set-cookie" in reply.headers:
-            wrong.append((row.path, name, value[:40], reply.status_code))
+    values = VALUES + [quote(json.dumps(word)) for word in ([], {}, "\0")] + CURSORS
+    for number, (path, name) in enumerate(questions(served)):
+        if share > 1 and re.search(r"/(animation|cutout|header|png|raster|slice|statistics|thumbnail)$", path):
+            continue
+        for value in values[number % share :: share]:
+            reply = await served.client.get(f"{alive(served, path)}?{name}={value}")
+            if is_wrong(reply) or "set-cookie" in reply.headers:
+                wrong.append((path, name, value[:40], reply.status_code))
     assert not wrong
 
 

@@ -192,6 +192,7 @@ FRAMES = {
     "NaN": (NOT_JSON, frame(TEXT, b'{"type": NaN}')),
     "nothing": (NOT_JSON, frame(TEXT)),
     "a deep list": (NOT_JSON, frame(TEXT, b"[" * 60_000)),
+    "a deep topic": (NOT_JSON, frame(TEXT, b'{"type": "subscribe", "topic": ' + b"[" * 300 + b"]" * 300 + b"}")),
 }  # fmt: skip
 HANDSHAKES = {
     "no version": (handshake().replace(b"Sec-WebSocket-Version", b"X-Version"), {400, 426}),

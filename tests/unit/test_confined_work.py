@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from PIL import Image
+from regions.io.crtf.read import _CRTFRegionParser
+from regions.io.ds9.core import ds9_params_template
 
 from dsa110_contimg.api.batch import fits_reports, rasters, region_texts, thumbnails
 from dsa110_contimg.api.batch.fits_file import Box, FitsError, open_image
+from dsa110_contimg.api.services.image_care_service import SHAPES
 
 SKY = {
     "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 188.5, "CRVAL2": 42.0, "CRPIX1": 9.0, "CRPIX2": 9.0,
@@ -239,3 +242,9 @@ def test_shapes_of_a_text_are_counted_and_a_text_without_any_is_refused() -> Non
     assert region_texts.count('fk5\ncircle(188.5,42.0,10")\ncircle(188.6,42.0,10")\n', "ds9") == 2
     with pytest.raises(ValueError, match="holds no shape in the format ds9"):
         region_texts.count("", "ds9")
+
+
+def test_a_text_that_is_not_parsed_names_no_shape_that_the_parser_knows() -> None:
+    known = {*ds9_params_template, *_CRTFRegionParser.language_spec}
+    assert len(known) >= 10
+    assert {name for name in known if not SHAPES.search(name)} == set()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import orjson
 from fastapi import Depends, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -22,6 +21,7 @@ from dsa110_contimg.api.audit import AuditRecord, making
 from dsa110_contimg.api.credentials import Principal, Scope
 from dsa110_contimg.api.exceptions import AuthenticationError, DSA110APIError
 from dsa110_contimg.api.services.access_service import AccessService, Change
+from dsa110_contimg.api.strict_json import strict_json
 from dsa110_contimg.api.validation import StrictRoute
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -62,11 +62,11 @@ def declared_scope(route: BaseRoute | RouteContext) -> Scope | None:
 
 
 class StrictJsonRequest(Request):
-    """A request whose JSON body must be JSON: no NaN, no infinity, no half characters, no endless depth."""
+    """A request whose JSON body is read strictly."""
 
     async def json(self) -> Any:
         """Return the body's value."""
-        return orjson.loads(await self.body())
+        return strict_json(await self.body())
 
 
 class ScopedRoute(StrictRoute):

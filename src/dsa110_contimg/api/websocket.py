@@ -29,6 +29,7 @@ process at its own pace; who does not take what is sent to it for a while is dro
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import uuid
@@ -49,6 +50,7 @@ from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.replies import iso_now, json_reply
 from dsa110_contimg.api.services.absurd.gateway import Row
 from dsa110_contimg.api.services.run_watch import Cursor
+from dsa110_contimg.api.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
@@ -332,7 +334,7 @@ class Watcher:
 def _message_of(text: str) -> Row | None:
     """Return a client's message; None when it is no JSON object."""
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        message = strict_json(text)
+    except json.JSONDecodeError:
         return None
     return message if isinstance(message, dict) else None

@@ -1,12 +1,13 @@
 """Requests and replies about ratings, masks and regions of images."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dsa110_contimg.api.schemas.base import Reply
 
 RegionFormat = Literal["ds9", "crtf", "json"]
+RegionText = Annotated[str, Field(min_length=1, max_length=256 << 10, examples=["image; circle(32, 32, 5)"])]
 RegionPurpose = Literal["analysis", "source", "exclude", "calibrator"]
 
 
@@ -60,7 +61,7 @@ class MaskRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     format: Literal["ds9", "crtf"] = "ds9"
-    regions: str = Field(min_length=1, max_length=256 << 10)
+    regions: RegionText
 
 
 class RegionRequest(BaseModel):
@@ -68,7 +69,7 @@ class RegionRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     format: RegionFormat = "ds9"
-    regions: str = Field(min_length=1, max_length=256 << 10)
+    regions: RegionText
     name: str | None = Field(None, max_length=200)
     purpose: RegionPurpose = "analysis"
 

@@ -1,12 +1,12 @@
 """What people say about images (ratings, masks, regions), and the end of an image."""
 
 import asyncio
+import json
 import os
+import re
 import secrets
 import time
 from typing import Any
-
-import orjson
 
 from dsa110_contimg.api.exceptions import (
     DSA110APIError,
@@ -24,9 +24,12 @@ from dsa110_contimg.api.schemas.image_care import RatingRequest, RegionRequest
 from dsa110_contimg.api.services.async_services import AsyncImageService
 from dsa110_contimg.api.services.image_file_service import siblings
 from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
+from dsa110_contimg.api.strict_json import strict_json
 
 View = dict[str, Any]
 
+# A text without any of these names no shape that the parser knows; it is not worth a process.
+SHAPES = re.compile("circle|ellipse|box|annulus|poly|line|point|text|symbol|vector", re.IGNORECASE)
 _MODULE = "dsa110_contimg.api.batch.region_texts"
 _STARS = {"true": 5, "unsure": 3, "false": 1}
 _ENTITIES = {"mask": "Mask", "region": "Region"}
@@ -133,6 +136,8 @@ class ImageCareService:
         """Return how many shapes a text has; DS9 and CRTF are parsed in a child process."""
         if form == "json":
             return _count_json(text)
+        if not SHAPES.search(text):
+            raise RegionTextError(f"regions cannot be read as {form}: the text names no shape", {"field": "regions"})
         fd = os.memfd_create("regions")
         try:
             os.write(fd, text.encode())
@@ -167,8 +172,8 @@ class ImageCareService:
 
 def _count_json(text: str) -> int:
     try:
-        shapes = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        shapes = strict_json(text)
+    except json.JSONDecodeError as error:
         raise RegionTextError(f"regions is no JSON: {error}", {"field": "regions"}) from error
     if not isinstance(shapes, list) or not shapes or not all(isinstance(shape, dict) for shape in shapes):
         raise RegionTextError("regions must be a JSON array of one or more objects", {"field": "regions"})
