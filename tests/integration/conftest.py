@@ -10,10 +10,10 @@ import pytest
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.config import DatabaseConfig
-from dsa110_contimg.api.migrations.migrator import Migrator
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Queue, Served, fill_queue, segments, serving
 from fixtures.api_world import QUEUE_OFF, World, build, settings
+from fixtures.migrated import migrate
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def empty_products(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseCo
     config = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
     if request.param == "postgresql":
         config = DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
-    Migrator(config).upgrade()
+    migrate(config)
     return config
 
 

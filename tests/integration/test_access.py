@@ -22,13 +22,13 @@ from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.credentials import Scope, create_key, split_key
 from dsa110_contimg.api.database import BlockingDatabase, open_database
 from dsa110_contimg.api.exceptions import RecordNotFoundError
-from dsa110_contimg.api.migrations import migrator
 from dsa110_contimg.api.repositories import CredentialRepository
 from dsa110_contimg.exit_codes import CommandError
 from dsa110_contimg.up import keys as commands
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import QUEUE_OFF, World, settings
+from fixtures.migrated import migrate
 
 FIXED = "dsa110_" + "k" * 43
 
@@ -76,7 +76,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         asyncio.run(execute(server.url, "create database access"))
         environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": server.database_url("access")}
     made = settings(tmp_path_factory.mktemp("access"), **environ)
-    migrator.upgrade(made.database, made.timeouts)
+    migrate(made.database)
     yield made
     if request.param == "postgresql":
         asyncio.run(execute(server.url, "drop database access with (force)"))
@@ -195,7 +195,7 @@ async def test_a_page_of_somebody_else_changes_nothing_even_with_a_key(door: Doo
 
 async def test_switched_off_everybody_may_change_things_and_the_record_says_so(tmp_path: Path) -> None:
     config = settings(tmp_path, DSA110_AUTH_DISABLED="true", DSA110_ENV="testing")
-    await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)
+    await asyncio.to_thread(migrate, config.database)
     async with serving(config) as served, open_database(config.database, config.timeouts) as adapter:
         served.app.include_router(things())
         assert (await served.client.post("/things/1")).status_code == 200
@@ -205,7 +205,7 @@ async def test_switched_off_everybody_may_change_things_and_the_record_says_so(t
 
 async def test_the_header_of_the_key_has_the_name_that_the_settings_give_it(tmp_path: Path) -> None:
     config = settings(tmp_path, DSA110_API_KEYS=FIXED, DSA110_API_KEY_HEADER="X-Telescope-Key")
-    await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)
+    await asyncio.to_thread(migrate, config.database)
     async with serving(config) as served:
         served.app.include_router(things())
         assert (await served.client.post("/things/1", headers={"X-Telescope-Key": FIXED})).status_code == 200
@@ -227,7 +227,7 @@ def test_the_command_makes_shows_and_takes_back_keys(
     with pytest.raises(CommandError, match="`dsa110 db upgrade`"):
         commands.show(as_json=False)
     config = settings(tmp_path)
-    migrator.upgrade(config.database, config.timeouts)
+    migrate(config.database)
     capsys.readouterr()
     commands.create("night shift", ["ops", "write:jobs"], 2)
     made = capsys.readouterr()
@@ -257,7 +257,7 @@ def test_the_command_shows_who_changed_what(
     monkeypatch.setenv("DSA110_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "300")
     config = settings(tmp_path)
-    migrator.upgrade(config.database, config.timeouts)
+    migrate(config.database)
     with BlockingDatabase(config.database, config.timeouts) as database:
         keys = CredentialRepository(database)
         for number in range(3):

@@ -20,12 +20,12 @@ from dsa110_contimg.api.credentials import create_key
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import RecordAlreadyExistsError
-from dsa110_contimg.api.migrations import migrator
 from dsa110_contimg.exit_codes import CommandError
 from dsa110_contimg.up import keys as commands
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import serving
 from fixtures.api_world import settings
+from fixtures.migrated import migrate
 
 KEY = "Kq3" + "".join(random.Random(5).choices("abcdefghkmnpqrstuvwxyz23456789", k=40))
 ENTRY = AuditRecord(1.5e9, "observer", "0a1b2c3d4e5f", "10.0.0.7", "POST change", "/things/é", "ops", "r-1")
@@ -40,7 +40,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         asyncio.run(execute(server.url, "create database audit"))
         environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": server.database_url("audit")}
     made = settings(tmp_path_factory.mktemp("audit"), **environ)
-    migrator.upgrade(made.database, made.timeouts)
+    migrate(made.database)
     yield made
     if request.param == "postgresql":
         asyncio.run(execute(server.url, "drop database audit with (force)"))
@@ -215,7 +215,7 @@ def test_the_command_tells_whether_the_record_is_as_it_was_written(
 ) -> None:
     monkeypatch.setenv("DSA110_STATE_DIR", str(tmp_path))
     config = settings(tmp_path)
-    migrator.upgrade(config.database, config.timeouts)
+    migrate(config.database)
     commands.create("night shift", ["ops"], 2)
     commands.verify()
     assert "3 entries are as they were written" in capsys.readouterr().out.replace("\n", " ")

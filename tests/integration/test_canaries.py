@@ -16,10 +16,10 @@ from websockets.sync.client import connect
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.app import create_app
-from dsa110_contimg.api.migrations import migrator
 from dsa110_contimg.api.route_table import route_rows
 from dsa110_contimg.up.servers import free_port
 from fixtures.api_world import settings
+from fixtures.migrated import migrate
 
 SETTING = "Zeisig8d2e1fXw"  # in each secret of the settings
 CANARY = "Kanarie4c1b7eZq"  # in what is shown and is none of them
@@ -51,7 +51,7 @@ class Process:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Process]:
     config = settings(tmp_path)
-    migrator.upgrade(config.database, config.timeouts)
+    migrate(config.database)
     port, said = free_port(), tmp_path / "said"
     environ = {
         "DSA110_STATE_DIR": str(tmp_path), "DSA110_PORT": str(port), "DSA110_LOG_LEVEL": "DEBUG",

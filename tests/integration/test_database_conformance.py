@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import math
-import shutil
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -34,10 +33,10 @@ from dsa110_contimg.api.exceptions import (
     ValidationError,
 )
 from dsa110_contimg.api.interfaces import Recording, SourceRecord
-from dsa110_contimg.api.migrations.migrator import upgrade
 from dsa110_contimg.api.repositories import ImageRepository, JobRepository, ProductRecorder
 from dsa110_contimg.api.tables import SCHEMA_REVISION, metadata
 from dsa110_contimg.up.servers import EmbeddedPostgres
+from fixtures.migrated import migrate
 from fixtures.observation import (
     BANDPASS,
     BRIGHT,
@@ -59,20 +58,12 @@ TIMEOUTS = TimeoutConfig(db_connection=10.0, db_lock=10.0)
 
 
 @pytest.fixture(scope="module")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty SQLite database, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "products.sqlite3"
-    upgrade(DatabaseConfig(products_path=path), TIMEOUTS)
-    return path
-
-
-@pytest.fixture(scope="module")
 def migrated_postgres(postgres: EmbeddedPostgres) -> DatabaseConfig:
     """A PostgreSQL database, to be emptied."""
     name = f"conformance_{uuid.uuid4().hex}"
     asyncio.run(execute(postgres.url, f"create database {name}"))
     config = DatabaseConfig(backend="postgresql", pg_url=postgres.database_url(name))
-    upgrade(config, TIMEOUTS)
+    migrate(config)
     return config
 
 
@@ -89,8 +80,9 @@ async def execute(url: str, statement: str) -> None:
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
     """A migrated, empty database of each kind."""
     if request.param is DatabaseBackend.SQLITE:
-        copied = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "products.sqlite3")
-        return DatabaseConfig(products_path=copied)
+        made = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
+        migrate(made)
+        return made
     found: DatabaseConfig = request.getfixturevalue("migrated_postgres")
     asyncio.run(execute(found.pg_url, f"truncate {', '.join(metadata.tables)} restart identity"))
     return found

@@ -24,7 +24,6 @@ from dsa110_contimg.api.access_settings import RateLimitConfig
 from dsa110_contimg.api.app import create_app, server_settings
 from dsa110_contimg.api.credentials import create_key
 from dsa110_contimg.api.database import BlockingDatabase
-from dsa110_contimg.api.migrations import migrator
 from dsa110_contimg.api.rates import RateClass
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.repositories import CredentialRepository
@@ -32,6 +31,7 @@ from dsa110_contimg.api.services.rate_limiter import RateLimiter
 from dsa110_contimg.up.servers import EmbeddedRedis
 from fixtures.api_world import QUEUE_OFF, settings
 from fixtures.live_api import running
+from fixtures.migrated import migrate
 
 LIVE = "/api/v1/health?detailed=false"
 PRODUCTION = {"DSA110_ENV": "production", "DSA110_PORT": "0", "DSA110_RATE_LIMIT_STORE": "memory"}
@@ -41,7 +41,7 @@ PRODUCTION = {"DSA110_ENV": "production", "DSA110_PORT": "0", "DSA110_RATE_LIMIT
 def directory(tmp_path: Path) -> Path:
     """A state directory with a migrated database."""
     config = settings(tmp_path)
-    migrator.upgrade(config.database, config.timeouts)
+    migrate(config.database)
     return tmp_path
 
 
@@ -263,7 +263,7 @@ HASTY = {
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Port of a server that waits for nobody, with things that take long."""
     config = settings(tmp_path_factory.mktemp("hasty"), **HASTY)
-    migrator.upgrade(config.database, config.timeouts)
+    migrate(config.database)
     served = server_settings(config, QUEUE_OFF)
     app: Any = served.app
     app.mount("/endless", _endless)

@@ -15,11 +15,11 @@ from dsa110_contimg.api.config import DatabaseConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseBackend, QueryBuilder
 from dsa110_contimg.api.interfaces import Recording, SourceRecord
-from dsa110_contimg.api.migrations import migrator
 from dsa110_contimg.api.pages import write_cursor
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import settings
+from fixtures.migrated import migrate
 from fixtures.observation import IMAGE, JOB, MEASUREMENT_SET, MJD, measured
 
 DAY = 1770779100.0  # 2026-02-11
@@ -51,7 +51,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         url = request.getfixturevalue("listing_database")
         environ = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
     made = settings(tmp_path_factory.mktemp("lists"), **environ)
-    migrator.upgrade(made.database)
+    migrate(made.database)
     asyncio.run(fill(made.database))
     return made
 

@@ -15,7 +15,7 @@ from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import SQLiteAdapter
 from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseSchemaError
-from dsa110_contimg.api.migrations.migrator import upgrade
+from fixtures.migrated import migrate
 from fixtures.observation import IMAGE_PATH, WHOLE
 
 
@@ -23,7 +23,7 @@ from fixtures.observation import IMAGE_PATH, WHOLE
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("filled") / "products.sqlite3"
     config = DatabaseConfig(products_path=path)
-    upgrade(config)
+    migrate(config)
 
     async def fill() -> None:
         async with open_database(config) as adapter:

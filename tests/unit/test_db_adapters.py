@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,22 +20,16 @@ from dsa110_contimg.api.db_adapters import (
     create_adapter,
 )
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseQueryError, DSA110APIError
-from dsa110_contimg.api.migrations.migrator import upgrade
 from dsa110_contimg.chaos.proxy import ChaosProxy
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty products database, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "products.sqlite3"
-    upgrade(DatabaseConfig(products_path=path))
-    return path
+from fixtures.migrated import migrate
 
 
 @pytest.fixture
-def db_path(migrated: Path, tmp_path: Path) -> Path:
+def db_path(tmp_path: Path) -> Path:
     """An empty products database of this test."""
-    return Path(shutil.copy(migrated, tmp_path / "products.sqlite3"))
+    config = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
+    migrate(config)
+    return config.products_path
 
 
 @pytest.fixture
@@ -136,9 +129,10 @@ async def test_a_damaged_file_is_refused_by_name(db_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b.sqlite3", "100%.sqlite3", "q?x=y#z.sqlite3", "ü.sqlite3"])
-async def test_any_file_name_works(migrated: Path, tmp_path: Path, name: str) -> None:
-    path = Path(shutil.copy(migrated, tmp_path / name))
-    async with open_database(DatabaseConfig(products_path=path), TimeoutConfig()) as adapter:
+async def test_any_file_name_works(tmp_path: Path, name: str) -> None:
+    config = DatabaseConfig(products_path=tmp_path / name)
+    migrate(config)
+    async with open_database(config, TimeoutConfig()) as adapter:
         assert await adapter.fetch_val("SELECT count(*) FROM images") == 0
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import multiprocessing
-import shutil
 import sqlite3
 import time
 from collections.abc import Generator
@@ -27,24 +26,18 @@ from dsa110_contimg.api.database import (
 from dsa110_contimg.api.db_adapters import DatabaseBackend
 from dsa110_contimg.api.db_adapters.statement import Query, Statement
 from dsa110_contimg.api.exceptions import DatabaseConnectionError, ValidationError
-from dsa110_contimg.api.migrations.migrator import upgrade
 from dsa110_contimg.api.tables import images, sources
+from fixtures.migrated import migrate
 
 INSERT = "INSERT INTO sources (id, name, ra_deg, dec_deg) VALUES (?, ?, 1, 2)"
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty products database, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "products.sqlite3"
-    upgrade(DatabaseConfig(products_path=path))
-    return path
-
-
 @pytest.fixture
-def db_path(migrated: Path, tmp_path: Path) -> Path:
+def db_path(tmp_path: Path) -> Path:
     """An empty products database of this test."""
-    return Path(shutil.copy(migrated, tmp_path / "products.sqlite3"))
+    config = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
+    migrate(config)
+    return config.products_path
 
 
 def names(path: Path) -> list[str]:

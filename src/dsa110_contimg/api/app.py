@@ -6,11 +6,14 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import FileResponse
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from dsa110_contimg import __version__
@@ -89,6 +92,16 @@ _QUEUE_PATIENCE_S = 0.5  # a person waits for the reply
 _START_PATIENCE_S = 2.0  # what is not there by then is waited for in the background
 _AGAIN_AFTER_S = 1.0
 
+
+class _Overrides:
+    """Where the framework looks for what a test puts in the place of a dependency."""
+
+    def __init__(self) -> None:
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+_OVERRIDES = _Overrides()
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -106,17 +119,14 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     limiter = RateLimiter(config.rates, config.redis.url)
     tally = Tally(config.paths.state_dir / "metrics")
     app = FastAPI(
+        routes=_routes(),
         title="DSA-110 Continuum Imaging Pipeline API",
         version=__version__,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is the meter; this costs each request
         openapi_url=None,  # documentation.py describes the API, and has the pages that show it
-        generate_unique_id_function=documentation.operation_id,
         lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter, tally),
     )
-    for router in _ROUTERS:
-        app.include_router(router, prefix=BASE)
-    app.include_router(websocket.router, prefix=BASE)
-    app.include_router(metrics.router)
+    app.dependency_overrides = _OVERRIDES.dependency_overrides
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
     documentation.install(app)
@@ -128,6 +138,18 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
     app.add_middleware(Meter, tally=tally)
     return app
+
+
+@lru_cache
+def _routes() -> list[BaseRoute]:
+    """Return the routes of every application of this process: to look at their parameters takes most of its making."""
+    all_of_them = APIRouter(
+        dependency_overrides_provider=_OVERRIDES, generate_unique_id_function=documentation.operation_id
+    )
+    for router in (*_ROUTERS, websocket.router):
+        all_of_them.include_router(router, prefix=BASE)
+    all_of_them.include_router(metrics.router)
+    return all_of_them.routes
 
 
 async def front_page() -> Response:
