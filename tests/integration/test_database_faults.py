@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
+from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.async_repositories import AsyncImageRepository, AsyncStatsRepository
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
@@ -25,6 +27,9 @@ from dsa110_contimg.api.exceptions import (
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import build, settings
+from fixtures.queue_bench import open_bench
+
+pytest_plugins = ["fixtures.queue_database"]
 
 HURRY = {"DSA110_TIMEOUT_DB_LOCK": "0.2", "DSA110_TIMEOUT_DB_CONNECTION": "1", "DSA110_ENV": "testing"}
 KEY = "k" * 40
@@ -334,6 +339,43 @@ async def test_a_postgresql_that_was_killed_is_missed_in_two_seconds_and_served_
             server.stop()
             server.start()
             await well(served)
+
+
+@contextmanager
+def hung(server: psutil.Process) -> Iterator[None]:
+    """Stop all processes of a database server."""
+    stopped = [server, *server.children(recursive=True)]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()
+
+
+@pytest.mark.slow
+async def test_a_queue_database_that_hangs_is_not_waited_for_and_used_again_when_it_goes_on(
+    queue_database: str, tmp_path: Path
+) -> None:
+    config = settings(tmp_path, DSA110_TIMEOUT_DB_STATEMENT="1", DSA110_TIMEOUT_REQUEST="20")
+    queue = AbsurdConfig(enabled=True, database_url=queue_database)
+    async with open_bench(queue_database) as bench, serving(config, queue) as served:
+        await answered(served, "/api/v1/absurd/queues/stats")
+        backend = await bench.connection.fetchval("select pg_backend_pid()")
+        with hung(psutil.Process(psutil.Process(backend).ppid())):
+            reply = await served.get("/api/v1/absurd/queues/stats")
+            assert (reply.status_code, reply.json()["error"]) == (503, "SERVICE_UNAVAILABLE"), reply.text
+            assert int(reply.headers["retry-after"]) > 0
+        await answered(served, "/api/v1/absurd/queues/stats")
+
+
+async def answered(served: Served, address: str) -> None:
+    for _ in range(300):
+        if (await served.get(address)).status_code == 200:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{address} is not answered")
 
 
 def _postmaster(directory: Path) -> int:

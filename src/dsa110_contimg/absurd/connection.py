@@ -116,13 +116,19 @@ class Database:
         Connections at most; they are opened when they are needed.
     patience_s : float
         How long a call goes on trying.
+    command_timeout_s : float
+        Longest statement, of a server that hangs too.
     """
 
-    def __init__(self, url: str, name: str, max_size: int = 10, patience_s: float = 2.0) -> None:
+    def __init__(
+        self, url: str, name: str, max_size: int = 10, patience_s: float = 2.0,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> None:  # fmt: skip
         self.url = url
         self._name = name
         self._max_size = max_size
         self._patience_s = patience_s
+        self._command_timeout_s = command_timeout_s
         self._pool: Any = None
 
     async def connect(self) -> None:
@@ -140,7 +146,7 @@ class Database:
                 undo.push_async_callback(self.close)
                 self._pool = await asyncpg.create_pool(
                     self.url, min_size=1, max_size=self._max_size, timeout=CONNECT_TIMEOUT_S, init=_prepare,
-                    reset=_leave, command_timeout=COMMAND_TIMEOUT_S,
+                    reset=_leave, command_timeout=self._command_timeout_s,
                     server_settings={**_SETTINGS, "application_name": self._name},
                 )  # fmt: skip
                 await self._check_schema()
@@ -172,9 +178,12 @@ class Database:
             raise ValueError("this client is not connected; await connect() first, or use `async with`")
 
         async def call() -> list[Any]:
-            async with pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            connection = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
+            try:
                 rows: list[Any] = await connection.fetch(statement, *args)
-                return rows
+            finally:  # a server that hangs does not hear either that its statement is not waited for any more
+                await pool.release(connection, timeout=min(CONNECT_TIMEOUT_S, self._command_timeout_s))
+            return rows
 
         try:
             return await persist(call, self._patience_s if patience_s is None else patience_s)

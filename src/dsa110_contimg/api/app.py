@@ -196,7 +196,10 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
         with contextlib.suppress(TimeoutError):  # it goes on in the background
             async with asyncio.timeout(_START_PATIENCE_S):
                 await tried.wait()
-        database = Database(queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S)
+        database = Database(
+            queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S,
+            command_timeout_s=config.timeouts.db_statement,
+        )  # fmt: skip
         client = AbsurdClient(queue_config, database) if queue_config.enabled else None
         services = compose(config, adapter, client, queue_config.queue_name, tally)
         app.state.services = services
