@@ -22,6 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.api import schemas
 from dsa110_contimg.api.app import server_settings
 from dsa110_contimg.up.servers import free_port
 from fixtures.api_world import settings
@@ -116,6 +117,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.close()
 
 
+def require_error_body(reply: httpx.Response, status: int, error: str) -> None:
+    """Check that a reply is an error as the API itself tells it."""
+    assert (reply.status_code, reply.headers["content-type"]) == (status, "application/json"), reply.text
+    body = schemas.ErrorBody.model_validate_json(reply.content)
+    assert (body.error, body.http_status, body.ref_id) == (error, status, reply.headers["x-request-id"])
+    assert ("retry-after" in reply.headers) is (status >= 500)
+
+
 def test_clients_behind_nginx_are_who_they_are(world: World) -> None:
     for source, claim, status in ((CLIENT, "8.8.8.8", 200), (STRANGER, CLIENT, 403), (STRANGER, "127.0.0.1", 403)):
         with world.client(source) as client:
@@ -132,7 +141,9 @@ def test_ranges_and_limits_hold_behind_nginx(world: World) -> None:
         big = client.post(
             "/api/v1/batches", content=b" " * (1 << 20) + b" ", headers={"Content-Type": "application/json"}
         )
-        assert big.status_code == 413
+        require_error_body(big, 413, "PAYLOAD_TOO_LARGE")
+        require_error_body(client.get("/", headers={"Cookie": "x" * 40_000}), 431, "HEADERS_TOO_LARGE")
+        require_error_body(client.get("/" + "x" * 40_000), 414, "URI_TOO_LONG")
         assert client.get(JUDGED, headers={"Host": "evil.example"}).status_code == 421
 
 
@@ -153,3 +164,15 @@ def test_processes_restarted_one_after_the_other_fail_no_request(world: World) -
             world.stop(port)
             assert [client.get(JUDGED).status_code for _ in range(4)] == [200] * 4
             world.start(port)
+
+
+def test_what_nginx_says_while_nobody_answers_is_an_error_of_the_api(world: World) -> None:
+    with world.client() as client:
+        for port in world.behind:
+            world.stop(port)
+        try:
+            require_error_body(client.get(JUDGED), 502, "SERVICE_UNAVAILABLE")
+            require_error_body(client.post("/api/v1/batches", json={}), 502, "SERVICE_UNAVAILABLE")
+        finally:
+            for port in world.behind:
+                world.start(port)
