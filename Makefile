@@ -56,7 +56,7 @@ test: $(STAMP) ## Run the tests on both cores; ARGS='-k name' passes options to 
 # Files whose every branch the default tests take: the gate, paths and keys (those that give files, and those that judge).
 GUARDS := middleware/gate middleware/admission middleware/connection middleware/cross_origin middleware/error_body \
   middleware/exchange middleware/headers security request_error access_settings file_access file_trees file_reply archive \
-  archive_reply run_logs credentials authorization audit rates services/access_service services/tokens \
+  archive_reply run_logs strict_json credentials authorization audit rates services/access_service services/tokens \
   services/rate_limiter services/rate_windows services/socket_limit queries/credentials queries/audit
 comma := ,
 empty :=
@@ -73,7 +73,7 @@ coverage: $(STAMP) ## Branch coverage of the API by its default tests: the whole
 
 .PHONY: fuzz
 fuzz: $(STAMP) ## Ask a running API whatever its description allows, on both databases (schemathesis, all phases); EXAMPLES=100
-	@EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m slow tests/integration/test_fuzzing.py $(ARGS)
+	@EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -rP -m slow -n $(WORKERS) --dist load tests/integration/test_fuzzing.py $(ARGS)
 
 .PHONY: check format lint types contracts
 check: format lint types contracts ## Format, lint, strict types, import contracts (`make -k check` does not stop at the first)

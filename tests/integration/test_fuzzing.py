@@ -31,7 +31,11 @@ IN_A_CHILD = (
     r"/images/\{image_id\}/(animation|cutout|header|png|slice|statistics|thumbnail|validation)$"
     r"|/ms/\{ms_id\}/(antennas|raster)$"
 )
-PARTS = {"files": ("--include-path-regex", IN_A_CHILD), "the rest": ("--exclude-path-regex", IN_A_CHILD)}
+TELLS_IDS = r"/(images|ms)$|/ms/\{ms_id\}(/metadata)?$"  # of what there is a file
+PARTS = {
+    "files": ("--include-path-regex", f"{IN_A_CHILD}|{TELLS_IDS}"),
+    "the rest": ("--exclude-path-regex", IN_A_CHILD),
+}
 # A reply that a route cannot give to a request that the description allows is what is looked for. What a request that
 # it forbids is answered with (400, 404, 409 or 422) depends on what is wrong first.
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,ignored_auth"

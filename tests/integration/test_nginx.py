@@ -134,6 +134,26 @@ def test_clients_behind_nginx_are_who_they_are(world: World) -> None:
         assert "strict-transport-security" in reply.headers or status == 403
 
 
+def test_no_header_makes_a_stranger_behind_nginx_a_client_or_a_client_a_stranger(world: World) -> None:
+    values = {
+        STRANGER: ("127.0.0.2", "127.0.0.1", "127.0.0.2, 127.0.0.1", "::ffff:127.0.0.2", "127.0.0.2:80", "unknown", ""),
+        CLIENT: ("8.8.8.8", "127.0.1.1, 8.8.8.8", "::ffff:8.8.8.8", "unknown", "x" * 900),
+    }
+    names = ("X-Forwarded-For", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "X-Originating-IP")
+    wrong = []
+    for source, claims in values.items():
+        with world.client(source) as client:
+            asked = [{name: claim} for name in names for claim in claims]
+            asked += [{"Forwarded": f"for={claim};by=127.0.0.1"} for claim in claims]
+            asked += [dict.fromkeys((*names, "Forwarded"), claim) for claim in claims]
+            for headers in asked:
+                reply = client.get(JUDGED, headers=headers)
+                refused = reply.status_code == 403 and f"Access denied from {STRANGER}" in reply.text
+                if not (refused if source == STRANGER else reply.status_code == 200):
+                    wrong.append((source, headers, reply.status_code))
+    assert not wrong
+
+
 def test_ranges_and_limits_hold_behind_nginx(world: World) -> None:
     with world.client() as client:
         part = client.get("/", headers={"Range": "bytes=0-14"})

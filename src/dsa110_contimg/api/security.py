@@ -5,11 +5,11 @@ ambient authority: any page open in a browser inside the private network "is all
 to it for that reason (DNS rebinding, cross-site WebSockets), they are no extras.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from urllib.parse import urlsplit
 
 from dsa110_contimg.api.request_error import RequestError
 
@@ -17,6 +17,10 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+# `urlsplit` would take evil.example[::1] and [::1]evil.example for ::1.
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w-]+(?:\.[\w-]+)*)\.?)(?::(?P<port>[0-9]{1,5}))?", re.ASCII
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -162,12 +166,11 @@ def split_host(value: str) -> tuple[str, int | None]:
     ValueError
         The text is not of that form.
     """
-    if not value or any(character in value for character in "/\\@?#, \t") or not value.isascii():
+    found = _HOST.fullmatch(value)
+    port = int(found["port"]) if found and found["port"] else None
+    if found is None or (port or 0) > 65535:
         raise ValueError(f"{value!r} is no host")
-    parts = urlsplit(f"//{value}")
-    if not parts.hostname or value.endswith(":"):
-        raise ValueError(f"{value!r} is no host")
-    return parts.hostname.rstrip("."), parts.port
+    return (found["address"] or found["name"]).lower(), port
 
 
 @dataclass(frozen=True, slots=True)
