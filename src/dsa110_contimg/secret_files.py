@@ -1,9 +1,11 @@
-"""Secrets that stand in files rather than in the environment, which every child process inherits."""
+"""Secrets: read from files rather than from the environment, which every child process inherits, and never shown."""
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 SUFFIX = "_FILE"
 _LARGEST = 64 << 10
@@ -50,3 +52,14 @@ def secret_text(environ: Mapping[str, str], variable: str) -> str:
     if value and path:
         raise ValueError(f"given once, but {variable} and {variable}{SUFFIX} are both set")
     return read_secret(Path(path)) if path else value
+
+
+def masked(url: str) -> str:
+    """Return a URL with ``***`` in place of its password."""
+    parts = urlsplit(url)
+    if parts.password is None and "password=" not in parts.query:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    netloc = f"{user.partition(':')[0]}:***@{host}" if parts.password is not None else parts.netloc
+    query = re.sub(r"(password=)[^&]*", r"\1***", parts.query)
+    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))

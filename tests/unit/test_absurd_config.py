@@ -5,8 +5,9 @@ import logging
 import pytest
 
 from dsa110_contimg.absurd.__main__ import settings
-from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError, masked
+from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError
 from dsa110_contimg.absurd.worker import AbsurdWorker
+from dsa110_contimg.secret_files import masked
 
 
 def test_the_defaults_are_those_of_the_specification() -> None:
@@ -105,7 +106,9 @@ def test_a_variable_that_nothing_reads_is_named_with_the_one_it_resembles(caplog
     assert "ABSURD_WORKER_POLL_INTERVAL_SEC; did you mean ABSURD_WORKER_POLL_INTERVAL?" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["postgresql://me:geheim@host:5432/db", "mysql://me:geheim@host/db"])
+@pytest.mark.parametrize(
+    "text", ["postgresql://me:geheim@host:5432/db", "mysql://me:geheim@host/db", "postgresql://host/db?password=geheim"]
+)
 def test_a_password_is_shown_in_no_text(text: str) -> None:
     try:
         config = AbsurdConfig.from_env({"ABSURD_DATABASE_URL": text})

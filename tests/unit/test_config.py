@@ -14,9 +14,9 @@ from dsa110_contimg.api.config import (
     declared_settings,
     get_config,
     reset_config,
-    without_password,
 )
 from dsa110_contimg.api.database import _get_default_db_path
+from dsa110_contimg.secret_files import masked
 
 
 def test_timeouts_are_those_of_the_specification() -> None:
@@ -136,7 +136,7 @@ def test_the_address_of_postgresql_is_put_together_from_its_parts() -> None:
     ],
 )
 def test_addresses_are_shown_without_their_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+    assert masked(url) == shown
 
 
 def test_what_is_shown_holds_every_setting_once_and_no_secret() -> None:

@@ -5,9 +5,9 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from dsa110_contimg.secret_files import SUFFIX, secret_text
+from dsa110_contimg.secret_files import SUFFIX, masked, secret_text
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], object], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class AbsurdConfig:
-    """Settings of client, worker and scheduler; each field's variable stands in ``README.md``."""
+    """Settings of client, worker and scheduler; ``docs/settings.md`` lists their variables."""
 
     enabled: bool = False
     database_url: str = field(default="postgresql://localhost/dsa110_absurd", repr=False)
@@ -215,12 +215,3 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return "" if value is None else str(value)
-
-
-def masked(url: str) -> str:
-    """Return an address with its password replaced by ``***``."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from dsa110_contimg.absurd.config import masked
 from dsa110_contimg.absurd.payloads import encode
 from dsa110_contimg.absurd.statements import installation
+from dsa110_contimg.secret_files import masked
 
 SCHEMA_VERSION = 3
 CONNECT_TIMEOUT_S = 5.0

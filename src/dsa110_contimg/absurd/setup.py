@@ -20,7 +20,7 @@ from typing import Any
 
 import asyncpg
 
-from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError, masked
+from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError
 from dsa110_contimg.absurd.connection import (
     PASSING,
     REFUSED,
@@ -32,6 +32,7 @@ from dsa110_contimg.absurd.connection import (
     persist,
 )
 from dsa110_contimg.absurd.statements import installation
+from dsa110_contimg.secret_files import masked
 
 #: The queue, in the order in which it is made.
 SCHEMA_FILES = (

@@ -8,19 +8,18 @@ Every setting is one field of a frozen dataclass; the field carries its variable
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 from dsa110_contimg.api import readings
 from dsa110_contimg.api.access_settings import AccessConfig, AuthConfig, RateLimitConfig, access_faults, weak_secrets
 from dsa110_contimg.api.command_template import CommandTemplate
 from dsa110_contimg.api.readings import setting
-from dsa110_contimg.secret_files import SUFFIX, secret_text
+from dsa110_contimg.secret_files import SUFFIX, masked, secret_text
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -140,7 +139,7 @@ class DatabaseConfig:
     @property
     def display_name(self) -> str:
         """File or address of the database, fit to be shown: without password."""
-        return str(self.products_path) if self.backend == "sqlite" else without_password(self.postgresql_url)
+        return str(self.products_path) if self.backend == "sqlite" else masked(self.postgresql_url)
 
 
 #: Not among them are ``stats`` and ``images:detail``: a hit, which reads the numbers of the last writes and asks Redis,
@@ -316,19 +315,7 @@ class APIConfig:
         return rows
 
 
-SECTIONS: dict[str, type[Any]] = {
-    "timeouts": TimeoutConfig,
-    "paths": PathsConfig,
-    "database": DatabaseConfig,
-    "redis": RedisConfig,
-    "queue": QueueConfig,
-    "monitor": MonitorConfig,
-    "log": LogConfig,
-    "server": ServerConfig,
-    "access": AccessConfig,
-    "auth": AuthConfig,
-    "rates": RateLimitConfig,
-}
+SECTIONS: dict[str, Any] = {item.name: item.default_factory for item in dataclasses.fields(APIConfig)}
 
 
 def declared_settings() -> Iterator[tuple[str, "dataclasses.Field[Any]"]]:
@@ -392,20 +379,9 @@ def _contradictions(config: APIConfig) -> list[str]:
     return problems + weak_secrets(config.auth.environment, config.secrets())
 
 
-def without_password(url: str) -> str:
-    """Return a URL with ``***`` in place of its password."""
-    parts = urlsplit(url)
-    if parts.password is None and "password=" not in parts.query:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    netloc = f"{user.partition(':')[0]}:***@{host}" if parts.password is not None else parts.netloc
-    query = re.sub(r"(password=)[^&]*", r"\1***", parts.query)
-    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
-
-
 def _shown(value: Any, item: "dataclasses.Field[Any]") -> str:
     if item.metadata["secret"]:
-        return without_password(value) if "://" in value else "***" if value else ""
+        return masked(value) if "://" in value else "***" if value else ""
     if isinstance(value, tuple):
         return (os.pathsep if value and isinstance(value[0], Path) else ",").join(map(str, value))
     if isinstance(value, bool):

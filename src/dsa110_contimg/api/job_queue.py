@@ -20,9 +20,10 @@ from rq.registry import BaseRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from dsa110_contimg.api.config import APIConfig, without_password
+from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.exceptions import RecordNotFoundError, ServiceUnavailableError
 from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.secret_files import masked
 
 JOBS_MODULE = "dsa110_contimg.api.batch.jobs"
 ORDERS_FUNCTION = "dsa110_contimg.api.batch.orders.carry_out"
@@ -209,7 +210,7 @@ class JobQueue:
 
     def stats(self) -> dict[str, Any]:
         """Return connection, name, address (without password) and how many jobs are in which state."""
-        told = {"queue_name": self.queue_name, "redis_url": without_password(self.redis_url)}
+        told = {"queue_name": self.queue_name, "redis_url": masked(self.redis_url)}
         try:
             with self._redis_said():
                 return told | {

@@ -8,7 +8,6 @@ from rich.text import Text
 
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
-from dsa110_contimg.absurd.config import masked
 from dsa110_contimg.absurd.connection import SCHEMA_VERSION
 from dsa110_contimg.absurd.console.layout import STATUS_STYLES, Column, print_facts, print_table
 from dsa110_contimg.absurd.console.session import (
@@ -26,6 +25,7 @@ from dsa110_contimg.absurd.console.tasks import State
 from dsa110_contimg.absurd.console.texts import clock, duration
 from dsa110_contimg.absurd.rows import Row
 from dsa110_contimg.exit_codes import ExitCode
+from dsa110_contimg.secret_files import masked
 from dsa110_contimg.terminal import open_console
 
 app = typer.Typer()

@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import orjson
 
-from dsa110_contimg.api.config import without_password
 from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import in_our_words
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
+from dsa110_contimg.secret_files import masked
 
 # The client gives up this long after the server should have: a server that vanished says nothing.
 GRACE_S = 2.0
@@ -102,7 +102,7 @@ class PostgreSQLAdapter:
         lock_timeout_s: float = 5.0,
         ssl: bool = False,
     ) -> None:
-        self.name = without_password(url)
+        self.name = masked(url)
         self._timeout_s = timeout_s
         self._pool: Any = None
         self._options = {
