@@ -5,9 +5,13 @@ from pathlib import Path
 
 import coverage
 import pytest
+from hypothesis import settings
 
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis
 from fixtures.databases import new_database
+
+settings.register_profile("house", deadline=None)  # a busy machine is no failure
+settings.load_profile("house")
 
 
 def pytest_sessionfinish() -> None:

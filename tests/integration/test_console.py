@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from dsa110_contimg.absurd.connection import SCHEMA_VERSION
 from dsa110_contimg.absurd.console.app import app
 from dsa110_contimg.absurd.templates import Step
 from dsa110_contimg.exit_codes import ExitCode
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import QUEUE, Bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
@@ -62,12 +62,6 @@ class Terminal:
         lines = (await self.run(*words, code=code, width=width)).stdout.splitlines()
         assert max(map(cell_len, lines), default=0) <= width
         return lines
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,26 +16,12 @@ from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.app import create_app, server_settings
 from dsa110_contimg.api.config import APIConfig
 from fixtures.api_world import build, settings
+from fixtures.live_api import running
 
 PROXY = "127.0.0.1"  # every address of 127/8 is a peer of its own
 CLIENT = "127.0.0.2"
 STRANGER = "127.0.1.1"
 LIVE = "/api/v1/health?detailed=false"  # with a query the address is judged
-
-
-@contextmanager
-def running(config: uvicorn.Config) -> Iterator[int]:
-    """Run a server in a thread and give its port."""
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def configured(directory: Path) -> APIConfig:

@@ -20,15 +20,9 @@ from dsa110_contimg.absurd.cron import Cron, ScheduleError
 from dsa110_contimg.absurd.schedules import ScheduleExistsError, Schedules
 from dsa110_contimg.absurd.scheduling import TaskScheduler
 from dsa110_contimg.absurd.statements import schedules as statements
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import QUEUE, Bench
 
 pytest_plugins = ["fixtures.queue_database"]
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 @pytest.fixture

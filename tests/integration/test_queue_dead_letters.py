@@ -9,17 +9,11 @@ import pytest
 from dsa110_contimg.absurd.client import Dependency, TaskSpec
 from dsa110_contimg.absurd.connection import Database
 from dsa110_contimg.absurd.dead_letters import DeadLetters
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import QUEUE, Bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
 PRUNE = "select absurd.prune_tasks(-1)"  # whatever has ended
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 @pytest.fixture

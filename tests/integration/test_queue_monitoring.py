@@ -15,15 +15,9 @@ from dsa110_contimg.absurd.connection import Database, QueueUnavailableError
 from dsa110_contimg.absurd.histograms import BUCKETS, ERROR_RATIO, bucket_of
 from dsa110_contimg.absurd.monitoring import HistoryError, Monitor
 from dsa110_contimg.absurd.statements import monitoring as statements
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import QUEUE, Bench
 
 pytest_plugins = ["fixtures.queue_database"]
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 async def finish_some(queue: Bench) -> None:

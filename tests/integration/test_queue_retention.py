@@ -13,18 +13,12 @@ from dsa110_contimg.absurd import retention
 from dsa110_contimg.absurd.client import Dependency, TaskSpec, UnknownTaskError
 from dsa110_contimg.absurd.connection import Database
 from dsa110_contimg.absurd.ids import new_id
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import QUEUE, Bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
 PRUNE = "select absurd.prune_tasks($1, $2, $3, $4)"
 NOW = -1.0  # older than in a second: whatever has ended
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 async def prune(queue: Bench, older_s: float = NOW, where: str | None = None, statuses: list[str] | None = None,

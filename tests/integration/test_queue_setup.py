@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -20,15 +20,9 @@ from dsa110_contimg.absurd.connection import (
     SchemaError,
     open_connection,
 )
-from fixtures.queue_bench import Bench, open_bench
+from fixtures.queue_bench import Bench
 
 pytest_plugins = ["fixtures.queue_database"]
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 def run_setup(url: str, *words: str, answer: str = "") -> "subprocess.CompletedProcess[str]":

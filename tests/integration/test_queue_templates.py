@@ -13,15 +13,9 @@ from dsa110_contimg.absurd.templates import (
     Templates,
     UnknownTemplateError,
 )
-from fixtures.queue_bench import QUEUE, Bench, open_bench
+from fixtures.queue_bench import QUEUE, Bench
 
 pytest_plugins = ["fixtures.queue_database"]
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Each transition of a task, and that nobody without the current claim can make one."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -10,15 +9,9 @@ import pytest
 
 from dsa110_contimg.absurd.client import TaskSpec
 from dsa110_contimg.absurd.ids import new_id
-from fixtures.queue_bench import LOSE_WORKER, QUEUE, TAKE_OVER, Bench, open_bench
+from fixtures.queue_bench import LOSE_WORKER, QUEUE, TAKE_OVER, Bench
 
 pytest_plugins = ["fixtures.queue_database"]
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 async def spawn_one(queue: Bench, max_retries: int = 3, **settings: float) -> UUID:

@@ -19,7 +19,7 @@ from dsa110_contimg.api.config import DatabaseConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.interfaces import JobRecord, Recording
 from dsa110_contimg.api.migrations.migrator import Migrator
-from fixtures.queue_bench import Bench, open_bench
+from fixtures.queue_bench import Bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
@@ -28,12 +28,6 @@ pytest_plugins = ["fixtures.queue_database"]
 class Files:
     stamp: str = "2026-02-11T00:00:10"
     files: tuple[str, ...] = ("/raw/2026-02-11T00:00:10_sb00.hdf5",)
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from dsa110_contimg.absurd.ids import new_id
-from fixtures.queue_bench import Bench, open_bench
+from fixtures.queue_bench import Bench
 from model.planting import Bug, planted
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -24,12 +24,6 @@ LOST_WAKE_UP = Bug(
     "the completion looks for children before it has waited", "complete_claims", "t.has_children,",
     "(select p.has_children from task p where p.task_id = t.task_id) as has_children,",
 )  # fmt: skip
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 def node(task: UUID, *parents: UUID, **more: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def machine(bench: Bench) -> type[RuleBasedStateMachine]:
 
 def explore(bench: Bench, examples: int, steps: int) -> None:
     chosen = settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, database=None,
+        max_examples=examples, stateful_step_count=steps, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     run_state_machine_as_test(machine(bench), settings=chosen)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import pytest
 
 from dsa110_contimg.absurd.connection import persist
 from dsa110_contimg.absurd.ids import new_id
-from fixtures.queue_bench import Bench, open_bench
+from fixtures.queue_bench import Bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
@@ -34,12 +34,6 @@ select count(*) filter (where outcome = 'completed'), count(*) filter (where out
        count(*) filter (where outcome = 'cancelled'), count(*) filter (where outcome = 'skipped')
 from absurd.task where queue = 'storm'
 """
-
-
-@pytest.fixture
-async def queue(queue_database: str) -> AsyncIterator[Bench]:
-    async with open_bench(queue_database) as bench:
-        yield bench
 
 
 class Actor:

@@ -184,7 +184,7 @@ def by_the_definition(expression: str, zone: str, start: datetime, hours: int) -
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(sorted(ZONES)),
     st.sampled_from(["*", "*/7", "*/30", "0", "59", "5,35"]),
