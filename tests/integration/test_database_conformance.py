@@ -23,7 +23,7 @@ from dsa110_contimg.api.async_repositories import (
     AsyncStatsRepository,
 )
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
-from dsa110_contimg.api.database import BlockingDatabase, open_database
+from dsa110_contimg.api.database import BlockingDatabase, open_database, read
 from dsa110_contimg.api.db_adapters import DatabaseAdapter, DatabaseBackend, QueryBuilder
 from dsa110_contimg.api.exceptions import (
     DatabaseBusyError,
@@ -33,6 +33,7 @@ from dsa110_contimg.api.exceptions import (
     ValidationError,
 )
 from dsa110_contimg.api.interfaces import Recording, SourceRecord
+from dsa110_contimg.api.queries.sources import near
 from dsa110_contimg.api.repositories import ImageRepository, JobRepository, ProductRecorder
 from dsa110_contimg.api.tables import SCHEMA_REVISION, metadata
 from dsa110_contimg.up.servers import EmbeddedPostgres
@@ -51,6 +52,7 @@ from fixtures.observation import (
     PROVENANCE,
     RUN_ID,
     WHOLE,
+    light_curve,
     measured,
 )
 
@@ -154,8 +156,6 @@ async def test_an_image_comes_back_with_its_number_and_the_stage_of_its_measurem
     assert await repository.get_by_id(str(image.id)) == replace(image, cal_table=BANDPASS.path)
     assert await repository.get_by_path(IMAGE_PATH) == image
     assert await repository.list_for_ms(MS_PATH) == [image]
-    assert await repository.list_for_source(BRIGHT.id) == [image]
-    assert await repository.list_for_source("nobody") == []
     assert await repository.count() == 1
 
 
@@ -261,14 +261,13 @@ async def test_a_light_curve_is_in_order_of_time_and_its_range_includes_both_end
     for day in (2, 0, 1):
         image = replace(IMAGE, path=f"/data/images/day{day}.fits", mid_mjd=MJD + day)
         await recorder.record(Recording(image=image, photometry=(measured(BRIGHT, 0.0 if day == 1 else 1.0, image),)))
-    repository = AsyncSourceRepository(adapter)
-    curve = await repository.get_lightcurve(BRIGHT.id)
-    assert [point.mjd for point in curve] == [MJD, MJD + 1, MJD + 2]
-    assert [point.flux_jy for point in curve] == [1.0, 0.0, 1.0]  # 0 is a value
-    assert [point.image_path for point in curve] == [f"/data/images/day{day}.fits" for day in range(3)]
-    assert await repository.get_lightcurve(BRIGHT.id, MJD + 1, MJD + 2) == curve[1:]
-    assert await repository.get_lightcurve(BRIGHT.id, end_mjd=MJD) == curve[:1]
-    assert await repository.get_lightcurve("nobody") == []
+    curve = await light_curve(adapter, BRIGHT.id)
+    assert [point["mjd"] for point in curve] == [MJD, MJD + 1, MJD + 2]
+    assert [point["flux_jy"] for point in curve] == [1.0, 0.0, 1.0]  # 0 is a value
+    assert [point["image_path"] for point in curve] == [f"/data/images/day{day}.fits" for day in range(3)]
+    assert await light_curve(adapter, BRIGHT.id, MJD + 1, MJD + 2) == curve[1:]
+    assert await light_curve(adapter, BRIGHT.id, end_mjd=MJD) == curve[:1]
+    assert await light_curve(adapter, "nobody") == []
 
 
 @pytest.mark.parametrize(
@@ -296,7 +295,7 @@ async def test_sources_near_a_position_are_found_across_the_origin_and_at_the_po
         "here": (123.0, -45.0),
     }  # fmt: skip
     await recorder.record(Recording(sources=tuple(SourceRecord(name, name, *at) for name, at in places.items())))
-    found = await AsyncSourceRepository(adapter).list_near(*centre, radius_deg)
+    found = await read(adapter, near(*centre, radius_deg))
     assert sorted(source.id for source in found) == sorted(expected)
     if radius_deg < 1 and centre[1] < 80:
         assert [source.id for source in found] == expected
@@ -369,9 +368,9 @@ async def test_a_repeated_extraction_replaces_the_measurements_of_its_image(
     bright, faint = await AsyncSourceRepository(adapter).list_all()
     assert (bright.num_images, faint.num_images) == (1, 0)
     assert faint.last_detected_mjd is None
-    [point] = await AsyncSourceRepository(adapter).get_lightcurve(BRIGHT.id)
-    assert point.flux_jy == 3.0
-    assert await AsyncSourceRepository(adapter).get_lightcurve(FAINT.id) == []
+    [point] = await light_curve(adapter, BRIGHT.id)
+    assert point["flux_jy"] == 3.0
+    assert await light_curve(adapter, FAINT.id) == []
 
 
 async def test_what_a_later_record_does_not_say_stays_known(
@@ -452,8 +451,8 @@ async def test_numbers_that_are_none_are_kept_as_null(
     assert image is not None
     assert image.noise_jy is None
     assert image.qa_metrics == {"rms": None, "n": 3}
-    [point] = await AsyncSourceRepository(adapter).get_lightcurve(BRIGHT.id)
-    assert (point.flux_jy, point.peak_err_jyb, point.peak_jyb) == (None, None, measurement.peak_jyb)
+    [point] = await adapter.fetch_all("SELECT flux_jy, peak_err_jyb, peak_jyb FROM photometry")
+    assert tuple(point) == (None, None, measurement.peak_jyb)
 
 
 async def test_json_values_make_the_round_trip(recorder: AsyncProductRecorder) -> None:

@@ -163,7 +163,7 @@ def test_a_killed_house_leaves_nothing_and_the_next_one_finishes_the_work_though
     for name in ("postgres", "dsa110_contimg.absurd"):
         victim = next(process for process in again.descendants() if any(name in word for word in process.cmdline()[:3]))
         victim.kill()
-        again.until(r"ended \(killed by SIGKILL\); starting it again")
+        again.until(r"ended \(signal SIGKILL\); starting it again")
     again.until(r"http://127\.0\.0\.1:\d+/api/v1/images/\d+/fits", 400)
     url = again.until(r"http://[\d.:]+/api/v1/jobs/\S+")[0]
     job = json.load(urllib.request.urlopen(url, timeout=10))

@@ -30,6 +30,7 @@ from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import InvalidRecordError
 from dsa110_contimg.api.interfaces import JobRecord, Recording
 from dsa110_contimg.api.migrations.migrator import Migrator
+from fixtures.observation import light_curve
 
 RUN, GROUP, MS = "job-2026-02-11-000010", "2026-02-11T00:00:10", "/p/ms/2026-02-11T00:00:10.ms"
 
@@ -173,15 +174,15 @@ async def test_of_two_sources_close_to_a_known_one_the_nearer_is_that_and_the_ot
     for _ in range(2):
         await _image_and_sources(adapter, found("new", 359.9025) | {"flux_jy": 0.9}, found("J1", 359.899))
     fluxes = {
-        one.id: [point.flux_jy for point in await sources.get_lightcurve(one.id)] for one in await sources.list_all()
+        one.id: [point["flux_jy"] for point in await light_curve(database, one.id)] for one in await sources.list_all()
     }
     assert fluxes == {"known": [0.52], "new": [0.9]}
 
 
 async def test_of_two_sources_under_one_name_the_brighter_is_kept(adapter: Adapter, database: DatabaseAdapter) -> None:
     await _image_and_sources(adapter, found("a", 359.9), found("a", 359.90001) | {"flux_jy": 0.1})
-    [point] = await AsyncSourceRepository(database).get_lightcurve("a")
-    assert point.flux_jy == 0.52
+    [point] = await light_curve(database, "a")
+    assert point["flux_jy"] == 0.52
 
 
 async def test_a_measurement_belongs_to_the_moment_of_its_observation_however_late_and_often_it_is_made(
@@ -189,8 +190,8 @@ async def test_a_measurement_belongs_to_the_moment_of_its_observation_however_la
 ) -> None:
     for _ in range(2):
         await _image_and_sources(adapter, found("a", 359.9))
-        [epoch] = await AsyncSourceRepository(database).get_lightcurve("a")
-        assert epoch.mjd == IMAGED["mid_mjd"] == 61082.002
+        [epoch] = await light_curve(database, "a")
+        assert epoch["mjd"] == IMAGED["mid_mjd"] == 61082.002
     row = await database.fetch_one("SELECT mjd, measured_at FROM photometry")
     assert row is not None
     assert (row["mjd"], row["measured_at"] > time.time() - 3600) == (61082.002, True)
@@ -201,7 +202,8 @@ async def test_a_source_and_its_image_find_each_other_by_the_path_under_which_bo
 ) -> None:
     await _image_and_sources(adapter, found("a", 359.9))
     [image] = await AsyncImageRepository(database).list_all()
-    assert await AsyncImageRepository(database).list_for_source("a") == [image]
+    [found_in] = await AsyncSourceRepository(database).list_contributions("a", 10)
+    assert found_in["path"] == image.path
 
 
 async def test_the_assessment_gets_the_numbers_of_the_stages_before_it_and_grades_the_image(

@@ -20,7 +20,7 @@ def image_of(beam: Beam, size: int = 64) -> np.ndarray:
     return np.exp(-4 * np.log(2) * ((along / beam.major_rad) ** 2 + (across / beam.minor_rad) ** 2)).astype(np.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(4, 9), st.floats(0.6, 0.95), st.floats(0, np.pi, exclude_max=True))
 def test_a_gaussian_is_fitted_exactly(pixels: float, ratio: float, pa_rad: float) -> None:
     beam = Beam(pixels * CELL_RAD, ratio * pixels * CELL_RAD, pa_rad)
@@ -60,11 +60,6 @@ def test_a_point_between_pixels_and_one_at_the_edge_are_drawn() -> None:
     add_points(image, np.array([20.5, 0.0]), np.array([30.0, 63.0]), np.array([1.0, 1.0]), beam, CELL_RAD)
     assert image[30, 20] == image[30, 21] == pytest.approx(np.exp(-4 * np.log(2) * (0.5 / 8) ** 2), rel=1e-5)
     assert image[63, 0] == pytest.approx(1.0)
-
-
-def test_the_solid_angle_is_the_sum_over_the_gaussian() -> None:
-    beam = Beam(8 * CELL_RAD, 6 * CELL_RAD, 1.0)
-    assert beam.area_sr == pytest.approx(float(image_of(beam).sum()) * CELL_RAD**2, rel=1e-4)
 
 
 def test_a_grid_covers_the_field_with_even_sides_and_enough_pixels_to_a_beam() -> None:

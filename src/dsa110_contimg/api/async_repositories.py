@@ -15,11 +15,9 @@ from dsa110_contimg.api.interfaces import (
     CalibrationTableRecord,
     ImageRecord,
     JobRecord,
-    LightCurvePoint,
     MeasurementSetRecord,
     ProvenanceRecord,
     Recording,
-    SourceRecord,
     SourceSummary,
     Statistics,
 )
@@ -71,10 +69,6 @@ class AsyncImageRepository(_AsyncRepository):
         """Return the images of one Measurement Set, newest first."""
         return await database.read(self._adapter, images.for_ms(ms_path))
 
-    async def list_for_source(self, source_id: str, limit: int = 100, offset: int = 0) -> list[ImageRecord]:
-        """Return the images in which a source was measured, newest first."""
-        return await database.read(self._adapter, images.for_source(source_id, limit, offset))
-
     async def count(self) -> int:
         """Return the number of images."""
         return await database.read(self._adapter, images.count())
@@ -122,16 +116,6 @@ class AsyncSourceRepository(_AsyncRepository):
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[SourceSummary]:
         """Return sources by rising id (byte order)."""
         return await database.read(self._adapter, sources.page(limit, offset))
-
-    async def list_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> list[SourceRecord]:
-        """Return the sources within ``radius_deg`` of a position, nearest first."""
-        return await database.read(self._adapter, sources.near(ra_deg, dec_deg, radius_deg))
-
-    async def get_lightcurve(
-        self, source_id: str, start_mjd: float | None = None, end_mjd: float | None = None
-    ) -> list[LightCurvePoint]:
-        """Return the measurements of a source by rising time; both ends belong to the range."""
-        return await database.read(self._adapter, sources.lightcurve(source_id, start_mjd, end_mjd))
 
     async def count(self) -> int:
         """Return the number of sources."""

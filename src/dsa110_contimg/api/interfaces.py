@@ -173,21 +173,6 @@ class SourceSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class LightCurvePoint:
-    """One epoch of a light curve."""
-
-    mjd: float
-    flux_jy: float | None
-    flux_err_jy: float | None
-    peak_jyb: float | None
-    peak_err_jyb: float | None
-    snr: float | None
-    image_id: int
-    image_path: str
-    flags: int
-
-
-@dataclass(frozen=True, slots=True)
 class Statistics:
     """How much there is of everything."""
 
@@ -332,9 +317,6 @@ class SourceRepositoryProtocol(Protocol):
 
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[SourceSummary]:
         """Return sources by rising id (byte order)."""
-
-    async def list_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> list[SourceRecord]:
-        """Return the sources within ``radius_deg`` of a position, nearest first; across RA 0 and at the poles too."""
 
     async def get_lightcurve_page(
         self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish

@@ -56,7 +56,6 @@ class ImageRepository(_Repository):
     get_by_path = _blocking(AsyncImageRepository.get_by_path)
     list_all = _blocking(AsyncImageRepository.list_all)
     list_for_ms = _blocking(AsyncImageRepository.list_for_ms)
-    list_for_source = _blocking(AsyncImageRepository.list_for_source)
     count = _blocking(AsyncImageRepository.count)
     list_page = _blocking(AsyncImageRepository.list_page)
 
@@ -79,8 +78,6 @@ class SourceRepository(_Repository):
     _awaited = AsyncSourceRepository
     get_by_id = _blocking(AsyncSourceRepository.get_by_id)
     list_all = _blocking(AsyncSourceRepository.list_all)
-    list_near = _blocking(AsyncSourceRepository.list_near)
-    get_lightcurve = _blocking(AsyncSourceRepository.get_lightcurve)
     count = _blocking(AsyncSourceRepository.count)
     list_page = _blocking(AsyncSourceRepository.list_page)
     get_lightcurve_page = _blocking(AsyncSourceRepository.get_lightcurve_page)

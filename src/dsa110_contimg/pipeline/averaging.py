@@ -180,7 +180,8 @@ def _lengths_m(layout: Layout) -> Doubles:
     return np.where(layout.crosses, np.linalg.norm(uvw_m, axis=-1), 0.0)
 
 
-def _empty_group(layout: Layout, n_baselines: int, bins: Indices) -> VisibilityGroup:
+def empty_group(layout: Layout, n_baselines: int, bins: Indices) -> VisibilityGroup:
+    """Return the group of so many baselines whose channels fall into ``bins``, without data."""
     shape = (n_baselines * layout.n_times, int(bins[-1]) + 1)
     weight = np.zeros(shape, np.float32)
     return VisibilityGroup(
@@ -214,7 +215,7 @@ def read_averaged(path: str, radius_rad: float, progress: Progress) -> AveragedV
     factors = np.array([averaging_factor(length, width_hz, radius_rad) for length in lengths_m])
     members = {int(n): np.flatnonzero(layout.crosses & (factors == n)) for n in np.unique(factors[layout.crosses])}
     bins = {n: channel_bins(layout.frequencies_hz, n) for n in members}
-    groups = {n: _empty_group(layout, len(baselines), bins[n]) for n, baselines in members.items()}
+    groups = {n: empty_group(layout, len(baselines), bins[n]) for n, baselines in members.items()}
     differences: list[Floats] = []
     n_samples = 0
     every = max(1, layout.n_times * int(layout.crosses.sum()) // NOISE_ROWS)

@@ -21,6 +21,7 @@ from dsa110_contimg.pipeline.errors import BadInputError
 REFERENCE_HZ = 1.4e9
 #: Used where the list has no flux density at 6 cm; over our band an error of 0.5 in it changes a flux by 3 % at most.
 _TYPICAL_SPECTRAL_INDEX = -0.5
+_MIN_RESPONSE = 0.1  # power of the beam at the centre of the band
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,6 @@ class Calibrator:
         S ~ frequency ** spectral_index.
     quality : str
         VLA codes for configurations A to D: P under 3 % amplitude closure error, S 3 to 10 %, W more, X not to be used.
-    uv_min_klambda, uv_max_klambda : float or None
-        Range of baselines on which the source behaves as a point.
     scale : str
         ``PB2017`` or ``VLA``.
     """
@@ -52,8 +51,6 @@ class Calibrator:
     flux_1400_jy: float
     spectral_index: float
     quality: str
-    uv_min_klambda: float | None
-    uv_max_klambda: float | None
     scale: str
 
     def flux_jy(self, frequency_hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -93,19 +90,13 @@ def find(name: str) -> Calibrator:
     raise BadInputError(f"calibrator {name!r} is not in the catalogue; give a J2000 name such as 0521+166 or 3C138")
 
 
-def calibrators_in_beam(
-    ra_deg: float, dec_deg: float, *, min_response: float = 0.1, min_apparent_jy: float = 0.0
-) -> list[CalibratorInBeam]:
+def calibrators_in_beam(ra_deg: float, dec_deg: float) -> list[CalibratorInBeam]:
     """Return the calibrators in the main lobe of the primary beam, brightest apparent flux density first.
 
     Parameters
     ----------
     ra_deg, dec_deg : float
         Pointing direction (ICRS).
-    min_response : float
-        Smallest power response of the beam at the centre of the band.
-    min_apparent_jy : float
-        Smallest flux density times response.
     """
     ra_rad, dec_rad = np.radians([[c.ra_deg, c.dec_deg] for c in load()]).T
     separation_rad = beam.separation_rad(np.radians(ra_deg), np.radians(dec_deg), ra_rad, dec_rad)
@@ -114,10 +105,9 @@ def calibrators_in_beam(
     seen = [
         CalibratorInBeam(c, float(np.degrees(s)), float(c.flux_jy(BAND_CENTRE_HZ) * a))
         for c, s, a in zip(load(), separation_rad, response, strict=True)
-        if a >= min_response
+        if a >= _MIN_RESPONSE
     ]
-    bright = [c for c in seen if c.apparent_flux_jy >= min_apparent_jy]
-    return sorted(bright, key=lambda c: -c.apparent_flux_jy)
+    return sorted(seen, key=lambda c: -c.apparent_flux_jy)
 
 
 def _calibrator(row: dict[str, str]) -> Calibrator:
@@ -129,7 +119,5 @@ def _calibrator(row: dict[str, str]) -> Calibrator:
         flux_1400_jy=float(row["flux_1400_jy"]),
         spectral_index=float(row["spectral_index"] or _TYPICAL_SPECTRAL_INDEX),
         quality=row["quality"],
-        uv_min_klambda=float(row["uv_min_klambda"]) if row["uv_min_klambda"] else None,
-        uv_max_klambda=float(row["uv_max_klambda"]) if row["uv_max_klambda"] else None,
         scale=row["scale"],
     )

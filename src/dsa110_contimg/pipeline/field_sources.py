@@ -20,6 +20,7 @@ from dsa110_contimg.pipeline.averaging import (
     average_channels,
     averaging_factor,
     channel_bins,
+    empty_group,
 )
 from dsa110_contimg.pipeline.calibration_model import ModelSource
 from dsa110_contimg.pipeline.components import BRIGHT_SNR, PointComponent, PointFitter
@@ -32,8 +33,6 @@ from dsa110_contimg.pipeline.skymodel import C_M_PER_S
 from dsa110_contimg.pipeline.visibilities import Bools, Complex, Layout, Visibilities
 from dsa110_contimg.pipeline.weighting import thermal_noise
 
-#: Sources fainter than this fraction of the calibrator, both through the beam, move a gain by less than its noise.
-RELEVANT_FRACTION = 0.001
 #: Longest baseline used for the search; with it the image is small, and positions are right to 1 arcsec.
 MAX_UV_LAMBDA = 4000.0
 #: Amplitude that averaging over channels may cost at the edge of the searched field.
@@ -94,7 +93,7 @@ def _corrected(
         if not groups:
             members = _members(chunk, layout, radius_rad)
             bins = {factor: channel_bins(layout.frequencies_hz, factor) for factor in members}
-            groups = {factor: _empty_group(layout, len(members[factor]), bins[factor]) for factor in members}
+            groups = {factor: empty_group(layout, len(members[factor]), bins[factor]) for factor in members}
         for factor, baselines in members.items():
             inner = _inner(chunk, baselines)
             correct(inner.data, inner.flags, inner.weights, inner.antenna1, inner.antenna2, gains, bandpass, first)
@@ -132,19 +131,6 @@ def _thinned(wanted: Bools, lengths_m: NDArray[np.float64]) -> Bools:
     thinned = np.zeros_like(wanted)
     thinned[by_length[kept]] = True
     return thinned
-
-
-def _empty_group(layout: Layout, n_baselines: int, bins: NDArray[np.int64]) -> VisibilityGroup:
-    shape = (n_baselines * layout.n_times, int(bins[-1]) + 1)
-    weight = np.zeros(shape, np.float32)
-    return VisibilityGroup(
-        uvw_m=np.zeros((shape[0], 3)),
-        freqs_hz=np.bincount(bins, layout.frequencies_hz) / np.bincount(bins),
-        vis=np.zeros(shape, np.complex64),
-        weight=weight,
-        time_index=np.repeat(np.arange(layout.n_times), n_baselines),
-        imaging_weight=weight,
-    )
 
 
 def _inner(chunk: Visibilities, baselines: NDArray[np.intp]) -> Visibilities:

@@ -42,11 +42,6 @@ class Beam:
         inverse = np.array([self.major_rad, self.minor_rad]) * FWHM_TO_SIGMA
         return np.asarray(axes.T @ np.diag(inverse**-2.0) @ axes)
 
-    @property
-    def area_sr(self) -> float:
-        """Solid angle under the Gaussian."""
-        return float(np.pi / (4.0 * np.log(2.0)) * self.major_rad * self.minor_rad)
-
 
 def _beam_of(curvature: Doubles) -> Beam:
     """Return the beam of a curvature matrix, the inverse of `Beam.curvature`."""

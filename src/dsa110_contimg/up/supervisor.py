@@ -9,12 +9,12 @@ kernel sends each process the signal that it was started with (``PR_SET_PDEATHSI
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dsa110_contimg.absurd.processes import ending_of, kill_group
 from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.up.console import Screen
 from dsa110_contimg.up.servers import die_with_parent
@@ -156,7 +156,7 @@ class Supervisor:
                 self._give_up(spec, quick_deaths, code)
                 return
             pause_s = self._backoff.delay_s(quick_deaths)
-            self._screen.say(f"{spec.name} ended ({ending(code)}); starting it again in {pause_s:.1f} s", "WARNING")
+            self._screen.say(f"{spec.name} ended ({ending_of(code)}); starting it again in {pause_s:.1f} s", "WARNING")
             await asyncio.sleep(pause_s)
 
     async def _run(self, spec: ProcessSpec) -> int:
@@ -175,7 +175,7 @@ class Supervisor:
         while process.returncode is None:  # noqa: ASYNC110 - asyncio knows no other way
             await asyncio.sleep(POLL_S)
         del self._running[spec.name]
-        signal_group(process.pid, signal.SIGKILL)  # whatever it has left behind
+        kill_group(process.pid)  # whatever it has left behind
         await asyncio.wait([reader], timeout=1.0)  # a descendant that left the group may hold the pipe open
         reader.cancel()
         return process.returncode
@@ -204,12 +204,12 @@ class Supervisor:
         done, _ = await asyncio.wait([self._watchers[spec.name]], timeout=spec.grace_s)
         if not done:
             self._screen.say(f"{spec.name} did not stop in {spec.grace_s:.0f} s; killing it", "WARNING")
-            signal_group(process.pid, signal.SIGKILL)
+            kill_group(process.pid)
             await self._watchers[spec.name]
 
     def _give_up(self, spec: ProcessSpec, deaths: int, code: int) -> None:
         failure = ProcessFailedError(
-            f"{spec.name} ended {deaths} times soon after its start ({ending(code)}); {self._last_words(spec)}"
+            f"{spec.name} ended {deaths} times soon after its start ({ending_of(code)}); {self._last_words(spec)}"
         )
         self._screen.say(str(failure), "ERROR")
         if not self.gave_up.done():
@@ -217,14 +217,3 @@ class Supervisor:
 
     def _last_words(self, spec: ProcessSpec) -> str:
         return f"its last lines: {self._screen.last_words(spec.name)}"
-
-
-def ending(code: int) -> str:
-    """Say in words how a process ended."""
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def signal_group(leader: int, sig: signal.Signals) -> None:
-    """Send a signal to a process group; one that is gone already is no error."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, sig)

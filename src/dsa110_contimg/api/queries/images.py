@@ -22,7 +22,7 @@ from dsa110_contimg.api.queries.decoding import (
     row_number,
 )
 from dsa110_contimg.api.queries.listing import ListQuery
-from dsa110_contimg.api.tables import image_regions, images, ms_index, photometry
+from dsa110_contimg.api.tables import image_regions, images, ms_index
 
 _COLUMNS = record_columns(ImageRecord, images, ms_index.c.stage.label("ms_stage"))
 READ = record_reader(ImageRecord, _COLUMNS)
@@ -48,11 +48,6 @@ _BY_ID = Statement(SELECTED.with_only_columns(*_DETAIL).where(images.c.id == bin
 _BY_PATH = Statement(SELECTED.where(images.c.path == bindparam("path")))
 _ALL = paged(SELECTED.order_by(*_NEWEST))
 _FOR_MS = Statement(SELECTED.where(images.c.ms_path == bindparam("ms_path")).order_by(*_NEWEST))
-_FOR_SOURCE = paged(
-    SELECTED.join(photometry, photometry.c.image_path == images.c.path)
-    .where(photometry.c.source_id == bindparam("source_id"))
-    .order_by(*_NEWEST)
-)
 LIST = ListQuery(
     "images",
     {
@@ -100,11 +95,6 @@ def recent(limit: int) -> Steps[list[Document]]:
 def for_ms(ms_path: str) -> Steps[list[ImageRecord]]:
     """Read the images of a Measurement Set, newest first."""
     return ask(Query(_FOR_MS, {"ms_path": ms_path}, every(READ), prompt=True))
-
-
-def for_source(source_id: str, limit: int, offset: int) -> Steps[list[ImageRecord]]:
-    """Read a part of the images in which a source was measured, newest first."""
-    return ask(Query(_FOR_SOURCE, {"source_id": source_id, "limit": limit, "offset": offset}, every(READ)))
 
 
 def count() -> Steps[int]:

@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Text, and_, bindparam, case, cast, func, o
 from dsa110_contimg.api.column_kinds import Number, RowNumber
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.interfaces import LightCurvePoint, SourceRecord, SourceSummary
+from dsa110_contimg.api.interfaces import SourceRecord, SourceSummary
 from dsa110_contimg.api.pages import Document, Page, Wish, read_cursor, write_cursor
 from dsa110_contimg.api.queries import counts
 from dsa110_contimg.api.queries.decoding import (
@@ -40,8 +40,6 @@ _SUMMARY = record_columns(
 _read_summary = record_reader(SourceSummary, _SUMMARY)
 _POSITION = record_columns(SourceRecord, sources)
 _read_position = record_reader(SourceRecord, _POSITION)
-_POINT = record_columns(LightCurvePoint, photometry, images.c.id.label("image_id"))
-_read_point = record_reader(LightCurvePoint, _POINT)
 
 
 def _number(name: str) -> BindParameter[float]:
@@ -73,17 +71,6 @@ _BOX_HOLDS = and_(
 )
 _BOX = Statement(select(*_POSITION).where(_BOX_HOLDS))
 _ITEM = Statement(LIST.selection(LIST.names, (("id", "eq"),)))
-_CURVE = Statement(
-    select(*_POINT)
-    .join_from(photometry, images, images.c.id == photometry.c.image_id)
-    .where(
-        and_(
-            photometry.c.source_id == bindparam("source_id"),
-            photometry.c.mjd.between(_number("start_mjd"), _number("end_mjd")),
-        )
-    )
-    .order_by(photometry.c.mjd, photometry.c.image_id)
-)
 # What was not measured of the whole source was measured of its peak; flux density and uncertainty go together.
 _NO_FLUX = photometry.c.flux_jy.is_(None)
 _FLUX = case((_NO_FLUX, photometry.c.peak_jyb), else_=photometry.c.flux_jy)
@@ -135,16 +122,6 @@ def by_id(source_id: str) -> Steps[SourceSummary | None]:
 def page(limit: int, offset: int) -> Steps[list[SourceSummary]]:
     """Read a part of all sources, by rising id."""
     return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(_read_summary)))
-
-
-def lightcurve(source_id: str, start_mjd: float | None, end_mjd: float | None) -> Steps[list[LightCurvePoint]]:
-    """Read the measurements of a source by rising time."""
-    bounds = {
-        "source_id": source_id,
-        "start_mjd": _FIRST_MJD if start_mjd is None else start_mjd,
-        "end_mjd": _LAST_MJD if end_mjd is None else end_mjd,
-    }
-    return ask(Query(_CURVE, bounds, every(_read_point)))
 
 
 def near(ra_deg: float, dec_deg: float, radius_deg: float) -> Steps[list[SourceRecord]]:

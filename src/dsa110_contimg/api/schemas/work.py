@@ -86,9 +86,6 @@ class JobCanceled(Reply):
     job_id: str
 
 
-RqStatus = Literal["queued", "started", "finished", "failed", "deferred", "scheduled", "canceled", "not_found"]
-
-
 class QueueStats(Reply):
     """The RQ queue: what Redis holds, and what waits in the database for Redis."""
 
