@@ -15,6 +15,7 @@ from dsa110_contimg.api import schemas
 from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.authorization import declared_scope, writing_routes
 from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.queue_schemas import monitoring, tasks
 from fixtures.live_api import Caller, QueueServer
 from fixtures.queue_bench import QUEUE
@@ -164,14 +165,27 @@ async def test_the_same_idempotency_key_gives_the_same_task_and_is_refused_for_a
 
 
 async def test_every_call_that_makes_work_can_be_sent_again(calls: Caller) -> None:
-    step = {"task_name": "small", "params": {}}
-    await calls.write("POST", "/templates", {"name": "again", "queue_name": QUEUE, "steps": [step]})
-    for path, body in (("/templates/again/run", {}), ("/workflows", {"name": "w"})):
-        first = await calls.ask("POST", path, body, scope="write:jobs", Idempotency_Key=path)
-        again = await calls.ask("POST", path, body, scope="write:jobs", Idempotency_Key=path)
+    """Also when its reply was lost before it was kept: what was made has the ids that follow from the request."""
+    steps = [{"task_name": "small", "params": {}}, {"task_name": "second", "params": {}}]
+    await calls.write("POST", "/templates", {"name": "again", "queue_name": QUEUE, "steps": steps})
+    await calls.operate("POST", "/schedules", SCHEDULE | {"queue_name": QUEUE})
+    asked = (
+        ("/templates/again/run", {}, "write:jobs"), ("/workflows", {"name": "w"}, "write:jobs"),
+        ("/schedules/hourly/trigger", None, "ops"),
+    )  # fmt: skip
+    for path, body, scope in asked:
+        first = await calls.ask("POST", path, body, scope=scope, Idempotency_Key=path)
+        again = await calls.ask("POST", path, body, scope=scope, Idempotency_Key=path)
         assert (first.status_code, again.content) == (200, first.content), first.text
         assert again.headers["Idempotency-Replayed"] == "true"
-    assert (await calls.json("/tasks"))["total"] == 1
+        async with open_database(calls.server.config.database, calls.server.config.timeouts) as adapter:
+            await adapter.execute("UPDATE idempotency_keys SET status = NULL, reply = ''")
+        made_again = await calls.ask("POST", path, body, scope=scope, Idempotency_Key=path)
+        assert "Idempotency-Replayed" not in made_again.headers
+        assert made_again.content == first.content
+    names = [task["task_name"] for task in (await calls.json("/tasks"))["tasks"]]
+    assert names == ["health-check", "second", "small"]
+    assert (await calls.json("/workflows"))["total"] == 2
 
 
 async def test_tasks_are_listed_page_by_page_newest_first_without_gap_or_repetition(calls: Caller) -> None:

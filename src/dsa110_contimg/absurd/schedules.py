@@ -163,10 +163,13 @@ class Schedules:
         """Delete a schedule; False when there is none of this name. Tasks that it spawned stay."""
         return bool(await self._database.fetch(statements.DELETE, name))
 
-    async def trigger(self, name: str) -> UUID | None:
-        """Spawn the task of a schedule now, whatever its state, and return its id; None: there is no such schedule."""
-        task_id: UUID | None = await self._database.fetchval(statements.TRIGGER, name, new_id())
-        return task_id
+    async def trigger(self, name: str, task_id: UUID | None = None) -> UUID | None:
+        """Spawn the task of a schedule now, whatever its state, and return its id; None: there is no such schedule.
+
+        Calling it again with the same id changes nothing.
+        """
+        spawned: UUID | None = await self._database.fetchval(statements.TRIGGER, name, task_id or new_id())
+        return spawned
 
     async def _current(self, name: str) -> Mapping[str, Any] | None:
         rows = await self._database.fetch(statements.GET, name)

@@ -1,12 +1,13 @@
 """Templates: workflows that are kept by name in the queue's database, and run with parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import AbsurdError, ChangedError, Database
+from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.monitoring import Row, as_row
 from dsa110_contimg.absurd.specs import TaskSpec
 from dsa110_contimg.absurd.statements import templates as statements
@@ -55,7 +56,9 @@ class TemplateRun:
 class Spawner(Protocol):
     """What spawns workflows."""
 
-    async def spawn_graph(self, name: str, nodes: Sequence[TaskSpec], *, metadata: Mapping[str, Any]) -> UUID:
+    async def spawn_graph(
+        self, name: str, nodes: Sequence[TaskSpec], *, workflow_id: UUID, metadata: Mapping[str, Any]
+    ) -> UUID:
         """Spawn all tasks of a workflow in one transaction and return the workflow's id."""
 
 
@@ -125,7 +128,9 @@ class Templates:
         """Delete a template; False when there is none of this name. What it spawned stays."""
         return bool(await self._database.fetch(statements.DELETE, name))
 
-    async def run(self, name: str, params: Mapping[str, Any] | None = None) -> TemplateRun:
+    async def run(
+        self, name: str, params: Mapping[str, Any] | None = None, ids: Iterator[UUID] | None = None
+    ) -> TemplateRun:
         """Spawn the steps of a template as a workflow, each after the one before it.
 
         Parameters
@@ -134,6 +139,8 @@ class Templates:
             Which template.
         params : mapping, optional
             Merged into the parameters of every step, over what the step says.
+        ids : iterator, optional
+            Of the workflow and then of its tasks; running it again with the same ones changes nothing.
 
         Raises
         ------
@@ -141,6 +148,8 @@ class Templates:
             There is no template of this name.
         """
         template = await self._existing(name)
+        free = ids or iter(new_id, None)
+        workflow_id = next(free)
         nodes: list[TaskSpec] = []
         for step in template["steps"]:
             before = [nodes[-1].task_id] if nodes else []
@@ -148,10 +157,10 @@ class Templates:
                 TaskSpec(
                     step["task_name"], {**step["params"], **(params or {})}, depends_on=before,
                     priority=step["priority"], timeout_sec=step["timeout_sec"], max_retries=step["max_retries"],
-                    queue=template["queue_name"],
+                    queue=template["queue_name"], task_id=next(free),
                 )
             )  # fmt: skip
-        workflow_id = await self._spawner.spawn_graph(name, nodes, metadata={"template": name})
+        await self._spawner.spawn_graph(name, nodes, workflow_id=workflow_id, metadata={"template": name})
         return TemplateRun(name, workflow_id, tuple(node.task_id for node in nodes))
 
     async def _existing(self, name: str) -> Row:

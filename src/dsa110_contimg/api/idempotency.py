@@ -13,11 +13,13 @@ once. When the key has ended, the same request is new work.
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 
+from dsa110_contimg.absurd.ids import ids_of
 from dsa110_contimg.api.authorization import SAFE_METHODS, ScopedRoute
 from dsa110_contimg.api.exceptions import InvalidStateError, ValidationError
 from dsa110_contimg.api.queries.idempotency import KeptReply
@@ -50,7 +52,7 @@ class _Repeatable(StrictRoute):
         async def repeatable(request: Request) -> Response:
             key = request.headers.get(HEADER)
             if key is None or request.method in SAFE_METHODS:
-                request.state.seed = new_seed()
+                request.state.seed, request.state.first_s = new_seed(), time.time()
                 return await handler(request)
             return await _Repetition(request, _checked(key)).reply(handler)
 
@@ -65,6 +67,14 @@ async def request_seed(request: Request) -> str:
     """Return what the ids of a request's work are made of: the same for a request that is sent again."""
     seed: str = getattr(request.state, "seed", None) or new_seed()
     return seed
+
+
+async def request_ids(request: Request) -> Iterator[UUID]:
+    """Return ids for what a request makes in the durable queue: the same for a request that is sent again."""
+    return ids_of(request.state.seed, request.state.first_s)
+
+
+NewIds = Annotated[Iterator[UUID], Depends(request_ids)]
 
 
 class _Repetition:
@@ -89,7 +99,7 @@ class _Repetition:
             return Response(kept.reply, kept.status, headers, media_type="application/json")
         if not was_free and now_s - kept.created_at < _WORKED_ON_S:
             raise InvalidStateError(f"The request under the {HEADER} {self._key!r} is still worked on; ask again.")
-        request.state.seed = seed_of(kept)
+        request.state.seed, request.state.first_s = seed_of(kept), kept.created_at
         return await self._first(handler)
 
     async def _first(self, handler: Handler) -> Response:

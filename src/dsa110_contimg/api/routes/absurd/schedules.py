@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Schedules
-from dsa110_contimg.api.idempotency import WorkRoute
+from dsa110_contimg.api.idempotency import NewIds, WorkRoute
 from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, ScheduleCreate, ScheduleUpdate
@@ -64,6 +64,6 @@ async def delete_schedule(service: Schedules, name: ScheduleName) -> Response:
 
 
 @router.post("/schedules/{name}/trigger", response_model=schemas.ScheduleTriggered, dependencies=_OPERATES)
-async def trigger_schedule(service: Schedules, name: ScheduleName) -> Response:
+async def trigger_schedule(service: Schedules, name: ScheduleName, ids: NewIds) -> Response:
     """Spawn the task of a schedule now; its times stay as they are."""
-    return json_reply(await service.trigger(name))
+    return json_reply(await service.trigger(name, next(ids)))

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Path, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Templates
-from dsa110_contimg.api.idempotency import WorkRoute
+from dsa110_contimg.api.idempotency import NewIds, WorkRoute
 from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, TemplateCreate, TemplateReplacement
@@ -52,7 +52,7 @@ async def delete_template(service: Templates, name: TemplateName) -> Response:
 
 @router.post("/templates/{name}/run", response_model=schemas.TemplateRun, dependencies=_WRITES)
 async def run_template(
-    service: Templates, name: TemplateName, params: Annotated[dict[str, Any] | None, Body()] = None
+    service: Templates, name: TemplateName, ids: NewIds, params: Annotated[dict[str, Any] | None, Body()] = None
 ) -> Response:
     """Spawn the steps of a template, each after the one before it; the body is laid over the parameters of each."""
-    return json_reply(await service.run(name, params or {}))
+    return json_reply(await service.run(name, params or {}, ids))

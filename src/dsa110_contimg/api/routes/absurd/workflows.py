@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import EarlierClient, Workflows
-from dsa110_contimg.api.idempotency import WorkRoute
+from dsa110_contimg.api.idempotency import NewIds, WorkRoute
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import WorkflowCreate
 from dsa110_contimg.api.replies import json_reply
@@ -29,9 +29,9 @@ async def list_workflows(
 
 
 @router.post("/workflows", response_model=schemas.WorkflowCreated, dependencies=_WRITES)
-async def create_workflow(service: Workflows, workflow: WorkflowCreate) -> Response:
+async def create_workflow(service: Workflows, workflow: WorkflowCreate, ids: NewIds) -> Response:
     """Make a workflow, to which tasks are added by `POST /tasks/with-deps` with its id."""
-    return json_reply(await service.create(workflow))
+    return json_reply(await service.create(workflow, next(ids)))
 
 
 @router.get("/workflows/{workflow_id}", response_model=schemas.WorkflowView)

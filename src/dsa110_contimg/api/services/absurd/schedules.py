@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from uuid import UUID
 
 from dsa110_contimg.api.queue_schemas.requests import ScheduleCreate, ScheduleUpdate
 from dsa110_contimg.api.queue_schemas.tasks import ScheduleView
@@ -47,9 +48,9 @@ class ScheduleService:
         await self._gateway.find("Schedule", name, lambda client: client.schedules.delete(name))
         return {"message": f"Schedule {name} is deleted"}
 
-    async def trigger(self, name: str) -> Row:
+    async def trigger(self, name: str, task_id: UUID) -> Row:
         """Spawn the task of a schedule now."""
-        task_id = await self._gateway.find("Schedule", name, lambda client: client.schedules.trigger(name))
+        await self._gateway.find("Schedule", name, lambda client: client.schedules.trigger(name, task_id))
         return {"task_id": str(task_id), "schedule_name": name, "message": f"Schedule {name} fired now"}
 
 

@@ -1,7 +1,8 @@
 """Templates: workflows that are kept by name and run with parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 from dsa110_contimg.absurd.templates import Step
 from dsa110_contimg.api.exceptions import ValidationError
@@ -62,10 +63,10 @@ class TemplateService:
         await self._gateway.find("Template", name, lambda client: client.templates.delete(name))
         return {"message": f"Template {name} is deleted"}
 
-    async def run(self, name: str, params: Mapping[str, Any]) -> Row:
+    async def run(self, name: str, params: Mapping[str, Any], ids: Iterator[UUID]) -> Row:
         """Spawn the steps of a template, each after the one before it, with ``params`` laid over those of each step."""
         await self.get(name)
-        ran = await self._gateway.ask(lambda client: client.templates.run(name, params))
+        ran = await self._gateway.ask(lambda client: client.templates.run(name, params, ids))
         return {"task_ids": [str(task_id) for task_id in ran.task_ids], "template_name": name}
 
 

@@ -26,10 +26,10 @@ class WorkflowService:
         following = next_after(rows, limit, "workflow_id")
         return {"workflows": [_item(row) for row in rows], "total": len(rows), "next_after": following}
 
-    async def create(self, wanted: WorkflowCreate) -> Row:
+    async def create(self, wanted: WorkflowCreate, workflow_id: UUID) -> Row:
         """Make a workflow without tasks."""
         about = wanted.metadata | ({"description": wanted.description} if wanted.description else {})
-        workflow_id = await self._gateway.ask(lambda client: client.create_workflow(wanted.name, about))
+        await self._gateway.ask(lambda client: client.create_workflow(wanted.name, about, workflow_id=workflow_id))
         message = f"Workflow {wanted.name} is made; add tasks with its id"
         return {"workflow_id": str(workflow_id), "name": wanted.name, "message": message}
 
