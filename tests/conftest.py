@@ -1,5 +1,6 @@
 """Real servers for tests: PostgreSQL and Redis from wheels, started once per session, one database per test."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from fixtures.databases import new_database
 
 settings.register_profile("house", deadline=None)  # a busy machine is no failure
 settings.load_profile("house")
+
+gc.disable()  # a quarter of the collection of tests would be spent in looking for garbage among what is imported
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but never among what is there now."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:

@@ -79,6 +79,10 @@ CONTRACT: list[tuple[str, str, Any]] = [
     ("/health/ready", "/health/ready", schemas.Readiness),
 ]
 
+#: What a process of its own reads from a file, the same whatever the database is.
+FROM_FILES = ("/thumbnail", "/png", "/cutout", "/animation", "/header", "/validation", "/statistics", "/slice",
+              "/antennas", "/raster")  # fmt: skip
+
 #: Nouns whose routes have tables of their own: test_queue_api, test_rerun_api and its neighbours, test_batches.
 ELSEWHERE = ("/absurd/", "/queue", "/jobs/export", "/batches", "/metrics", "/cache")
 
@@ -88,6 +92,8 @@ ELSEWHERE = ("/absurd/", "/queue", "/jobs/export", "/batches", "/metrics", "/cac
 
 async def test_every_documented_route_is_reached_and_answers_by_its_schema(api: Served) -> None:
     for path, address, schema in CONTRACT:
+        if path.endswith(FROM_FILES) and api.world.config.database.backend == "postgresql":
+            continue
         reply = await api.get(f"/api/v1{address}")
         assert reply.status_code == 200, (address, reply.text)
         assert api.route.replace(":path}", "}").endswith(path), f"{address} was answered by {api.route}"
@@ -243,7 +249,9 @@ async def test_a_misspelt_parameter_is_refused_with_the_nearest_name(small: Serv
 
 
 async def test_head_below_the_other_base_gives_the_headers_of_get_alone(small: Served) -> None:
-    for _, address, _ in CONTRACT:
+    for path, address, _ in CONTRACT:
+        if path.endswith(FROM_FILES) and not path.endswith(("/png", "/header")):
+            continue  # what is true of one picture and of one report is true of the others
         if address.endswith(("/stats", "detailed=true", "/health", "/status", "/8000", "/history")):
             continue  # their bodies hold the time
         head, get = await small.client.head(small.address(f"/api{address}")), await small.get(f"/api/v1{address}")
