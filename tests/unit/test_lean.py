@@ -5,9 +5,13 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel, Field
 
+from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.api.app import create_app
+from dsa110_contimg.api.authorization import declared_scope, writing_routes
+from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.lean import shortened
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.validation import StrictRoute
@@ -99,6 +103,14 @@ async def test_a_service_that_was_replaced_is_asked_instead() -> None:
     app = application(StrictRoute)
     app.dependency_overrides[service] = lambda: "another"
     assert (await ask(app, "/plain/x"))[1][2] == "another"
+
+
+def test_no_route_that_asks_for_a_scope_is_served_without_its_judgement() -> None:
+    app = create_app(APIConfig.from_env({}), AbsurdConfig(enabled=False))
+    direct = [route for route in iter_route_contexts(app.routes) if getattr(route.original_route, "direct", None)]
+    assert len(direct) > 30
+    assert all(declared_scope(route) is None and route.methods == {"GET"} for route in direct)
+    assert all(route.original_route.direct is None for _, route in writing_routes(app))  # type: ignore[attr-defined]
 
 
 async def test_an_unknown_parameter_is_refused_on_the_short_way_too() -> None:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response
@@ -31,10 +30,10 @@ from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.bases import BASE, Bases
 from dsa110_contimg.api.middleware.connection import patient, patient_socket
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
-from dsa110_contimg.api.middleware.exchange import ExchangeLimits
+from dsa110_contimg.api.middleware.exchange import ExchangeLimits, Scope
 from dsa110_contimg.api.middleware.gate import Gate, GateRules
 from dsa110_contimg.api.middleware.meter import Meter
-from dsa110_contimg.api.middleware.remembering import Remembering
+from dsa110_contimg.api.reply_memory import KeptReply, ReplyMemory
 from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.routes import (
     absurd,
@@ -93,15 +92,6 @@ _START_PATIENCE_S = 2.0  # what is not there by then is waited for in the backgr
 _AGAIN_AFTER_S = 1.0
 
 
-class _Overrides:
-    """Where the framework looks for what a test puts in the place of a dependency."""
-
-    def __init__(self) -> None:
-        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
-
-
-_OVERRIDES = _Overrides()
-
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -126,7 +116,6 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
         openapi_url=None,  # documentation.py describes the API, and has the pages that show it
         lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter, tally),
     )
-    app.dependency_overrides = _OVERRIDES.dependency_overrides
     app.add_api_route("/", front_page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=_WEB))
     documentation.install(app)
@@ -134,8 +123,9 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.router.routes.insert(0, RouteIndex(app.routes, BASE))
     exception_handler.install(app)
     app.add_middleware(Bases)
-    app.add_middleware(Remembering)
-    app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
+    app.add_middleware(
+        Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter), recall=recall
+    )
     app.add_middleware(Meter, tally=tally)
     return app
 
@@ -143,13 +133,17 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
 @lru_cache
 def _routes() -> list[BaseRoute]:
     """Return the routes of every application of this process: to look at their parameters takes most of its making."""
-    all_of_them = APIRouter(
-        dependency_overrides_provider=_OVERRIDES, generate_unique_id_function=documentation.operation_id
-    )
+    all_of_them = APIRouter(generate_unique_id_function=documentation.operation_id)
     for router in (*_ROUTERS, websocket.router):
         all_of_them.include_router(router, prefix=BASE)
     all_of_them.include_router(metrics.router)
     return all_of_them.routes
+
+
+async def recall(scope: Scope) -> KeptReply | None:
+    """Return the reply that this process still has to a request, if it is right."""
+    memory: ReplyMemory = scope["app"].state.services.memory
+    return await memory.recall(scope)
 
 
 async def front_page() -> Response:

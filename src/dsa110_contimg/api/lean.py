@@ -8,6 +8,7 @@ validators. Whatever is not valid goes the framework's way, which says what is w
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from fastapi import Request, Response
@@ -45,17 +46,18 @@ def shortened(dependant: Dependant, handler: Handler) -> Handler:
     endpoint = dependant.call
     if endpoint is None or not _is_simple(dependant) or not _returns_response(endpoint):
         return handler
+    usual = _within_stacks(handler)
     readers = _readers(dependant)
     services = {needed.name or "": needed.call for needed in dependant.dependencies}
     request_name = dependant.request_param_name
 
     async def lean(request: Request) -> Response:
         if request.app.dependency_overrides:
-            return await handler(request)
+            return await usual(request)
         try:
             given = {name: read(request) for name, read in readers.items()}
         except (_NotValidError, ValidationError):
-            return await handler(request)
+            return await usual(request)
         for name, call in services.items():
             given[name] = await call(request)  # type: ignore[misc]
         if request_name is not None:
@@ -64,6 +66,17 @@ def shortened(dependant: Dependant, handler: Handler) -> Handler:
         return response
 
     return lean
+
+
+def _within_stacks(handler: Handler) -> Handler:
+    """Return the framework's way with what it expects around itself: where resources of dependencies are closed."""
+
+    async def usual(request: Request) -> Response:
+        async with AsyncExitStack() as of_request, AsyncExitStack() as of_function:
+            request.scope.update(fastapi_inner_astack=of_request, fastapi_function_astack=of_function)
+            return await handler(request)
+
+    return usual
 
 
 def _is_simple(dependant: Dependant) -> bool:

@@ -8,7 +8,7 @@ that a client sees every write that ended before its question. The gate has judg
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,19 @@ class ReplyMemory:
         self._size_bytes = 0
         self._counters: dict[str, Cell] = {}
         self.seen: Generations = {}
+
+    async def recall(self, scope: MutableMapping[str, Any]) -> KeptReply | None:
+        """Return the reply to a request (ASGI), and leave in its scope what its route would have left there.
+
+        Without one, what is known of the tables at this moment is left in ``scope["state"]["seen"]``: a route whose
+        replies may be kept gives it back to :meth:`keep`.
+        """
+        kept = await self.find((scope["path"], scope["query_string"]))
+        if kept is None:
+            scope["state"]["seen"] = self.seen
+        else:
+            scope.update(kept.told)
+        return kept
 
     async def find(self, question: Question) -> KeptReply | None:
         """Return the reply to a question if it is still right; ``seen`` is then as the tables are now.

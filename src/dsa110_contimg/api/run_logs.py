@@ -23,6 +23,7 @@ MOST_BYTES = 1 << 20
 LARGEST_BYTES = 16 << 20
 _LONGEST_LINE = 4000
 _BLOCK_BYTES = 64 << 10
+_SHORT_BYTES = 16 << 10
 #: What a run may be called to have a log; the name becomes a file name.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,199}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -105,9 +106,12 @@ class RunLogs:
             There is none, or it cannot be read.
         """
         with self._opened(run_id) as (fd, size_bytes):
-            content, begin = _read_back(fd, size_bytes, min(lines, MOST_LINES))
-            found = _lines(content, whole=begin == 0)[-min(lines, MOST_LINES) :]
-            return LogTail(found, _count(fd, size_bytes) if size_bytes <= 2 * LARGEST_BYTES else None)
+            return _tail(fd, size_bytes, min(lines, MOST_LINES))
+
+    def short_tail(self, run_id: str, lines: int) -> LogTail | None:
+        """Return the same of a log that is read in less time than a change of threads takes; None of a longer one."""
+        with self._opened(run_id) as (fd, size_bytes):
+            return _tail(fd, size_bytes, lines) if size_bytes <= _SHORT_BYTES else None
 
     def after(self, run_id: str, offset: int) -> LogPart:
         """Return whole lines from a byte offset on, at most ``MOST_BYTES``; a run without a log has none yet."""
@@ -162,6 +166,12 @@ class RunLogs:
             yield fd, found.st_size
         finally:
             os.close(fd)
+
+
+def _tail(fd: int, size_bytes: int, lines: int) -> LogTail:
+    content, begin = _read_back(fd, size_bytes, lines)
+    found = _lines(content, whole=begin == 0)[-lines:]
+    return LogTail(found, _count(fd, size_bytes) if size_bytes <= 2 * LARGEST_BYTES else None)
 
 
 def _escaped(line: str) -> str:

@@ -63,11 +63,19 @@ class StrictRoute(APIRoute):
     """A route that refuses query parameters it does not declare, with 400 and the nearest name.
 
     Replies of a route that is marked with :func:`~dsa110_contimg.api.cache.cached` are kept, and may be kept ones.
+
+    Attributes
+    ----------
+    direct : callable or None
+        The handler of a route of exactly this class that asks for little: it needs nothing of the framework around it.
     """
+
+    direct: Handler | None = None
 
     def get_route_handler(self) -> Handler:
         """Return the framework's handler behind the check."""
-        handler = shortened(self.dependant, super().get_route_handler())
+        usual = super().get_route_handler()
+        handler = shortened(self.dependant, usual)
         known = frozenset(_query_names(self.dependant))
         rule = rule_of(self.endpoint)
 
@@ -78,6 +86,8 @@ class StrictRoute(APIRoute):
                 return await handler(request)
             return await self._kept(rule, request, handler)
 
+        if type(self) is StrictRoute and handler is not usual:
+            self.direct = strict
         return strict
 
     async def _kept(self, rule: CacheRule, request: Request, handler: Handler) -> Response:

@@ -1,7 +1,8 @@
 """The one gate in front of HTTP and WebSocket alike, as plain ASGI.
 
 A request passes, in this order: size of its headers, form of its path, host name, client address, origin, kind and
-announced length of its body, number of requests in flight, key, rate. What is refused gets the common error body with
+announced length of its body, number of requests in flight, key, rate. A GET whose reply is known already is answered
+here (``reply_memory.py``), everything else that passed by its route. What is refused gets the common error body with
 the same headers as every other reply; a WebSocket is refused before it is accepted. What passes carries in
 ``scope["state"]``:
 
@@ -20,6 +21,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from dsa110_contimg.api.middleware.admission import Admission
@@ -33,6 +35,7 @@ from dsa110_contimg.api.middleware.exchange import (
     Send,
     body_too_large,
 )
+from dsa110_contimg.api.reply_memory import KeptReply
 from dsa110_contimg.api.security import Address, ClientAddressRule, HostRule, OriginRule, RefusedError
 
 access_log = logging.getLogger("dsa110_contimg.api.access")
@@ -57,6 +60,10 @@ class GateRules:
     max_headers: int = 100
 
 
+async def nothing_known(scope: Scope) -> None:
+    """Remember no reply."""
+
+
 class Gate:
     """Pure ASGI middleware; see the module's text.
 
@@ -68,12 +75,21 @@ class Gate:
         What passes.
     admission : Admission
         How many pass, and as whom.
+    recall : callable
+        Gives the reply to a GET that passed, where it is known already.
     """
 
-    def __init__(self, app: ASGIApp, rules: GateRules, admission: Admission) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: GateRules,
+        admission: Admission,
+        recall: Callable[[Scope], Awaitable[KeptReply | None]] = nothing_known,
+    ) -> None:
         self.app = app
         self.rules = rules
         self.admission = admission
+        self.recall = recall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge one connection and hand it on, or answer it."""
@@ -96,6 +112,7 @@ class _Passage:
         self.scope = scope
         self.send = send
         self.app = gate.app
+        self.recall = gate.recall
         self.rules = gate.rules
         self.admission = gate.admission
         self.exchange = Exchange(scope, send, gate.rules.limits)
@@ -106,6 +123,8 @@ class _Passage:
         state = scope.setdefault("state", {})
         state["request_id"] = self.request_id = self._request_id()
         state["head"] = self.exchange.method == "HEAD"
+        #: Plain health and metrics: open to everybody, and answered however busy the rest is.
+        self.is_open = self.exchange.path in _OPEN_PATHS and not self.websocket and not self.scope.get("query_string")
 
     def _values(self, name: bytes) -> list[str]:
         return self.exchange.values(name)
@@ -113,11 +132,6 @@ class _Passage:
     def _request_id(self) -> str:
         given = self._values(b"x-request-id")
         return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else os.urandom(16).hex()
-
-    @property
-    def is_open(self) -> bool:
-        """Plain health and metrics: open to everybody, and answered however busy the rest is."""
-        return not self.websocket and self.exchange.path in _OPEN_PATHS and not self.scope.get("query_string")
 
     async def run(self, receive: Receive) -> None:
         """Judge the request and hand it on.
@@ -140,8 +154,12 @@ class _Passage:
     async def _serve(self, receive: Receive) -> None:
         if self._is_preflight():
             await self.exchange.answer(204, self.rules.cross_origin.preflight(), b"")
-        else:
+            return
+        kept = await self.recall(self.scope) if self.exchange.method in ("GET", "HEAD") else None
+        if kept is None:
             await self.exchange.serve(self.app, receive)
+        else:
+            await self.exchange.answer(200, kept.headers, kept.body)
 
     async def _admit(self, address: Address) -> None:
         allowance = await self.admission.admit(self.scope, address, forwarded=bool(self.forwarded))
@@ -239,6 +257,8 @@ class _Passage:
 
     def log(self) -> None:
         """Write one line; the path is quoted so that no line break in it makes a second one."""
+        if not access_log.isEnabledFor(logging.INFO):
+            return
         elapsed_ms = round((time.perf_counter() - self.started_s) * 1e3, 1)
         facts = {
             "request_id": self.request_id,

@@ -3,10 +3,8 @@
 import asyncio
 from typing import Any
 
-from dsa110_contimg.api.run_logs import LogTail, NoRunLogError, RunLogs
+from dsa110_contimg.api.run_logs import NoRunLogError, RunLogs
 from dsa110_contimg.api.services.async_services import AsyncJobService
-
-_SHORT_BYTES = 16 << 10
 
 
 class RunLogService:
@@ -34,13 +32,9 @@ class RunLogService:
         job = await self.jobs.find(run_id)
         told: dict[str, Any] = {"run_id": run_id, "status": job.status, "logs": [], "total_lines": 0, "error": None}
         try:
-            found = await self._tail(run_id, lines)
+            found = self.logs.short_tail(run_id, lines)
+            if found is None:
+                found = await asyncio.to_thread(self.logs.tail, run_id, lines)
         except NoRunLogError as error:
             return told | {"error": str(error)}
         return told | {"logs": found.lines, "total_lines": found.total_lines}
-
-    async def _tail(self, run_id: str, lines: int) -> LogTail:
-        """Read a short log at once, which takes less than a change of threads."""
-        if self.logs.size(run_id) <= _SHORT_BYTES:
-            return self.logs.tail(run_id, lines)
-        return await asyncio.to_thread(self.logs.tail, run_id, lines)
