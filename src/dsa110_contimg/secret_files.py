@@ -54,6 +54,13 @@ def secret_text(environ: Mapping[str, str], variable: str) -> str:
     return read_secret(Path(path)) if path else value
 
 
+def password_of(url: str) -> str:
+    """Return the password in a URL, as it stands there; empty when there is none."""
+    parts = urlsplit(url)
+    asked = re.search(r"(?:^|&)password=([^&]*)", parts.query)
+    return parts.password or (asked[1] if asked else "")
+
+
 def masked(url: str) -> str:
     """Return a URL with ``***`` in place of its password."""
     parts = urlsplit(url)

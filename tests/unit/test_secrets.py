@@ -218,3 +218,4 @@ def test_settings_know_their_secrets() -> None:
     )
     assert set(config.secrets()) == {KEY, "Xy7q2m9z", "Zq8x1k3v"}
     assert not re.search("Xy7q2m9z|Zq8x1k3v", str(config.describe()))
+    assert APIConfig.from_env({"DSA110_DB_PG_URL": "postgresql://h/d?password=Zq8x1k3v&a=b"}).secrets() == ["Zq8x1k3v"]

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from dsa110_contimg.api import readings
 from dsa110_contimg.api.access_settings import AccessConfig, AuthConfig, RateLimitConfig, access_faults, weak_secrets
 from dsa110_contimg.api.command_template import CommandTemplate
 from dsa110_contimg.api.readings import setting
-from dsa110_contimg.secret_files import SUFFIX, masked, secret_text
+from dsa110_contimg.secret_files import SUFFIX, masked, password_of, secret_text
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -296,7 +296,7 @@ class APIConfig:
         for name, item in declared_settings():
             value = getattr(getattr(self, name), item.name) if item.metadata["secret"] else ""
             for text in (value,) if isinstance(value, str) else value:
-                found.append((urlsplit(text).password or "") if "://" in text else text)
+                found.append(password_of(text) if "://" in text else text)
         return [text for text in found if text]
 
     def describe(self) -> list[SettingRow]:

@@ -13,7 +13,6 @@ is done here and in ``queries/listing.py``::
         return list_reply(request, await service.list_images(wish_of(asked, schemas.ImageListItem)))
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -23,18 +22,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from dsa110_contimg.api.exceptions import ValidationError
 from dsa110_contimg.api.pages import Filter, Page, Wish
 from dsa110_contimg.api.replies import json_reply
-from dsa110_contimg.api.validation import MAX_PAGE, require_known
+from dsa110_contimg.api.validation import MAX_PAGE, parse_time, require_known
 
 _PAGE = frozenset({"limit", "offset", "cursor", "sort", "fields"})
-
-
-def _unix_s(text: Any) -> float:
-    try:
-        moment = datetime.fromisoformat(str(text).strip())
-    except ValueError as error:
-        message = f"{str(text)[:60]!r} is no date; write for example 2026-02-11 or 2026-02-11T03:04:05Z"
-        raise ValidationError(message, value=str(text)[:60]) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _text_without_nul(text: str) -> str:
@@ -44,7 +34,7 @@ def _text_without_nul(text: str) -> str:
 
 
 #: A date or date-time (ISO 8601, UTC unless it says otherwise), as Unix seconds.
-Moment = Annotated[float, BeforeValidator(_unix_s), WithJsonSchema({"type": "string", "format": "date-time"})]
+Moment = Annotated[float, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 #: A finite number.
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 #: A text that a column must have exactly.

@@ -102,20 +102,23 @@ class StrictRoute(APIRoute):
         return reply
 
 
-def parse_time_mjd(text: str | None, field: str) -> float | None:
-    """Return the MJD (UTC) of an ISO 8601 date or date-time; a time without zone is UTC.
+def parse_time(text: str, field: str | None = None) -> float:
+    """Return the Unix time of an ISO 8601 date or date-time; a time without zone is UTC.
 
     Raises
     ------
     ValidationError
         The text is no such time.
     """
-    if text is None:
-        return None
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        message = f"{field}={text[:60]!r} is no date; write for example 2026-02-11 or 2026-02-11T03:04:05Z"
+        named = f"{field}=" if field else ""
+        message = f"{named}{text[:60]!r} is no date; write for example 2026-02-11 or 2026-02-11T03:04:05Z"
         raise ValidationError(message, field=field, value=text[:60]) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.timestamp() / 86400.0 + _UNIX_EPOCH_MJD
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_time_mjd(text: str | None, field: str) -> float | None:
+    """Return the MJD (UTC) of such a time; None stays None."""
+    return None if text is None else parse_time(text, field) / 86400.0 + _UNIX_EPOCH_MJD
