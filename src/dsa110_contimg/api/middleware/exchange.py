@@ -60,9 +60,9 @@ class Exchange:
         self.path: str = scope["path"]
         self.secure = scope.get("scheme") in ("https", "wss")
         self.status = 0
-        self._values: dict[bytes, list[str]] = {}
+        self._given: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
-            self._values.setdefault(name.lower(), []).append(value.decode("latin-1"))
+            self._given.setdefault(name.lower(), []).append(value)
         self.added: list[Header] = []
         self._send = send
         self._limits = limits
@@ -148,7 +148,7 @@ class Exchange:
 
     def values(self, name: bytes) -> list[str]:
         """Return the values of a header of the request."""
-        return self._values.get(name, [])
+        return [value.decode("latin-1") for value in self._given.get(name, ())]
 
     def add(self, headers: Mapping[str, str]) -> None:
         """Add headers to every reply to this request."""

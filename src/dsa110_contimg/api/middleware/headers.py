@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 Header = tuple[bytes, bytes]
 
@@ -60,6 +61,14 @@ def cache_control(method: str, path: str, status: int) -> bytes:
     return _NO_STORE
 
 
+@lru_cache(maxsize=1024)
+def _usual(method: str, path: str, status: int, secure: bool) -> tuple[Header, ...]:
+    """Return what is added unless the route set it."""
+    policy = (b"content-security-policy", content_policy(path))
+    kept = (b"cache-control", cache_control(method, path, status))
+    return (*_SECURITY, policy, kept, *((_STRICT_TRANSPORT,) if secure else ()))
+
+
 def finished_headers(
     given: Iterable[Header], method: str, path: str, status: int, request_id: str, secure: bool
 ) -> list[Header]:
@@ -77,12 +86,9 @@ def finished_headers(
     headers = [(name, value) for name, value in given if name not in (b"vary", b"server")]
     names = {name for name, _ in headers}
     varies = [value for name, value in given if name == b"vary"]
-    added = [*_SECURITY, (b"x-request-id", request_id.encode())]
-    added.append((b"content-security-policy", content_policy(path)))
-    added.append((b"cache-control", cache_control(method, path, status)))
-    if secure:
-        added.append(_STRICT_TRANSPORT)
-    headers.extend((name, value) for name, value in added if name not in names)
+    headers += [header for header in _usual(method, path, status, secure) if header[0] not in names]
+    if b"x-request-id" not in names:
+        headers.append((b"x-request-id", request_id.encode()))
     reads = method in ("GET", "HEAD")
     if varies:
         each = [*varies, _VARY] if reads else varies
