@@ -18,7 +18,6 @@ from dsa110_contimg.api.migrations.migrator import Migrator
 
 #: The last revision in which these tables are plain: nothing counts while millions of rows come in.
 _BEFORE_COUNTS = "0002"
-_BLOCK = 50_000
 Rows = Iterator[tuple[Any, ...]]
 
 
