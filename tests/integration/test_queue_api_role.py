@@ -47,12 +47,13 @@ async def test_the_role_of_the_api_suffices_for_every_call(member: tuple[str, st
     await asyncio.to_thread(migrator.upgrade, config.database, config.timeouts)
     keys = await add_keys(config)
     queue = AbsurdConfig(enabled=True, database_url=url, max_retries=0)
-    with running(server_settings(config, queue)) as port:
+    served = server_settings(config, queue)
+    with running(served) as port:
         async with (
             open_bench(owner, max_retries=0) as bench,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
         ):
-            calls = Caller(QueueServer(config, port, keys), bench, http)
+            calls = Caller(QueueServer(config, port, keys, served.app), bench, http)
             await do_everything(calls)
             await watch(calls)
 
