@@ -304,6 +304,11 @@ async def test_a_method_that_a_path_does_not_know_is_405(small: Served) -> None:
     schemas.ErrorBody.model_validate_json(reply.content)
 
 
+async def test_a_slash_too_many_leads_to_the_address_without_it(small: Served) -> None:
+    reply = await small.get("/api/v1/images/?limit=1")
+    assert (reply.status_code, reply.headers["location"]) == (307, "http://localhost/api/v1/images?limit=1")
+
+
 async def test_an_unforeseen_failure_is_a_500_with_the_common_body_and_no_detail_of_ours(
     small: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -385,6 +390,7 @@ async def test_detailed_health_tells_the_state_of_each_part(api: Served) -> None
 async def test_plain_health_asks_nobody(small: Served) -> None:
     told = await small.json("/api/health")
     assert set(told) == {"status", "service", "version", "api_version", "timestamp"}
+    assert (told["status"], told["service"], told["api_version"]) == ("healthy", "dsa110-contimg-api", "v1")
 
 
 async def test_the_page_asks_nothing_of_the_outside(small: Served) -> None:

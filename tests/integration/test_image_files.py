@@ -22,6 +22,7 @@ from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.interfaces import ImageRecord, Recording
 from fixtures.api_server import Served
 from fixtures.api_world import CREATED_AT, RUN_ID, write_image
+from fixtures.live_api import add_keys
 
 BASE = "/api/v1/images/1"
 
@@ -184,6 +185,17 @@ async def test_an_archive_holds_the_files_and_tells_what_is_missing(api: Served)
         member = archive.extractfile(entry)
         assert member is not None
         assert (entry.name, member.read()) == (api.image.name, api.image.read_bytes())
+
+
+async def test_a_long_list_is_asked_for_in_a_body_with_a_key(own: Served) -> None:
+    key = {"X-API-Key": (await add_keys(own.world.config))["read"]}
+    for form, media_type in (("tar", "application/gzip"), ("zip", "application/zip")):
+        body = {"image_ids": ["1", "99"], "format": form}
+        reply = await own.client.post("/api/v1/images/bulk-download", json=body, headers=key)
+        assert (reply.status_code, reply.headers["content-type"]) == (200, media_type)
+        assert reply.headers["x-not-included"] == "99"
+        assert reply.headers["content-disposition"].startswith("attachment")
+        assert len(reply.content) > 1000
 
 
 async def test_an_archive_of_nothing_is_refused(small: Served) -> None:

@@ -171,6 +171,16 @@ async def test_the_number_of_all_is_said_where_it_was_counted(lists: Served, add
     assert (await lists.client.get(f"/api/v1/{address}")).headers.get("x-total-count") == total
 
 
+async def test_the_statistics_name_the_ten_newest_images(lists: Served) -> None:
+    told = (await lists.client.get("/api/v1/stats")).json()
+    newest = (await lists.client.get("/api/v1/images?limit=10")).json()
+    names = ("id", "path", "created_at", "type")
+    assert told["recent_images"] == [{name: image[name] for name in names} for image in newest]
+    assert (told["_meta"]["cache_hint_seconds"], told["_meta"]["generated_at"][-1]) == (30, "Z")
+    assert {"imaged", "calibrated", "ingested", "pending"} <= set(told["ms"]["by_stage"])
+    assert {"completed", "running", "pending", "failed"} <= set(told["jobs"]["by_status"])
+
+
 async def test_fields_are_chosen(lists: Served) -> None:
     rows = (await lists.client.get("/api/v1/images?fields=id,noise_jy&sort=-mid_mjd&limit=2")).json()
     assert [list(row) for row in rows] == [["id", "noise_jy"]] * 2

@@ -196,6 +196,15 @@ async def test_a_raster_is_a_picture_of_the_size_that_was_asked(small: Served, x
     assert len(picture.getcolors(1 << 20) or []) > 20
 
 
+async def test_each_axis_of_a_raster_shows_other_values(small: Served) -> None:
+    shown = set()
+    for xaxis, yaxis in (("time", "amp"), ("baseline", "amp"), ("frequency", "amp"), ("time", "phase")):
+        question = f"xaxis={xaxis}&yaxis={yaxis}&width=400&height=300&colormap=gray"
+        picture = Image.open(io.BytesIO((await small.get(f"/api/v1/ms/{{ms}}/raster?{question}")).content))
+        shown.add(picture.crop((120, 80, 280, 220)).tobytes())  # within the frame, without words
+    assert len(shown) == 4
+
+
 def test_the_values_of_a_raster_leave_out_what_is_flagged(tmp_path: Path) -> None:
     path = str(write_ms(tmp_path / "x.ms", 50))
     with table(path, ack=False) as rows:

@@ -15,6 +15,7 @@ from dsa110_contimg.api.async_repositories import AsyncServiceHistoryRepository
 from dsa110_contimg.api.config import MONITORED, APIConfig, ConfigError
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.operation_records import ServiceState
+from dsa110_contimg.api.services import service_views
 from dsa110_contimg.api.services_monitor import ServicesMonitor
 from fixtures.api_server import Served, serving
 from fixtures.api_world import QUEUE_OFF, World, build, settings
@@ -107,6 +108,16 @@ async def test_many_who_ask_at_once_are_one_question_and_a_slow_service_delays_n
         assert await monitor.states() is answers[0]
     assert [len(peer.heard) for peer in (quick, slow, more)] == [1, 1, 1]
     assert answers[0][0].response_ms < 250
+
+
+def test_a_service_is_told_in_the_spelling_and_the_units_that_clients_know() -> None:
+    state = ServiceState("Redis", 6379, "Cache", "error", 12.34, 1764547260.0, "Connection timeout", {"a": 1})
+    assert service_views.of_services([state])["services"] == [
+        {
+            "name": "Redis", "port": 6379, "description": "Cache", "status": "error", "responseTime": 12.34,  # ms
+            "lastChecked": "2025-12-01T00:01:00Z", "error": "Connection timeout", "details": {"a": 1},
+        }
+    ]  # fmt: skip
 
 
 # --- over HTTP ----------------------------------------------------------------------------------------------------
