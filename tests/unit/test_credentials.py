@@ -14,8 +14,6 @@ from dsa110_contimg.api.authorization import ScopedRoute, require_scope, require
 from dsa110_contimg.api.config import APIConfig, ConfigError
 from dsa110_contimg.api.credentials import (
     FIXED_KEY_SCOPES,
-    SCOPE_MEANINGS,
-    SCOPES,
     FixedKeys,
     Principal,
     create_key,
@@ -58,10 +56,6 @@ def test_a_key_of_the_settings_has_every_scope_but_the_care_of_keys() -> None:
     assert found is not None and found.scopes == FIXED_KEY_SCOPES
     assert "admin" not in found.scopes
     assert FIXED not in repr(found)
-
-
-def test_every_scope_has_a_meaning() -> None:
-    assert set(SCOPE_MEANINGS) == set(SCOPES)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -19,17 +19,6 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: What a key that is given in the settings may do: everything but the care of other keys.
 FIXED_KEY_SCOPES: frozenset[Scope] = frozenset(SCOPES) - {"admin"}
 
-#: What each scope allows, for people.
-SCOPE_MEANINGS: dict[Scope, str] = {
-    "read": "read; clients of the allowed networks may do that without a key",
-    "write:jobs": "spawn, cancel and retry tasks and workflows, keep templates, replay dead letters",
-    "write:qa": "rate images and calibrations",
-    "write:cal": "change calibrations",
-    "ops": "schedules, pausing, draining, pruning, purging",
-    "worker": "heartbeats of workers",
-    "admin": "care of keys",
-}
-
 #: What a page offers beside its ticket as protocols of a WebSocket; the server chooses the first, never the ticket.
 SOCKET_PROTOCOL = "dsa110"
 TICKET_LIFE_S = 30.0
