@@ -346,9 +346,13 @@ def test_headers_that_dribble_close_the_connection_too(hasty: int) -> None:
 
 def test_a_connection_on_which_requests_follow_each_other_stays(hasty: int) -> None:
     with client(hasty) as http:
+        ours = set()
         for _ in range(4):
-            assert http.get("/api/v1/images").status_code == 200
+            reply = http.get("/api/v1/images")
+            assert reply.status_code == 200
+            ours.add(reply.extensions["network_stream"].get_extra_info("client_addr"))
             time.sleep(0.15)
+    assert len(ours) == 1, "the client had to connect again"
 
 
 def test_a_body_that_stops_is_answered_and_the_connection_closed(hasty: int) -> None:

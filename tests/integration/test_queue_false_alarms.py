@@ -24,7 +24,7 @@ async def given_up_by_its_lock(queue: Bench) -> None:
     await queue.claim()
     async with queue.session() as session:
         await session.execute("select absurd.hold_lock('w')")
-    await queue.until(lambda: queue.sql("select count(*) = 0 from pg_locks where locktype = 'advisory' and granted"))
+    await queue.until_no_lock_is_held()
     await queue.sql(REAP)
     await asyncio.sleep(0.8)
     assert await queue.sql(REAP) == 1, "what it held is taken over"

@@ -195,7 +195,7 @@ async def test_only_a_lock_that_stays_free_gives_a_worker_up(queue: Bench) -> No
         await session.execute("select absurd.hold_lock('w')")
         await queue.sql("select absurd.reap(10, 2)")
         assert await queue.sql("select unlocked_seen is null from absurd.worker")
-    await asyncio.sleep(0.2)
+    await queue.until_no_lock_is_held()
     await queue.sql("select absurd.reap(10, 2)")
     assert await queue.sql("select state from absurd.worker") == "active", "one look is not enough"
     async with queue.session() as session:
@@ -203,7 +203,7 @@ async def test_only_a_lock_that_stays_free_gives_a_worker_up(queue: Bench) -> No
         await asyncio.sleep(0.8)
         await queue.sql("select absurd.reap(10, 2)")
         assert await queue.sql("select state from absurd.worker") == "active"
-    await asyncio.sleep(0.2)
+    await queue.until_no_lock_is_held()
     await queue.sql("select absurd.reap(10, 2)")
     await asyncio.sleep(0.8)
     await queue.sql("select absurd.reap(10, 2)")
