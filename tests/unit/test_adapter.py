@@ -28,7 +28,7 @@ from dsa110_contimg.api.config import DatabaseConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import InvalidRecordError
-from dsa110_contimg.api.interfaces import JobRecord, Recording
+from dsa110_contimg.api.interfaces import ImageRecord, JobRecord, Recording
 from dsa110_contimg.api.migrations.migrator import Migrator
 from fixtures.observation import light_curve
 
@@ -127,6 +127,30 @@ async def test_a_conversion_is_recorded_with_its_provenance(adapter: Adapter, da
         (MS, "output", "ms", f"digest of {MS}"),
     }
     assert "files" not in result
+
+
+async def test_a_version_of_which_nothing_came_leaves_no_files(
+    adapter: Adapter, database: DatabaseAdapter, tmp_path: Path
+) -> None:
+    recorder, now, versions = AsyncProductRecorder(database), time.time(), tmp_path / "reimages"
+    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    await recorder.record(Recording(image=ImageRecord("/p/x.fits", MS, "has an image", "image", now)))
+    known = {
+        "has an image": ("failed", 1.0),
+        "canceled": ("failed", 1.0),
+        "just now": ("failed", now),
+        "going": ("running", None),
+    }
+    for run_id, (status, finished_at) in known.items():
+        await recorder.save_job(JobRecord(run_id, GROUP, status, MS, finished_at=finished_at))
+    for name in (RUN, "of nobody", *known):
+        (versions / name / "images").mkdir(parents=True)
+        (versions / name / "images" / "x.fits.partial-killed").write_text("half")
+    kept = {"has an image", "just now", "going", "of nobody"}
+    for status, left in (("completed", {*kept, RUN}), ("failed", kept)):
+        parents = {workflows.REIMAGE: {"status": status, "result": None, "error": "killed"}}
+        await run(adapter, task(workflows.FINISH, {"directory": str(versions / RUN)}), StageContext({}, parents))
+        assert {path.name for path in versions.iterdir()} == left
 
 
 async def test_the_first_stage_sets_the_run_going(adapter: Adapter, database: DatabaseAdapter) -> None:

@@ -32,12 +32,16 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.pipeline.errors import BadInputError
+from dsa110_contimg.pipeline.products import remove
 from dsa110_contimg.pipeline.quality import dynamic_range_word, flagged_word
 
 Result = Mapping[str, Any]
 
 #: Two positions closer than this are one source: well under the synthesised beam, well over the position errors.
 SAME_SOURCE_DEG = 10.0 / 3600.0
+
+#: Seconds after which nobody works any more on a run that was canceled.
+_CANCELED_S = 3600.0
 
 #: What of a product is written to the database row by row and therefore not repeated in the task's result.
 _BULKY = ("sources", "files", "inputs")
@@ -326,7 +330,22 @@ class Adapter:
         StageLog(self._logbook, params.run_id, workflows.FINISH).say(
             f"the run {status}{f': {error}' if error else ''}", "ERROR" if failed else "INFO"
         )
+        if "directory" in params.options:
+            await self._clear_away(Path(params.options["directory"]))
         return {"status": status, "error": error}
+
+    async def _clear_away(self, directory: Path) -> None:
+        """Remove what versions left of which nothing came: the one of this directory, and earlier ones beside it.
+
+        A run that was canceled has no end of its own at which that could be done, and whoever works on it may write on
+        for a while.
+        """
+        beside = await asyncio.to_thread(_names_in, directory.parent)
+        now_s = time.time()
+        own = await self._recorder.came_to_nothing([directory.name], now_s + 1.0)
+        canceled = await self._recorder.came_to_nothing(beside, now_s - _CANCELED_S)
+        for run_id in dict.fromkeys([*own, *canceled]):
+            await asyncio.to_thread(remove, directory.with_name(run_id))
 
     async def _job(self, params: StageParams) -> JobRecord:
         job = await self._recorder.get_job(params.run_id)
@@ -361,6 +380,10 @@ class Adapter:
 
 
 _KINDS = {".hdf5": "uvh5", ".ms": "ms", ".b": "caltable", ".g": "caltable", ".fits": "image", ".csv": "catalogue"}
+
+
+def _names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()] if directory.is_dir() else []
 
 
 def _kind(path: str) -> str:

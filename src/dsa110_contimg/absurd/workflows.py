@@ -136,8 +136,8 @@ async def spawn_reimage(client: AbsurdClient, job: JobRecord, data_root: Path) -
     params = {**common, "options": {**job.params["options"], **paths}, "lineage": job.params["lineage"]}
     imaging = TaskSpec(REIMAGE, params, idempotency_key=f"{job.workflow_id} {REIMAGE}")
     end = TaskSpec(
-        FINISH, {**common, "options": {}}, depends_on=(Dependency(imaging.task_id, "done"),),
-        idempotency_key=f"{job.workflow_id} {FINISH}",
+        FINISH, {**common, "options": {"directory": str(products.root)}},
+        depends_on=(Dependency(imaging.task_id, "done"),), idempotency_key=f"{job.workflow_id} {FINISH}",
     )  # fmt: skip
     await client.spawn_workflow(
         f"image {job.params['reimage_of']} again", [imaging, end], workflow_id=UUID(job.workflow_id),

@@ -330,6 +330,10 @@ class AsyncProductRecorder(_AsyncRepository):
         """Return a run by its id."""
         return await database.read(self._adapter, jobs.by_run(run_id))
 
+    async def came_to_nothing(self, run_ids: Sequence[str], before_s: float) -> list[str]:
+        """Return which of these runs failed before a time (Unix, s) and have no image."""
+        return await database.read(self._adapter, recordings.came_to_nothing(run_ids, before_s))
+
 
 class AsyncCredentialRepository(_AsyncRepository):
     """Keeps API keys and the record of changes."""

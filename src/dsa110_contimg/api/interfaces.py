@@ -261,6 +261,9 @@ class ProductRecorder(Protocol):
     async def save_job(self, job: JobRecord) -> None:
         """Keep a run by its id, by the rules of :class:`Recording`."""
 
+    async def came_to_nothing(self, run_ids: Sequence[str], before_s: float) -> list[str]:
+        """Return which of these runs failed before a time (Unix, s) and have no image."""
+
 
 class ImageRepositoryProtocol(Protocol):
     """Reads images; kept by ``AsyncImageRepository(adapter)``."""

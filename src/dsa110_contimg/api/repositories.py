@@ -180,6 +180,7 @@ class ProductRecorder(_Repository):
     record = _blocking(AsyncProductRecorder.record)
     save_job = _blocking(AsyncProductRecorder.save_job)
     get_job = _blocking(AsyncProductRecorder.get_job)
+    came_to_nothing = _blocking(AsyncProductRecorder.came_to_nothing)
 
 
 class CredentialRepository(_Repository):

@@ -75,6 +75,24 @@ def save_job(job: JobRecord) -> Steps[None]:
         yield Query(_REOPEN, {"resumed_run": job.run_id})
 
 
+_CAME_TO_NOTHING = Statement(
+    select(jobs.c.run_id).where(
+        jobs.c.run_id == bindparam("run_id"), jobs.c.status == "failed",
+        jobs.c.finished_at < bindparam("before_s", type_=jobs.c.finished_at.type),
+        ~select(images.c.id).where(images.c.run_id == jobs.c.run_id).exists(),
+    )
+)  # fmt: skip
+
+
+def came_to_nothing(run_ids: Sequence[str], before_s: float) -> Steps[list[str]]:
+    """Find out which of these runs failed before a time and have no image."""
+    found = []
+    for run_id in run_ids:
+        if (yield Query(_CAME_TO_NOTHING, {"run_id": run_id, "before_s": before_s}, value)) is not None:
+            found.append(run_id)
+    return found
+
+
 # --- Measurement Sets ---------------------------------------------------------------------------------------------
 
 _MS_EXTRA = ("ra_deg", "dec_deg", "stage_updated_at", "created_at")
