@@ -58,6 +58,12 @@ class Ear:
         return [told["data"]["message"] for told in self.heard if told["type"] == "log"]
 
 
+def times_of(ear: Ear) -> dict[str, str]:
+    """Return the times of the messages that are told again, by what they say."""
+    told_again = [told for told in ear.heard if told["type"] in ("log", "progress", "complete")]
+    return {f"{told['type']} {told['data']}": told["timestamp"] for told in told_again}
+
+
 class Server:
     """The API as a real server beside a bench."""
 
@@ -108,6 +114,7 @@ async def test_a_command_is_watched_from_its_order_to_its_end(redis_url: str, tm
         await back.until("complete", success=True)
         await back.until("log", message="completed")
         assert back.lines() == ["line 3", "line 4", "completed"], "nothing is lost and nothing told twice"
+        assert times_of(back).items() <= times_of(by_run).items(), "what is told again happened when it happened"
 
 
 async def test_stages_of_the_durable_queue_are_watched_from_the_first_to_the_last(
@@ -136,6 +143,7 @@ async def test_stages_of_the_durable_queue_are_watched_from_the_first_to_the_las
         await back.until("progress", progress=1.0)
         again = [said["data"]["stage"] for said in back.heard if said["type"] == "progress"]
         assert again == [said["stage"] for said in progress[7:]]
+        assert times_of(back).items() <= times_of(ear).items()
 
 
 async def work_through_stages(bench: WorkBench, queue: Bench) -> None:

@@ -14,7 +14,10 @@ from dsa110_contimg.api.services.absurd.events import message
 from dsa110_contimg.api.services.socket_limit import SocketLimit
 from dsa110_contimg.api.websocket import Recheck, Watcher
 
-UPDATE = {"type": "task_update", "id": "7-0", "queue": "q", "name": "imaging", "task_id": "t", "status": "claimed"}
+UPDATE = {
+    "type": "task_update", "id": "7-0", "queue": "q", "name": "imaging", "task_id": "t", "status": "claimed",
+    "happened_at": "2026-02-11T03:04:05.678+00:00",
+}  # fmt: skip
 
 
 class Log:
@@ -87,6 +90,7 @@ def test_an_update_of_the_log_becomes_the_message_of_the_contract() -> None:
     assert message({**UPDATE, "error": None, "attempt": 2, "worker_id": "w"}) == {
         "type": "task_update", "event_id": "7-0", "queue_name": "q", "task_id": "t", "task_name": "imaging",
         "workflow_id": None, "update": {"status": "claimed", "attempt": 2, "worker_id": "w"},
+        "timestamp": "2026-02-11T03:04:05.678Z",
     }  # fmt: skip
     assert message({"type": "resync", "id": None}) == {"type": "resync", "event_id": None}
 

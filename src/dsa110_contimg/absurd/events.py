@@ -196,9 +196,10 @@ class EventLog:
         """Keep the updates of rows; a reader of one of them goes on after it, or at the place ``resume``."""
         for row in rows:
             self._rows[row["event_id"]] = None
+            happened_at = row["at"].isoformat(timespec="milliseconds")
             for n, update in enumerate(_updates_of(row["body"])):
                 known_as = f"{row['event_id']}-{n}"
-                self._updates.append({**update, "id": known_as})
+                self._updates.append({**update, "id": known_as, "happened_at": happened_at})
                 self._resume[known_as] = self.end if resume is None else resume
         self._forget()
         self._wake()

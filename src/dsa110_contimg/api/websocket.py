@@ -9,7 +9,7 @@ knows is refused with 404 before the socket is open.
     server → {"type": "connected", "topic", "client_id", "timestamp"}    and "job_id" at /ws/jobs
              {"type": "listening", "event_id"}            from now on everything is told
              {"type": "task_update", "event_id", "queue_name", "task_id", "task_name", "workflow_id",
-              "update": {"status", ...}}
+              "update": {"status", ...}, "timestamp"}
              {"type": "queue_stats_update", "event_id", "queue_name", "stats": {"pending", ...}}
              {"type": "resync", "event_id"}               something may be missing: read the tables, then go on
              {"type": "status", "job_id", "data": {"status", "progress", "message"}, "timestamp"}
@@ -22,6 +22,7 @@ knows is refused with 404 before the socket is open.
              {"type": "unsubscribe", "topic"}             answered by unsubscribed
 
 Tasks are told at ``/ws/absurd`` and ``/ws/pipeline``, states of all runs at ``/ws/pipeline``, the rest at ``/ws/jobs``.
+The time of a message is that of what it tells, also when it is told again.
 A client that comes back gives the last ``event_id`` it saw as ``?last_event_id=``: it gets what followed, or ``resync``
 when that is not known any more; states of runs are told as they are now. Each client reads from the one log of its
 process at its own pace; who does not take what is sent to it for a while is dropped, and nobody waits for it.

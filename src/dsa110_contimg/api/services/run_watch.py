@@ -6,11 +6,11 @@ queue told and the log got since then, and the run's state as it is now.
 
 import asyncio
 import re
-import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from dsa110_contimg.absurd.workflows import FINISH, REIMAGE_STAGES, STAGES
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 #: Lines of the log that somebody who comes for the first time gets at once.
 RECENT_LINES = 100
 _CURSOR = re.compile(r"(\d+-\d+)?~(\d{1,18})?")
-_LINE = re.compile(r"\S+Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) ([^:]{1,200}): (.*)", re.DOTALL)
+_LINE = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+Z) (DEBUG|INFO|WARNING|ERROR|CRITICAL) ([^:]{1,200}): (.*)", re.DOTALL)
 
 
 class Updates(Protocol):
@@ -169,13 +169,15 @@ class RunWatch:
 def state_message(job_id: str, job: JobRecord) -> Row:
     """Return the state of a run: ``status``, or ``complete`` when it has ended."""
     if job.status in UNENDED:
-        return _message("status", job_id, {"status": job.status, "progress": None, "message": None})
+        begun_at = iso_time(job.started_at if job.status == "running" else job.created_at)
+        return _message("status", job_id, {"status": job.status, "progress": None, "message": None}, begun_at)
     times = {name: iso_time(getattr(job, name)) for name in ("started_at", "finished_at")}
     result = {"run_id": job.run_id, "status": job.status, "ms_path": job.ms_path, **times}
-    return _message("complete", job_id, {"success": job.status == "completed", "result": result, "error": job.error})
+    data = {"success": job.status == "completed", "result": result, "error": job.error}
+    return _message("complete", job_id, data, times["finished_at"])
 
 
-def stage_message(job_id: str, job: JobRecord, update: Row, now_s: Callable[[], float] = time.time) -> Row | None:
+def stage_message(job_id: str, job: JobRecord, update: Row) -> Row | None:
     """Return what an update says about a run: how far it is (0 to 1), or what went wrong; None: nothing."""
     if update["type"] == "resync":
         return {"type": "resync", "job_id": job_id}
@@ -187,27 +189,29 @@ def stage_message(job_id: str, job: JobRecord, update: Row, now_s: Callable[[], 
         return None
     if change.get("error"):
         said = f"{stage}: {change['error']}"
-        return _message("status", job_id, {"status": "running", "progress": None, "message": said})
+        data = {"status": "running", "progress": None, "message": said}
+        return _message("status", job_id, data, update["timestamp"])
     part = {"claimed": change.get("progress") or 0.0, "completed": 1.0}.get(change["status"])
     if part is None:
         return None
     done = (stages.index(stage) + part) / len(stages)
-    eta_s = _eta_s(job.started_at, done, now_s())
-    data = {"progress": round(done, 4), "stage": stage, "message": change.get("message"), "eta_seconds": eta_s}
-    return _message("progress", job_id, data)
+    eta_s = _eta_s(job.started_at, done, datetime.fromisoformat(update["timestamp"]).timestamp())
+    told = {"progress": round(done, 4), "stage": stage, "message": change.get("message"), "eta_seconds": eta_s}
+    return _message("progress", job_id, told, update["timestamp"])
 
 
 def _eta_s(started_at: float | None, done: float, now_s: float) -> float | None:
     """Return when it will be done if it goes on as it went."""
-    return round((now_s - started_at) * (1.0 - done) / done, 1) if started_at and done > 0.0 else None
+    return round(max(0.0, now_s - started_at) * (1.0 - done) / done, 1) if started_at and done > 0.0 else None
 
 
 def log_message(job_id: str, line: str) -> Row:
     """Return a line of a log."""
     found = _LINE.fullmatch(line.rstrip("\n"))
-    level, source, message = found.groups() if found else ("INFO", None, line.rstrip("\n"))
-    return _message("log", job_id, {"level": level, "message": message, "source": source})
+    at, level, source, message = found.groups() if found else (None, "INFO", None, line.rstrip("\n"))
+    return _message("log", job_id, {"level": level, "message": message, "source": source}, at)
 
 
-def _message(kind: str, job_id: str, data: Row) -> Row:
-    return {"type": kind, "job_id": job_id, "data": data, "timestamp": iso_now()}
+def _message(kind: str, job_id: str, data: Row, at: str | None) -> Row:
+    """Return a message with the time of what it tells; where that is not known, it is told as it happens."""
+    return {"type": kind, "job_id": job_id, "data": data, "timestamp": at or iso_now()}

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from dsa110_contimg.api.exceptions import QueueDisabledError, ServiceUnavailableError
-from dsa110_contimg.api.services.absurd.gateway import QueueGateway, Row
+from dsa110_contimg.api.services.absurd.gateway import QueueGateway, Row, with_z
 
 _FRESH_S = 0.5
 _SHOWN = ("status", "attempt", "progress", "message", "error", "worker_id")
@@ -73,4 +73,5 @@ def message(update: Mapping[str, Any]) -> Row:
         "task_name": update["name"],
         "workflow_id": update.get("workflow_id"),
         "update": {key: update[key] for key in _SHOWN if update.get(key) is not None},
+        "timestamp": with_z(update["happened_at"]),
     }
