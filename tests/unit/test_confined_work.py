@@ -238,6 +238,19 @@ def test_a_raster_is_grey_where_there_is_nothing() -> None:
     assert picture.getpixel((150, 240)) != (96, 96, 96)
 
 
+@pytest.mark.parametrize(
+    ("last", "labels"), [(0, "0"), (2, "0 1 2"), (9, "0 2 4 7 9"), (4559, "0 1140 2280 3419 4559")]
+)
+def test_baselines_are_numbered_in_whole_numbers_each_at_its_middle(last: int, labels: str) -> None:
+    marks = rasters.ticks(np.array([0.0, last]), counted=True)
+    assert [label for _, label in marks] == labels.split()
+    assert [share for share, _ in marks] == pytest.approx([(int(n) + 0.5) / (last + 1) for n in labels.split()])
+
+
+def test_marks_of_a_time_are_evenly_spread() -> None:
+    assert rasters.ticks(np.array([0.0, 30.0])) == [(0, "0"), (0.25, "7.5"), (0.5, "15"), (0.75, "22.5"), (1, "30")]
+
+
 def test_shapes_of_a_text_are_counted_and_a_text_without_any_is_refused() -> None:
     assert region_texts.count('fk5\ncircle(188.5,42.0,10")\ncircle(188.6,42.0,10")\n', "ds9") == 2
     with pytest.raises(ValueError, match="holds no shape in the format ds9"):

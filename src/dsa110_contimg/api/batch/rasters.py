@@ -85,20 +85,35 @@ def _write_axes(
     across, down, colours = ends
     right, bottom = _LEFT + size[0], _TOP + size[1]
     pen.rectangle((_LEFT - 1, _TOP - 1, right, bottom), outline=_INK)
-    for share in np.linspace(0, 1, _TICKS):
-        x, y = _LEFT + share * size[0], _TOP + share * size[1]
+    for share, label in ticks(across, counted=style.xaxis == "baseline"):
+        x = _LEFT + share * size[0]
         pen.line((x, bottom, x, bottom + 4), fill=_INK)
-        pen.text((x, bottom + 6), _at(across, share), fill=_INK, anchor="ma")
+        pen.text((x, bottom + 6), label, fill=_INK, anchor="ma")
+    for share, label in ticks(down, counted=style.xaxis == "time"):
+        y = _TOP + share * size[1]
         pen.line((_LEFT - 5, y, _LEFT - 1, y), fill=_INK)
-        pen.text((_LEFT - 8, y), _at(down, share), fill=_INK, anchor="rm")
-        pen.text((right + _BAR_GAP + _BAR_WIDTH + 5, y), _at(colours, share), fill=_INK, anchor="lm")
+        pen.text((_LEFT - 8, y), label, fill=_INK, anchor="rm")
+    for share, label in ticks(colours):
+        pen.text((right + _BAR_GAP + _BAR_WIDTH + 5, _TOP + share * size[1]), label, fill=_INK, anchor="lm")
     pen.text(((_LEFT + right) / 2, bottom + 22), _ACROSS[style.xaxis], fill=_INK, anchor="ma")
     title = f"{_UNITS[style.yaxis]}, {_DOWN[style.xaxis]} downwards"
     pen.text((_LEFT, _TOP - 8), title, fill=_INK, anchor="ls")
 
 
-def _at(ends: npt.NDArray[np.float64], share: float) -> str:
-    return f"{ends[0] + share * (ends[1] - ends[0]):.4g}"
+def ticks(ends: npt.NDArray[np.float64], *, counted: bool = False) -> list[tuple[float, str]]:
+    """Return where an axis has its marks (0 to 1) and what is written there.
+
+    Parameters
+    ----------
+    ends : ndarray (2,)
+        First and last value.
+    counted : bool
+        The values number things, each as wide as the others: whole numbers, each at the middle of its thing.
+    """
+    if not counted:
+        return [(float(share), f"{ends[0] + share * (ends[1] - ends[0]):.4g}") for share in np.linspace(0, 1, _TICKS)]
+    numbers = np.unique(np.linspace(ends[0], ends[1], _TICKS).round().astype(int))
+    return [(float((number - ends[0] + 0.5) / (ends[1] - ends[0] + 1)), str(number)) for number in numbers]
 
 
 def main() -> int:

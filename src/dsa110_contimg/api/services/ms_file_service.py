@@ -18,7 +18,7 @@ from dsa110_contimg.api.services.picture_store import PictureStore
 _READER = "dsa110_contimg.pipeline.ms_reports"
 _PAINTER = "dsa110_contimg.api.batch.rasters"
 _KEPT = "private, no-cache"
-_MADE_BY = "1"  # part of every name: raise it when pictures look different from now on
+_MADE_BY = "2"  # part of every name: raise it when pictures look different from now on
 
 
 class MSFileService:
