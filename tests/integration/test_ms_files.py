@@ -247,7 +247,7 @@ async def test_an_antenna_that_is_not_there_is_a_mistake_of_the_client(small: Se
     reply = await small.get("/api/v1/ms/{ms}/raster?antenna=--fd=0")
     assert (reply.status_code, reply.json()["error"]) == (400, "VALIDATION_ERROR")
     assert (await small.get("/api/v1/ms/{ms}/raster?spw=7")).status_code == 400
-    for wrong in ("width=100", "width=4000", "xaxis=x", "colormap=jet;rm"):
+    for wrong in ("width=100", "width=4000", "xaxis=x", "colormap=jet;rm", "antenna=a%00"):
         assert (await small.get("/api/v1/ms/{ms}/raster?" + wrong)).status_code == 422
 
 

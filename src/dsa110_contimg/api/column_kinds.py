@@ -17,10 +17,11 @@ class Number(TypeDecorator[float]):
 
     impl = Double
     cache_ok = True
+    python_type = float  # of a decorated type it is `object`, and a cursor could bring anything
 
     def process_bind_param(self, value: float | None, dialect: Dialect | None) -> float | None:
         """Return a finite number or None."""
-        return value if value is not None and math.isfinite(value) else None
+        return float(value) if value is not None and math.isfinite(value) else None
 
 
 class DatabaseTime(FunctionElement[float]):

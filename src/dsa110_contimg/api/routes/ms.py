@@ -36,7 +36,9 @@ async def wanted_raster(
     width: Pixels = 800,
     height: Pixels = 600,
     spw: Annotated[int | None, Query(ge=0, le=1000, description="number of the spectral window")] = None,
-    antenna: Annotated[str | None, Query(max_length=64, description="name; only its baselines")] = None,
+    antenna: Annotated[
+        str | None, Query(max_length=64, pattern=r"^[^\x00]*$", description="name; only its baselines")
+    ] = None,
 ) -> Raster:
     """Return what the query asks for."""
     look = {"xaxis": xaxis, "yaxis": yaxis, "colormap": colormap, "width": str(width), "height": str(height)}
