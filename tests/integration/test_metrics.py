@@ -44,6 +44,14 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+BUCKETS = {
+    "dsa110_image_noise_jy": [1e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3],
+    "dsa110_image_dynamic_range": [10, 50, 100, 200, 500, 1000, 2000, 5000, 10000],
+    "dsa110_calibration_snr": [5, 10, 20, 50, 100, 200, 500, 1000],
+    "http_request_duration_seconds": [0.1, 0.5, 1],
+}
+
+
 class Exported:
     """What /metrics says."""
 
@@ -56,6 +64,11 @@ class Exported:
 
     def __call__(self, name: str, **labels: str) -> float:
         return self.values[name, frozenset(labels.items())]
+
+    def bounds(self, name: str) -> list[float]:
+        """Return the finite upper bounds of a histogram."""
+        found = {float(dict(labels)["le"]) for each, labels in self.values if each == f"{name}_bucket"}
+        return sorted(found - {float("inf")})
 
     def total(self, name: str, **labels: str) -> float:
         wanted = set(labels.items())
@@ -84,6 +97,7 @@ async def test_every_name_of_the_contract_is_exported_with_its_kind(api: Served)
     kinds = {name: exported.families[name].type for name in PUBLISHED if name in exported.families}
     kinds |= {"dsa110_pipeline": exported.families["dsa110_pipeline_info"].type}
     assert kinds == PUBLISHED
+    assert {name: exported.bounds(name) for name in BUCKETS} == BUCKETS
     assert {"python_info", "process_resident_memory_bytes", "process_open_fds"} <= exported.names
     assert exported("dsa110_pipeline_info", version="0.1.0", environment=api.world.config.auth.environment) == 1
 
