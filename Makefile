@@ -16,6 +16,8 @@ WORKERS := 2
 EXAMPLES := 100
 # Servers, workers and stages are processes of their own: each would compile the same modules once more.
 export PYTHONDONTWRITEBYTECODE :=
+# A file at a time, in the order of the files: those of one or two long tests are not kept for the end.
+BOTH_CORES = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 
 .PHONY: help
@@ -53,7 +55,7 @@ run: $(STAMP) ## Start everything; DATA=dir ONCE=1 PORT=n
 
 .PHONY: test
 test: $(STAMP) ## Run the tests on both cores; ARGS='-k name' passes options to pytest, WORKERS=0 is one process
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(BOTH_CORES) $(ARGS)
 
 # Files whose every branch the default tests take: the gate, paths and keys (those that give files, and those that judge).
 GUARDS := middleware/gate middleware/admission middleware/connection middleware/cross_origin middleware/error_body \
@@ -67,7 +69,7 @@ API_TESTS = $(shell grep -rlE 'dsa110_contimg\.api|fixtures\.(api_|live_api|work
 .PHONY: coverage
 coverage: $(STAMP) ## Branch coverage of the API by its default tests: the whole >= 95 %, the gate, paths and keys 100 %
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadfile $(API_TESTS) $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest $(BOTH_CORES) $(API_TESTS) $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report --include='src/dsa110_contimg/api/*' --fail-under=95
 	@$(BIN)/python -m coverage report --fail-under=100 \
