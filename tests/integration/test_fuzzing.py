@@ -82,7 +82,7 @@ def ask(target: Target, directory: Path, *options: str, key: bool) -> None:
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{target.url}/api/openapi.json",
         "--checks", CHECKS, "--workers", "1", "--no-color", "--suppress-health-check", "all",
         "--warnings", "off", "--no-shrink",
-        "--continue-on-failure", "--request-timeout", "30", "--generation-database", "none", *header, *options,
+        "--continue-on-failure", "--request-timeout", "90", "--generation-database", "none", *header, *options,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     report = "\n".join(line[:400] for line in (done.stdout + done.stderr).splitlines())
