@@ -265,12 +265,12 @@ async def test_results_wait_for_a_database_that_does_not_know_its_functions_for_
 
 async def test_a_handler_that_blocks_the_event_loop_does_not_cost_the_lease(queue: Bench) -> None:
     async def busy(task: object, context: object) -> dict[str, object]:
-        ends = asyncio.get_running_loop().time() + 3.0
+        ends = asyncio.get_running_loop().time() + 4.0
         while asyncio.get_running_loop().time() < ends:
             sum(range(1000))
         return {}
 
-    worker = AbsurdWorker(replace(queue.client.config, lease_sec=1.0, heartbeat_interval_sec=0.2), {"busy": busy})
+    worker = AbsurdWorker(replace(queue.client.config, lease_sec=2.0, heartbeat_interval_sec=0.2), {"busy": busy})
     running = asyncio.create_task(worker.run())
     task = await queue.client.spawn("busy")
     await queue.until_state(task, "completed")
