@@ -25,6 +25,17 @@ def test_whole_numbers_beyond_64_bits_and_numbers_that_are_none_are_sent(value: 
     assert orjson.loads(body) == {"deep": [{"n": sent}, [sent]]}
 
 
+def test_what_is_nested_too_deep_is_cut_and_says_so() -> None:
+    deep: object = 1
+    for _ in range(900):
+        deep = [deep]
+    told = orjson.loads(json_reply([{"params": deep}, {"params": 2}]).body)
+    assert told[1] == {"params": 2}
+    for _ in range(248):
+        told = told[0]["params"] if isinstance(told[0], dict) else told[0]
+    assert told == ["(nested deeper than 250)"]
+
+
 def test_what_is_no_json_value_is_an_error_of_ours() -> None:
     with pytest.raises(TypeError):
         json_reply({"a": object()})

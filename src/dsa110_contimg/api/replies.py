@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 _BINARY = {"format": "binary"}
+_DEEPEST = 250
 
 
 def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
@@ -22,17 +23,23 @@ def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: i
     """
     try:
         content = orjson.dumps(payload, option=_OPTIONS)
-    except TypeError:  # most likely a whole number that PostgreSQL's JSON can hold and orjson cannot
-        content = orjson.dumps(_within_64_bits(payload), option=_OPTIONS)
+    except TypeError:  # most likely a whole number, or a depth, that PostgreSQL's JSON can hold and orjson cannot
+        content = orjson.dumps(_sendable(payload), option=_OPTIONS)
     return tagged_reply(content, "application/json", headers, status)
 
 
-def _within_64_bits(value: Any) -> Any:
-    """Return a value in which whole numbers beyond 64 bits are floating, and null beyond the largest of those."""
+def _sendable(value: Any, depth: int = 0) -> Any:
+    """Return a value with what of it can be sent.
+
+    Whole numbers beyond 64 bits are floating in it, and null beyond the largest of those; what is nested deeper than
+    orjson goes is cut, and says so: one such row must not hide all others of its list.
+    """
+    if isinstance(value, Mapping | list | tuple) and depth >= _DEEPEST:
+        return f"(nested deeper than {_DEEPEST})"
     if isinstance(value, Mapping):
-        return {key: _within_64_bits(each) for key, each in value.items()}
+        return {key: _sendable(each, depth + 1) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_within_64_bits(each) for each in value]
+        return [_sendable(each, depth + 1) for each in value]
     if not isinstance(value, int) or -(2**63) <= value < 2**64:
         return value
     return float(value) if abs(value) <= sys.float_info.max else None
