@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiosqlite
+import asyncpg
 import pytest
 
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig, reset_config
@@ -19,6 +20,7 @@ from dsa110_contimg.api.db_adapters import (
     SQLiteAdapter,
     create_adapter,
 )
+from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import in_our_words
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseQueryError, DSA110APIError
 from dsa110_contimg.chaos.proxy import ChaosProxy
 from fixtures.migrated import migrate
@@ -329,3 +331,11 @@ async def test_a_server_that_hangs_is_left_soon_after_the_caller_gave_up(postgre
     finally:
         await proxy.stop()
         await adapter.disconnect()
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.InternalClientError("got result for unknown protocol state 3"), OSError("gone"), TimeoutError()]
+)
+def test_a_connection_that_is_cut_in_the_middle_of_a_call_is_a_connection_error(error: Exception) -> None:
+    with pytest.raises(DatabaseConnectionError), in_our_words("postgresql://db.example.org/dsa110"):
+        raise error

@@ -26,6 +26,7 @@ UNREACHABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,  # what a call can meet when the server cuts its connection at that very moment
 )
 BUSY = (
     asyncpg.QueryCanceledError,
@@ -74,5 +75,5 @@ def in_our_words(name: str) -> Iterator[None]:
     """Raise the driver's errors in our words."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
         raise translate(error, name) from error
