@@ -57,6 +57,18 @@ def test_a_difference_would_be_seen(config: DatabaseConfig) -> None:
     assert "qa_metrics" in str(differences(config))
 
 
+def test_a_step_counts_as_a_write_of_every_table(config: DatabaseConfig) -> None:
+    def numbers(connection: Connection) -> dict[str, int]:
+        return dict(connection.exec_driver_sql("SELECT name, value FROM table_generations").tuples().all())
+
+    upgrade(config)
+    before = Migrator(config).inspect(numbers)
+    Migrator(config).downgrade("0013")
+    after = Migrator(config).inspect(numbers)
+    assert "images" in before
+    assert [name for name, number in before.items() if after[name] <= number] == []
+
+
 def test_the_newest_revision_is_the_one_that_the_tables_name(config: DatabaseConfig) -> None:
     assert Migrator(config).heads() == [SCHEMA_REVISION]
 

@@ -22,6 +22,8 @@ from dsa110_contimg.api.tally import Tally
 from fixtures.api_server import Served, segments, serving
 from fixtures.api_world import World, build, recordings, settings
 from fixtures.live_api import add_keys
+from fixtures.twins import copy_database, put_in_place
+from fixtures.writers import write_earlier_database
 
 #: Written in the transaction of another table, which is declared.
 FOLLOWS = {"provenance_files": "provenance"}
@@ -160,6 +162,32 @@ async def test_a_database_that_is_gone_has_no_kept_replies(on_sqlite: Served) ->
     assert (await on_sqlite.get("/api/v1/images")).headers["x-cache"] == "off"
 
 
+async def test_a_reply_made_after_a_backup_is_not_sent_when_that_is_restored(on_sqlite: Served, tmp_path: Path) -> None:
+    path, backup = on_sqlite.world.config.database.products_path, tmp_path / "backup"
+    before = await on_sqlite.json("/api/v1/images")
+    copy_database(path, backup)
+    whole = recordings(on_sqlite.world)[0]
+    async with open_database(on_sqlite.world.config.database) as adapter:
+        await AsyncProductRecorder(adapter).record(Recording(image=replace(whole.image, noise_jy=0.5)))
+    assert (await on_sqlite.json("/api/v1/images?limit=5"))[0]["noise_jy"] == 0.5
+    copy_database(backup, path)
+    assert await on_sqlite.json("/api/v1/images?limit=5") == before
+
+
+async def test_nothing_is_kept_of_a_file_that_numbers_no_writes(on_sqlite: Served, tmp_path: Path) -> None:
+    path = on_sqlite.world.config.database.products_path
+    copy_database(path, tmp_path / "ours")
+    ours = await on_sqlite.json("/api/v1/images")
+    for turn in range(2):
+        rows = {"images": [{"path": f"/{turn}.fits", "ms_path": "/a.ms", "created_at": 1.0, "type": "5min"}]}
+        put_in_place(path, write_earlier_database(tmp_path / f"{turn}", "U", rows))
+        assert [image["path"] for image in await on_sqlite.json("/api/v1/images?limit=9")] == [f"/{turn}.fits"]
+        copy_database(tmp_path / "ours", tmp_path / f"ours{turn}")
+        put_in_place(path, tmp_path / f"ours{turn}")
+        assert (await on_sqlite.get("/api/v1/cal")).status_code == 200
+    assert await on_sqlite.json("/api/v1/images?limit=9") == ours
+
+
 async def test_who_may_not_read_gets_no_kept_reply(tmp_path: Path) -> None:
     world = await build(settings(tmp_path / "state", REDIS_CACHE_ENABLED="false", DSA110_READ_NEEDS_KEY="true"))
     async with serving(world.config, names=segments(world), world=world) as served:
@@ -167,6 +195,42 @@ async def test_who_may_not_read_gets_no_kept_reply(tmp_path: Path) -> None:
         told = [(await served.get("/api/v1/images", X_API_Key=key)).headers["x-cache"] for _ in range(2)]
         assert told == ["off", "memory"]
         assert (await served.get("/api/v1/images")).status_code == 401
+
+
+async def test_what_was_told_to_one_client_alone_is_told_to_no_other(tmp_path: Path) -> None:
+    origins = {"DSA110_CORS_ORIGINS": "https://one.example,https://two.example", "REDIS_CACHE_ENABLED": "false"}
+    world = await build(settings(tmp_path / "state", **origins))
+    async with serving(world.config, names=segments(world), world=world) as served:
+        await served.client.head("/api/v1/images", headers={"Origin": "https://one.example", "X-Request-ID": "first"})
+        for name in ("https://two.example", "https://other.example", None):
+            reply = await served.get("/api/v1/images", **({"Origin": name} if name else {}))
+            allowed = reply.headers.get("access-control-allow-origin")
+            assert (reply.headers["x-cache"], allowed) == ("memory", name if name == "https://two.example" else None)
+            assert reply.json() and reply.headers["x-request-id"] != "first"
+        tag = {"If_None_Match": reply.headers["etag"]}
+        for address in ("/api/v1/ms", "/api/v1/images"):
+            await served.get(address, If_None_Match="*")
+            whole = await served.get(address, Range="bytes=0-1", Accept="text/html", If_Modified_Since="x")
+            assert (whole.status_code, whole.headers["x-cache"], bool(whole.json())) == (200, "memory", True)
+        assert (await served.get("/api/v1/images", **tag)).content == b""
+
+
+async def test_odd_addresses_get_the_reply_that_they_would_get_first(on_sqlite: Served) -> None:
+    odd = (
+        "//images",
+        "/images/",
+        "/images/.",
+        "/x/../images",
+        "/%69mages?",
+        "/images%3Flimit=1",
+        "/images?limit=1&limit=1",
+    )
+    cold = [await on_sqlite.get(f"/api/v1{address}") for address in odd]
+    for address in ("/api/v1/images", "/api/v1/images?limit=1"):
+        await said(on_sqlite, address)
+    warm = [await on_sqlite.get(f"/api/v1{address}") for address in odd]
+    for first, second in zip(cold, warm, strict=True):
+        assert (first.status_code, first.headers.get("etag")) == (second.status_code, second.headers.get("etag"))
 
 
 async def test_it_can_be_emptied_and_switched_off(tmp_path: Path, redis_url: str) -> None:
@@ -211,7 +275,7 @@ async def ask(kept: ReplyMemory, question: tuple[str, bytes] = QUESTION, body: b
     """Return the kept reply, else None and keep one."""
     found = await kept.find(question)
     if found is None:
-        kept.keep(question, RULE, kept.seen, {}, Response(body))
+        kept.keep(question, RULE, await kept.look(), {}, Response(body))
         return None
     return found.body
 
@@ -219,8 +283,7 @@ async def ask(kept: ReplyMemory, question: tuple[str, bytes] = QUESTION, body: b
 async def test_what_was_made_while_somebody_wrote_is_made_again(tmp_path: Path) -> None:
     database = Database()
     kept = memory(database, tmp_path)
-    assert await kept.find(QUESTION) is None
-    seen = kept.seen
+    seen = await kept.look()
     database.numbers["images"] = 2  # after the question, before the rows were read or after: nobody knows
     kept.keep(QUESTION, RULE, seen, {}, Response(b"of some moment"))
     assert await kept.find(QUESTION) is None
@@ -231,8 +294,7 @@ async def test_a_reply_ends_with_its_time_and_failures_are_not_kept(tmp_path: Pa
     kept = memory(Database(), tmp_path, life_s=0)
     assert [await ask(kept) for _ in range(2)] == [None, None]
     lasting = memory(Database(), tmp_path)
-    await lasting.find(QUESTION)
-    lasting.keep(QUESTION, RULE, lasting.seen, {}, Response(b"no", 404))
+    lasting.keep(QUESTION, RULE, await lasting.look(), {}, Response(b"no", 404))
     assert await lasting.find(QUESTION) is None
 
 
@@ -247,6 +309,13 @@ async def test_memory_has_a_bound_and_what_was_not_asked_for_longest_goes_first(
     assert await kept.find(("/5", b"")) is None
     assert await ask(kept, ("/large", b""), b"x" * 50_000) is None
     assert await kept.find(("/large", b"")) is None
+
+
+async def test_a_long_question_takes_as_much_memory_as_a_long_reply(tmp_path: Path) -> None:
+    kept = memory(Database(), tmp_path, most_bytes=200_000)
+    for number in range(100):
+        await ask(kept, (f"/{number}", b"limit=1&" * 1000))
+    assert sum([await kept.find((f"/{number}", b"limit=1&" * 1000)) is not None for number in range(100)]) < 25
 
 
 async def test_where_nobody_numbers_the_writes_nothing_is_kept(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
-from dsa110_contimg.api.middleware.gate import Gate, GateRules
+from dsa110_contimg.api.middleware.gate import Gate, GateRules, nothing_known
 from dsa110_contimg.api.middleware.headers import cache_control
 from dsa110_contimg.api.readings import Rate
+from dsa110_contimg.api.reply_memory import KeptReply
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule, RefusedError
 from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
@@ -83,6 +84,7 @@ async def ask(
     headers: Headers | None = None, query: bytes = b"", body: list[bytes] | None = None, host: str | None = "localhost",
     app: Callable[..., Awaitable[None]] = echo, kind: str = "http", extensions: dict[str, Any] | None = None,
     scheme: str = "http", admission: Admission | None = None, protocols: tuple[str, ...] = (),
+    recall: Callable[[Any], Awaitable[KeptReply | None]] = nothing_known,
 ) -> Reply:  # fmt: skip
     given = ([("host", host)] if host is not None else []) + (headers or [])
     scope = {
@@ -100,7 +102,7 @@ async def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await Gate(app, gate_rules, admission or doorkeeper())(scope, receive, send)
+    await Gate(app, gate_rules, admission or doorkeeper(), recall)(scope, receive, send)
     return Reply(sent, scope)
 
 
@@ -473,6 +475,14 @@ async def test_what_the_client_already_has_is_not_sent_again(asked: str, status:
     reply = await ask(rules(), headers=[("if-none-match", asked)])
     assert reply.status == status
     assert (reply.body == b"") == (status == 304)
+
+
+async def test_whoever_waits_for_a_known_reply_waits_no_longer_than_for_another() -> None:
+    async def never(scope: Any) -> None:
+        await asyncio.Event().wait()
+
+    reply = await ask(replace(rules(), limits=ExchangeLimits(request_s=0.01)), recall=never)
+    assert (reply.status, orjson.loads(reply.body)["error"]) == (503, "REQUEST_TIMED_OUT")
 
 
 async def test_what_was_done_is_told_whatever_the_client_already_has() -> None:

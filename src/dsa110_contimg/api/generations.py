@@ -29,7 +29,8 @@ class Generations:
             return {}
         mark = self._adapter.write_mark()  # before the numbers: a write in between makes them be read once more
         if mark is None:
-            return await self._rows.get_generations()
+            found = await self._rows.get_generations()
+            return {} if self._adapter.read_only else found  # the file may have been replaced: now it is known
         if mark != self._mark:
             self._numbers = await self._rows.get_generations()
             self._mark = mark

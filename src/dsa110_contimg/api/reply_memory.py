@@ -15,14 +15,14 @@ from typing import Any
 from starlette.responses import Response
 
 from dsa110_contimg.api.cache import RESULTS, CacheRule
-from dsa110_contimg.api.exceptions import DatabaseError
+from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseError
 from dsa110_contimg.api.tally import Cell, Tally
 
 Generations = Mapping[str, int]
 #: Path and query as they were asked.
 Question = tuple[str, bytes]
 
-_OVERHEAD_BYTES = 2000  # of one entry beside its body: headers, keys, objects
+_OVERHEAD_BYTES = 2000  # of one entry beside its texts
 _LARGEST_SHARE = 16  # a reply takes a 16th of the memory at most
 
 
@@ -44,6 +44,8 @@ class KeptReply:
         Of the reply.
     body : bytes
         Of the reply.
+    size_bytes : int
+        Memory that it takes with its question, about.
     """
 
     told: Mapping[str, Any]
@@ -52,11 +54,7 @@ class KeptReply:
     until_s: float
     headers: list[tuple[bytes, bytes]]
     body: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory that it takes, about."""
-        return len(self.body) + _OVERHEAD_BYTES
+    size_bytes: int
 
 
 class ReplyMemory:
@@ -84,36 +82,29 @@ class ReplyMemory:
         self._kept: OrderedDict[Question, KeptReply] = OrderedDict()
         self._size_bytes = 0
         self._counters: dict[str, Cell] = {}
-        self.seen: Generations = {}
 
     async def recall(self, scope: MutableMapping[str, Any]) -> KeptReply | None:
-        """Return the reply to a request (ASGI), and leave in its scope what its route would have left there.
-
-        Without one, what is known of the tables at this moment is left in ``scope["state"]["seen"]``: a route whose
-        replies may be kept gives it back to :meth:`keep`.
-        """
+        """Return the reply to a request (ASGI), and leave in its scope what its route would have left there."""
         kept = await self.find((scope["path"], scope["query_string"]))
-        if kept is None:
-            scope["state"]["seen"] = self.seen
-        else:
+        if kept is not None:
             scope.update(kept.told)
         return kept
 
     async def find(self, question: Question) -> KeptReply | None:
-        """Return the reply to a question if it is still right; ``seen`` is then as the tables are now.
+        """Return the reply to a question if it is still right.
 
         A database that cannot be asked has no kept replies: the route will say what is wrong, and the next one who asks
         does not wait for it twice.
         """
         kept = self._kept.get(question)
-        if kept is None and self.seen:
+        if kept is None:
             return None
         try:
-            self.seen = await self._generations()
+            seen = await self._generations()
         except DatabaseError:
             self.forget()
             return None
-        if kept is None or not self._is_right(kept):
+        if not seen or kept.numbers != _numbers(kept.rule, seen) or time.monotonic() >= kept.until_s:
             self._drop(question)
             return None
         if question in self._kept:  # it may have gone while we asked
@@ -121,9 +112,25 @@ class ReplyMemory:
         self._count(kept.rule)
         return kept
 
-    def _is_right(self, kept: KeptReply) -> bool:
-        unchanged = bool(self.seen) and kept.numbers == _numbers(kept.rule, self.seen)
-        return unchanged and time.monotonic() < kept.until_s
+    async def look(self) -> Generations:
+        """Return the numbers as they are before a reply is begun, for :meth:`keep`; nothing where none can be kept.
+
+        They must be of this moment. A reply that is kept with older ones would be right again when a backup of that
+        time is restored, and it is not of that time.
+
+        Raises
+        ------
+        DatabaseConnectionError
+            The route would wait once more to learn the same.
+        """
+        if not self._most_bytes:
+            return {}
+        try:
+            return await self._generations()
+        except DatabaseConnectionError:
+            raise
+        except DatabaseError:
+            return {}  # the route will say what is wrong
 
     def keep(
         self, question: Question, rule: CacheRule, seen: Generations, told: Mapping[str, Any], reply: Response
@@ -136,7 +143,7 @@ class ReplyMemory:
         rule : CacheRule
             Of its route.
         seen : mapping
-            ``seen`` as it was before the reply was begun. It may be older than that: then the reply is made once more.
+            What :meth:`look` returned before the reply was begun; a write in between makes it be made once more.
         told : mapping
             What the route left in the scope.
         reply : Response
@@ -146,7 +153,9 @@ class ReplyMemory:
         headers = [(name, value) for name, value in reply.raw_headers if name != b"x-cache"]
         until_s = time.monotonic() + rule.life_s(self._default_ttl_s)
         body = bytes(reply.body)
-        kept = KeptReply(told, rule, _numbers(rule, seen), until_s, [*headers, (b"x-cache", b"memory")], body)
+        size_bytes = len(body) + len(question[0]) + len(question[1]) + _size(headers) + _OVERHEAD_BYTES
+        headers.append((b"x-cache", b"memory"))
+        kept = KeptReply(told, rule, _numbers(rule, seen), until_s, headers, body, size_bytes)
         if kept.size_bytes > self._most_bytes // _LARGEST_SHARE:
             return
         self._drop(question)
@@ -175,3 +184,7 @@ class ReplyMemory:
 
 def _numbers(rule: CacheRule, seen: Generations) -> tuple[int, ...]:
     return tuple([seen.get(table, 0) for table in rule.tables])
+
+
+def _size(headers: list[tuple[bytes, bytes]]) -> int:
+    return sum([len(name) + len(value) for name, value in headers])

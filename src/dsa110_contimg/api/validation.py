@@ -92,13 +92,14 @@ class StrictRoute(APIRoute):
 
     async def _kept(self, rule: CacheRule, request: Request, handler: Handler) -> Response:
         """Return a reply of Redis, or the handler's, and keep it in this process too."""
-        services, state = request.app.state.services, request.scope["state"]
+        services = request.app.state.services
         cache: ReplyCache = services.cache
         memory: ReplyMemory = services.memory
+        seen = await memory.look()
         reply = await cache.answer(rule, request, handler)
         told = {name: request.scope[name] for name in ("route", "route_template")}
-        question = (state["asked_path"], request.scope["query_string"])
-        memory.keep(question, rule, state["seen"], told, reply)
+        question = (request.scope["state"]["asked_path"], request.scope["query_string"])
+        memory.keep(question, rule, seen, told, reply)
         return reply
 
 

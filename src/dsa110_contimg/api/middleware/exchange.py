@@ -160,11 +160,10 @@ class Exchange:
         return finished_headers([*headers, *self.added], self.method, self.path, self.status, request_id, self.secure)
 
     async def answer(self, status: int, headers: list[Header], content: bytes) -> None:
-        """Send a reply that is whole: one of the gate's own, or one that is known already."""
+        """Send a reply of the gate's own."""
         kind = "websocket.http.response" if self.websocket else "http.response"
         await self._send(self._begun({"type": f"{kind}.start", "status": status, "headers": headers}))
-        has_body = self.method != "HEAD" and self.status != 304
-        await self._send({"type": f"{kind}.body", "body": content if has_body else b""})
+        await self._send({"type": f"{kind}.body", "body": b"" if self.method == "HEAD" else content})
 
     async def refuse(self, refusal: RefusedError) -> None:
         """Answer a request that may not pass; a WebSocket gets the same reply where the server can send one."""

@@ -155,11 +155,15 @@ class _Passage:
         if self._is_preflight():
             await self.exchange.answer(204, self.rules.cross_origin.preflight(), b"")
             return
-        kept = await self.recall(self.scope) if self.exchange.method in ("GET", "HEAD") else None
+        await self.exchange.serve(self._known_or_made, receive)
+
+    async def _known_or_made(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kept = await self.recall(scope) if self.exchange.method in ("GET", "HEAD") else None
         if kept is None:
-            await self.exchange.serve(self.app, receive)
+            await self.app(scope, receive, send)
         else:
-            await self.exchange.answer(200, kept.headers, kept.body)
+            await send({"type": "http.response.start", "status": 200, "headers": kept.headers})
+            await send({"type": "http.response.body", "body": kept.body})
 
     async def _admit(self, address: Address) -> None:
         allowance = await self.admission.admit(self.scope, address, forwarded=bool(self.forwarded))

@@ -3,6 +3,7 @@
 from alembic import context
 
 from dsa110_contimg.api.migrations.comparison import CONTEXT_OPTIONS
+from dsa110_contimg.api.migrations.counters import number_step
 
-context.configure(connection=context.config.attributes["connection"], **CONTEXT_OPTIONS)
+context.configure(connection=context.config.attributes["connection"], on_version_apply=number_step, **CONTEXT_OPTIONS)
 context.run_migrations()
