@@ -59,7 +59,7 @@ def test_a_difference_would_be_seen(config: DatabaseConfig) -> None:
 
 def test_a_step_counts_as_a_write_of_every_table(config: DatabaseConfig) -> None:
     def numbers(connection: Connection) -> dict[str, int]:
-        return dict(connection.exec_driver_sql("SELECT name, value FROM table_generations").tuples().all())
+        return {name: value for name, value in connection.exec_driver_sql("SELECT name, value FROM table_generations")}
 
     upgrade(config)
     before = Migrator(config).inspect(numbers)
