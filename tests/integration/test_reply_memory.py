@@ -6,19 +6,25 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.responses import Response
 
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
-from dsa110_contimg.api.cache import CacheRule, rule_of
+from dsa110_contimg.api.cache import CacheRule, CacheSettings, ReplyCache, cached, rule_of
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import SQLiteAdapter
 from dsa110_contimg.api.exceptions import DatabaseConnectionError
 from dsa110_contimg.api.interfaces import Recording
+from dsa110_contimg.api.middleware.bases import BASE, Bases
 from dsa110_contimg.api.reply_memory import ReplyMemory
+from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.tally import Tally
+from dsa110_contimg.api.validation import StrictRoute
 from fixtures.api_server import Served, segments, serving
 from fixtures.api_world import World, build, recordings, settings
 from fixtures.live_api import add_keys
@@ -174,6 +180,21 @@ async def test_a_reply_made_after_a_backup_is_not_sent_when_that_is_restored(on_
     assert await on_sqlite.json("/api/v1/images?limit=5") == before
 
 
+async def test_a_file_that_takes_the_place_of_another_has_its_own_replies(on_sqlite: Served, tmp_path: Path) -> None:
+    path, other = on_sqlite.world.config.database.products_path, tmp_path / "other"
+    copy_database(path, other)
+    with closing(sqlite3.connect(other)) as file:
+        file.execute("UPDATE images SET noise_jy = 0.5")
+        file.commit()
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    addresses = [f"/api/v1/images?limit={number}" for number in (1, 2, 3)]
+    for address in addresses:
+        assert (await on_sqlite.json(address))[0]["noise_jy"] != 0.5
+    put_in_place(path, other)
+    for address in addresses:  # the first opens the file, the next are asked of it
+        assert (await on_sqlite.json(address))[0]["noise_jy"] == 0.5
+
+
 async def test_nothing_is_kept_of_a_file_that_numbers_no_writes(on_sqlite: Served, tmp_path: Path) -> None:
     path = on_sqlite.world.config.database.products_path
     copy_database(path, tmp_path / "ours")
@@ -288,6 +309,28 @@ async def test_what_was_made_while_somebody_wrote_is_made_again(tmp_path: Path) 
     kept.keep(QUESTION, RULE, seen, {}, Response(b"of some moment"))
     assert await kept.find(QUESTION) is None
     assert (await ask(kept), await ask(kept)) == (None, b"x")
+
+
+async def test_a_reply_during_which_somebody_wrote_is_made_again(tmp_path: Path) -> None:
+    database = Database()
+    kept = memory(database, tmp_path)
+    router = APIRouter(route_class=StrictRoute)
+
+    @router.get("/images")
+    @cached("tests", "images")
+    async def answer() -> Response:
+        database.numbers["images"] += 1  # the rows were read before
+        return Response(b"of before")
+
+    app = FastAPI()
+    app.include_router(router, prefix=BASE)
+    app.router.routes.insert(0, RouteIndex(app.routes, BASE))
+    app.add_middleware(Bases)
+    nowhere = ReplyCache(CacheSettings("redis://localhost", "tests", enabled=False), database, Tally(tmp_path))
+    app.state.services = SimpleNamespace(cache=nowhere, memory=kept)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        assert (await client.get(f"{BASE}/images")).content == b"of before"
+    assert await kept.find((f"{BASE}/images", b"")) is None
 
 
 async def test_a_reply_ends_with_its_time_and_failures_are_not_kept(tmp_path: Path) -> None:
