@@ -64,7 +64,7 @@ GUARDS := middleware/gate middleware/admission middleware/connection middleware/
   services/rate_limiter services/rate_windows services/socket_limit queries/credentials queries/audit
 comma := ,
 empty :=
-API_TESTS = $(shell grep -rlE 'dsa110_contimg\.api|fixtures\.(api_|live_api|work_bench)' tests/unit tests/integration)
+API_TESTS = $(shell grep -rlE --include='*.py' 'dsa110_contimg\.api|fixtures\.(api_|live_api|work_bench)' tests/unit tests/integration)
 
 .PHONY: coverage
 coverage: $(STAMP) ## Branch coverage of the API by its default tests: the whole >= 95 %, the gate, paths and keys 100 %
