@@ -21,6 +21,14 @@ async def test_the_end_of_a_log_is_served_at_every_address(own: Served, address:
     assert [line.split()[-1] for line in told["logs"]] == ["148", "149"]
 
 
+async def test_a_long_log_is_served_as_a_short_one_is(own: Served) -> None:
+    logs = RunLogs(own.world.config.log.run_directory)
+    for number in range(20):
+        logs.append(RUN_ID, "INFO", "imaging", f"{'x' * 1000} {number}")  # over the 16 KiB that are read at once
+    told = await own.json("/api/v1/logs/{run}?tail=3")
+    assert ([line.split()[-1] for line in told["logs"]], told["total_lines"]) == (["17", "18", "19"], 20)
+
+
 async def test_a_run_without_a_log_says_so_and_an_unknown_run_is_not_found(small: Served) -> None:
     told = await small.json("/api/v1/logs/{run}")
     assert (told["logs"], told["total_lines"]) == ([], 0)

@@ -86,9 +86,8 @@ def finished_headers(
     headers = [(name, value) for name, value in given if name not in (b"vary", b"server")]
     names = {name for name, _ in headers}
     varies = [value for name, value in given if name == b"vary"]
-    headers += [header for header in _usual(method, path, status, secure) if header[0] not in names]
-    if b"x-request-id" not in names:
-        headers.append((b"x-request-id", request_id.encode()))
+    added = (*_usual(method, path, status, secure), (b"x-request-id", request_id.encode()))
+    headers += [header for header in added if header[0] not in names]
     reads = method in ("GET", "HEAD")
     if varies:
         each = [*varies, _VARY] if reads else varies
