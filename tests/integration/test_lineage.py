@@ -174,7 +174,7 @@ async def test_an_image_tells_its_newest_mask_at_once(bench: WorkBench, database
     for number, kind in enumerate(("mask", "mask", "region")):
         before = await stats.get_generations()
         await care.add_region(RegionRecord(f"m{number}", 4, kind, "ds9", "circle", 1, "anna", 1000.0 + number))
-        assert before["image_regions"] < (await stats.get_generations())["image_regions"], "kept replies are outdated"
+        assert before["image_regions"] != (await stats.get_generations())["image_regions"], "kept replies are outdated"
     assert (await bench.done("GET", "/images/4"))["mask_path"] == "/api/v1/images/4/masks/m1"
     assert (await bench.done("GET", "/images/4/masks/m1"))["region_count"] == 1
     await care.forget_region(4, "mask", "m1")

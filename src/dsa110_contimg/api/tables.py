@@ -34,7 +34,7 @@ from dsa110_contimg.api.image_tables import image_families as image_families
 from dsa110_contimg.api.image_tables import images as images
 from dsa110_contimg.api.ticket_tables import websocket_tickets as websocket_tickets
 
-SCHEMA_REVISION = "0014"
+SCHEMA_REVISION = "0015"
 """Revision of the migrations that makes these tables."""
 
 ms_index = Table(
@@ -393,7 +393,7 @@ table_generations = Table(
     _column("name", Identifier, _COUNTED_TABLE, "meta.id;meta.table", primary_key=True),
     _column("value", BigInteger, "Number of the last write to the table", "meta.version", nullable=False),
 )
-"""Rises with every write to a table: what was read under another generation may be out of date."""
+"""Another one after every write to a table: what was read under another generation may be out of date."""
 
 work_orders = Table(
     "work_orders",

@@ -1,10 +1,11 @@
 """Triggers that count the rows of a table and number its changes, inside each write, on both databases.
 
 ``table_counts`` says how many rows a table has in each bucket (one value of one column, '' for NULL), and
-``table_generations`` rises with every write: to the time in milliseconds, or by one where that is not later. So a
-database that was restored or made anew does not number its writes as those that were lost. Migrations call
-:func:`keep` for each table that they make; a table that SQLite makes anew (``batch_alter_table``) loses its triggers
-and must be kept again.
+``table_generations`` has another number after every write. The numbers are random, since they are only asked whether
+they are the same: a database that was restored or made anew does not number its writes as those that were lost.
+Numbers that rise would; those made of the time run ahead of it where a load of rows has one for each, and come again
+when a clock is set back. Migrations call :func:`keep` for each table that they make; a table that SQLite makes anew
+(``batch_alter_table``) loses its triggers and must be kept again.
 
 On PostgreSQL every write of a kept table first takes one lock of the whole transaction. Two writers would wait at the
 counters anyway, which all of them change, and could do so crosswise; this way they wait once and in order.
@@ -16,12 +17,17 @@ import sqlalchemy as sa
 from alembic import op
 from alembic.migration import MigrationContext
 
-_SQLITE_GENERATION = """INSERT INTO table_generations (name, value)
-VALUES ('{table}', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-ON CONFLICT (name) DO UPDATE SET value = max(table_generations.value + 1, excluded.value)"""
-_POSTGRESQL_GENERATION = """INSERT INTO table_generations (name, value)
-VALUES ({table}, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint))
-ON CONFLICT (name) DO UPDATE SET value = greatest(table_generations.value + 1, excluded.value)"""
+#: Tables that are kept since revision 0010, each with the column whose values are counted apart.
+COUNTED = {
+    "ms_index": "stage", "images": "type", "sources": None, "photometry": None, "caltables": "status",
+    "jobs": "status", "batch_jobs": "status", "batch_job_items": "status", "hdf5_files": None, "image_qa": None,
+    "calibration_qa": None, "provenance": None, "image_regions": None,
+}  # fmt: skip
+
+_SQLITE_RANDOM = "(random() & 281474976710655)"  # 48 bits: keys of replies hold some of them and have a bound
+_POSTGRESQL_RANDOM = "CAST(floor(random() * 281474976710656) AS bigint)"
+_NUMBER = """INSERT INTO table_generations (name, value) VALUES ({table}, {number})
+ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
 _FILL = """INSERT INTO table_counts (name, bucket, n)
 SELECT '{table}', part, count(*) FROM (SELECT {part} AS part FROM {table}) AS parts GROUP BY part"""
 _FORGET = ("DELETE FROM table_counts WHERE name = '{table}'", "DELETE FROM table_generations WHERE name = '{table}'")
@@ -59,7 +65,7 @@ BEGIN
             EXECUTE format(tally, TG_TABLE_NAME, '', part, 'come');
         END IF;
     END IF;
-    {_POSTGRESQL_GENERATION.format(table="TG_TABLE_NAME")};
+    {_NUMBER.format(table="TG_TABLE_NAME", number=_POSTGRESQL_RANDOM)};
     RETURN NULL;
 END $$""",  # noqa: S608 - fixed text
 )
@@ -109,7 +115,8 @@ def number_step(ctx: MigrationContext, *_: Any, **__: Any) -> None:
     """Let a step of the migrations count as a write of every table: who reads them then may find other columns."""
     connection = ctx.connection
     if connection is not None and sa.inspect(connection).has_table("table_generations"):
-        connection.execute(sa.text("UPDATE table_generations SET value = value + 1"))
+        number = _SQLITE_RANDOM if connection.dialect.name == "sqlite" else _POSTGRESQL_RANDOM
+        connection.execute(sa.text(f"UPDATE table_generations SET value = {number}"))  # noqa: S608 - fixed text
 
 
 def release(table: str) -> None:
@@ -126,9 +133,11 @@ def _drop_triggers(table: str) -> None:
 
 
 def _generation(table: str) -> str:
-    if _is_sqlite():
-        return _SQLITE_GENERATION.format(table=table)
-    return _POSTGRESQL_GENERATION.format(table=f"'{table}'")
+    return _NUMBER.format(table=f"'{table}'", number=_random())
+
+
+def _random() -> str:
+    return _SQLITE_RANDOM if _is_sqlite() else _POSTGRESQL_RANDOM
 
 
 def _is_sqlite() -> bool:
@@ -142,7 +151,7 @@ def _sqlite_count(table: str, row: str, bucket: str | None, step: int) -> str:
 
 def _keep_in_sqlite(table: str, bucket: str | None) -> None:
     come, gone = (_sqlite_count(table, *change) for change in (("NEW", bucket, 1), ("OLD", bucket, -1)))
-    generation = _SQLITE_GENERATION.format(table=table)
+    generation = _generation(table)
     bodies = {
         "insert": ("INSERT", f"{come}; {generation}"),
         "update": ("UPDATE", generation),
