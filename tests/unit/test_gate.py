@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -10,13 +10,15 @@ import orjson
 import pytest
 
 from dsa110_contimg.api.access_settings import PRIVATE_NETWORKS, RateLimitConfig
+from dsa110_contimg.api.cache import CacheRule
 from dsa110_contimg.api.credentials import Principal, create_key
 from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
-from dsa110_contimg.api.middleware.gate import Gate, GateRules, nothing_known
+from dsa110_contimg.api.middleware.gate import Gate, Memory
 from dsa110_contimg.api.middleware.headers import cache_control
+from dsa110_contimg.api.middleware.judge import GateRules, Judge
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.reply_memory import KeptReply
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule, RefusedError
@@ -48,6 +50,20 @@ def rules(*, proxies: tuple[str, ...] = (), allowed: tuple[str, ...] = PRIVATE_N
 def doorkeeper(**limits: Any) -> Admission:
     """Return an admission that counts in this process; nobody has a key."""
     return Admission(AdmissionRules(**limits), RateLimiter(RateLimitConfig(store="memory"), ""))
+
+
+@dataclass
+class FakeMemory:
+    """Knows one reply, at once or when it is asked for."""
+
+    at_once: KeptReply | None = None
+    later: KeptReply | None = None
+
+    def recall_at_once(self, scope: Any) -> KeptReply | None:
+        return self.at_once
+
+    async def recall(self, scope: Any) -> KeptReply | None:
+        return self.later
 
 
 Headers = list[tuple[str, str]]
@@ -84,7 +100,7 @@ async def ask(
     headers: Headers | None = None, query: bytes = b"", body: list[bytes] | None = None, host: str | None = "localhost",
     app: Callable[..., Awaitable[None]] = echo, kind: str = "http", extensions: dict[str, Any] | None = None,
     scheme: str = "http", admission: Admission | None = None, protocols: tuple[str, ...] = (),
-    recall: Callable[[Any], Awaitable[KeptReply | None]] = nothing_known,
+    memory: Memory | None = None, judge: Judge | None = None,
 ) -> Reply:  # fmt: skip
     given = ([("host", host)] if host is not None else []) + (headers or [])
     scope = {
@@ -102,7 +118,9 @@ async def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await Gate(app, gate_rules, admission or doorkeeper(), recall)(scope, receive, send)
+    gate = Gate(app, gate_rules, admission or doorkeeper(), lambda _: memory or FakeMemory())
+    gate.judge = judge or gate.judge
+    await gate(scope, receive, send)
     return Reply(sent, scope)
 
 
@@ -478,11 +496,48 @@ async def test_what_the_client_already_has_is_not_sent_again(asked: str, status:
 
 
 async def test_whoever_waits_for_a_known_reply_waits_no_longer_than_for_another() -> None:
-    async def never(scope: Any) -> None:
-        await asyncio.Event().wait()
+    class Slow(FakeMemory):
+        async def recall(self, scope: Any) -> None:
+            await asyncio.Event().wait()
 
-    reply = await ask(replace(rules(), limits=ExchangeLimits(request_s=0.01)), recall=never)
+    reply = await ask(replace(rules(), limits=ExchangeLimits(request_s=0.01)), memory=Slow())
     assert (reply.status, orjson.loads(reply.body)["error"]) == (503, "REQUEST_TIMED_OUT")
+
+
+@pytest.mark.parametrize("when", ["at_once", "later"])
+async def test_a_known_reply_is_sent_like_one_that_is_made(when: str) -> None:
+    tag = (b"etag", b'"x"')
+    known = FakeMemory(
+        **{when: KeptReply({}, CacheRule("tests", ()), (), 0.0, [tag, (b"content-length", b"5")], b"known", 0)}
+    )
+    for method, headers, status, body in (
+        ("GET", [], 200, b"known"),
+        ("HEAD", [], 200, b""),
+        ("GET", [("if-none-match", '"x"')], 304, b""),
+        ("POST", [], 200, b"0"),
+    ):
+        reply = await ask(rules(), method=method, headers=headers, memory=known)
+        assert (reply.status, reply.body) == (status, body)
+        assert reply.headers["etag"] == '"x"'
+        assert reply.headers["x-frame-options"] == "DENY"
+
+
+async def test_who_was_let_in_before_changes_nothing_for_who_says_the_same() -> None:
+    """A judge that remembers answers as one that judges the first time, whatever it let pass before."""
+    head = [("origin", "https://evil.example"), ("x-forwarded-for", "10.0.0.9")]
+    requests: list[dict[str, Any]] = [
+        {"peer": peer, "method": method, "kind": kind, "path": path, "headers": headers}
+        for peer in ("10.1.2.3", OUTSIDE, PROXY, None)
+        for method, kind in (("GET", "http"), ("POST", "http"), ("GET", "websocket"))
+        for path in ("/api/v1/images", "/api/v1/health")
+        for headers in (head, head[1:])
+    ]
+    of_all, remembering = rules(proxies=(PROXY,)), Judge(rules(proxies=(PROXY,)))
+    for request in (*requests, *reversed(requests)):
+        first, again = await ask(of_all, **request), await ask(of_all, **request, judge=remembering)
+        assert (again.messages[0].get("code"), again.status, again.client) == (
+            first.messages[0].get("code"), first.status, first.client,
+        ), request  # fmt: skip
 
 
 async def test_what_was_done_is_told_whatever_the_client_already_has() -> None:

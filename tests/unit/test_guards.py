@@ -23,6 +23,7 @@ from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules, N
 from dsa110_contimg.api.middleware.connection import patient
 from dsa110_contimg.api.middleware.exception_handler import CatchAll
 from dsa110_contimg.api.middleware.exchange import Exchange, ExchangeLimits
+from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import content_policy
 from dsa110_contimg.api.rates import RateClass, RateLimitedError
 from dsa110_contimg.api.readings import Rate
@@ -160,7 +161,7 @@ async def test_a_client_that_leaves_by_itself_is_no_refusal() -> None:
 
     sink = Sink()
     with pytest.raises(ClientDisconnect):
-        await Exchange(request_scope(), sink, ExchangeLimits()).serve(reading, nothing)
+        await Exchange(request_scope(), sink, ExchangeLimits(), Head(())).serve(reading, nothing)
     assert sink.messages == []
 
 
@@ -172,7 +173,7 @@ async def test_a_route_that_gives_up_on_a_refused_body_is_no_failure() -> None:
         return {"type": "http.request", "body": b"12345", "more_body": True}
 
     sink = Sink()
-    await Exchange(request_scope(method="POST"), sink, ExchangeLimits(max_body_bytes=4)).serve(reading, large)
+    await Exchange(request_scope(method="POST"), sink, ExchangeLimits(max_body_bytes=4), Head(())).serve(reading, large)
     assert [message["status"] for message in sink.messages if "status" in message] == [413]
 
 
@@ -186,7 +187,7 @@ async def test_a_body_that_stops_after_the_reply_has_begun_changes_no_reply() ->
         await send({"type": "http.response.body", "body": b"done"})
 
     sink = Sink()
-    await Exchange(request_scope(), sink, ExchangeLimits(idle_s=0.01)).serve(early, never)
+    await Exchange(request_scope(), sink, ExchangeLimits(idle_s=0.01), Head(())).serve(early, never)
     assert [message.get("status", message.get("body")) for message in sink.messages] == [200, b"done"]
 
 
@@ -200,7 +201,9 @@ async def test_what_a_route_says_after_the_refusal_of_its_body_is_not_sent() -> 
         return {"type": "http.request", "body": b"12345", "more_body": True}
 
     sink = Sink()
-    await Exchange(request_scope(method="POST"), sink, ExchangeLimits(max_body_bytes=4)).serve(stubborn, large)
+    await Exchange(request_scope(method="POST"), sink, ExchangeLimits(max_body_bytes=4), Head(())).serve(
+        stubborn, large
+    )
     assert [message["status"] for message in sink.messages if "status" in message] == [413]
     assert all(message.get("body") != b"done" for message in sink.messages)
 

@@ -30,10 +30,10 @@ from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.bases import BASE, Bases
 from dsa110_contimg.api.middleware.connection import patient, patient_socket
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
-from dsa110_contimg.api.middleware.exchange import ExchangeLimits, Scope
-from dsa110_contimg.api.middleware.gate import Gate, GateRules
+from dsa110_contimg.api.middleware.exchange import ExchangeLimits
+from dsa110_contimg.api.middleware.gate import Gate
+from dsa110_contimg.api.middleware.judge import GateRules
 from dsa110_contimg.api.middleware.meter import Meter
-from dsa110_contimg.api.reply_memory import KeptReply, ReplyMemory
 from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.routes import (
     absurd,
@@ -123,9 +123,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.router.routes.insert(0, RouteIndex(app.routes, BASE))
     exception_handler.install(app)
     app.add_middleware(Bases)
-    app.add_middleware(
-        Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter), recall=recall
-    )
+    app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
     app.add_middleware(Meter, tally=tally)
     return app
 
@@ -138,12 +136,6 @@ def _routes() -> list[BaseRoute]:
         all_of_them.include_router(router, prefix=BASE)
     all_of_them.include_router(metrics.router)
     return all_of_them.routes
-
-
-async def recall(scope: Scope) -> KeptReply | None:
-    """Return the reply that this process still has to a request, if it is right."""
-    memory: ReplyMemory = scope["app"].state.services.memory
-    return await memory.recall(scope)
 
 
 async def front_page() -> Response:

@@ -23,6 +23,13 @@ class Generations:
         self._mark: Hashable = None
         self._numbers: Mapping[str, int] = {}
 
+    def at_once(self) -> Mapping[str, int] | None:
+        """Return the numbers by table if they are known without reading them again."""
+        if self._adapter.read_only:
+            return None
+        mark = self._adapter.write_mark()
+        return self._numbers if mark is not None and mark == self._mark else None
+
     async def __call__(self) -> Mapping[str, int]:
         """Return the numbers by table, of every write that has ended; none for a database of the earlier pipeline."""
         if self._adapter.read_only:

@@ -8,9 +8,9 @@ that a client sees every write that ended before its question. The gate has judg
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import Response
 
@@ -57,13 +57,23 @@ class KeptReply:
     size_bytes: int
 
 
+class Reading(Protocol):
+    """Tells the numbers of the last writes."""
+
+    def at_once(self) -> Generations | None:
+        """Return them if they are known without asking anybody."""
+
+    async def __call__(self) -> Generations:
+        """Return them."""
+
+
 class ReplyMemory:
     """The kept replies of one process; who was not asked for longest goes first.
 
     Parameters
     ----------
-    generations
-        Reads the number of the last write of each table; nothing where nobody numbers them.
+    generations : Reading
+        The number of the last write of each table; nothing where nobody numbers them.
     most_bytes : int
         Memory for all; 0 keeps nothing.
     default_ttl_s : int
@@ -72,9 +82,7 @@ class ReplyMemory:
         Counts the replies that were sent again.
     """
 
-    def __init__(
-        self, generations: Callable[[], Awaitable[Generations]], most_bytes: int, default_ttl_s: int, tally: Tally
-    ) -> None:
+    def __init__(self, generations: Reading, most_bytes: int, default_ttl_s: int, tally: Tally) -> None:
         self._generations = generations
         self._most_bytes = most_bytes
         self._default_ttl_s = default_ttl_s
@@ -83,33 +91,43 @@ class ReplyMemory:
         self._size_bytes = 0
         self._counters: dict[str, Cell] = {}
 
-    async def recall(self, scope: MutableMapping[str, Any]) -> KeptReply | None:
-        """Return the reply to a request (ASGI), and leave in its scope what its route would have left there."""
-        kept = await self.find((scope["path"], scope["query_string"]))
-        if kept is not None:
-            scope.update(kept.told)
-        return kept
+    def recall_at_once(self, scope: MutableMapping[str, Any]) -> KeptReply | None:
+        """Return the reply to a request (ASGI) if it is known to be right without asking anybody.
 
-    async def find(self, question: Question) -> KeptReply | None:
-        """Return the reply to a question if it is still right.
+        What its route would have left in the scope is left there.
+        """
+        question = (scope["path"], scope["query_string"])
+        if question not in self._kept:
+            return None
+        seen = self._generations.at_once()
+        return None if seen is None else self._judged(scope, question, seen)
+
+    async def recall(self, scope: MutableMapping[str, Any]) -> KeptReply | None:
+        """Return the reply to a request (ASGI) if it is still right; what its route would have left is left.
 
         A database that cannot be asked has no kept replies: the route will say what is wrong, and the next one who asks
         does not wait for it twice.
         """
-        kept = self._kept.get(question)
-        if kept is None:
+        question = (scope["path"], scope["query_string"])
+        if question not in self._kept:
             return None
         try:
             seen = await self._generations()
         except DatabaseError:
             self.forget()
             return None
+        return self._judged(scope, question, seen)
+
+    def _judged(self, scope: MutableMapping[str, Any], question: Question, seen: Generations) -> KeptReply | None:
+        kept = self._kept.get(question)
+        if kept is None:
+            return None  # it has gone while we asked
         if not seen or kept.numbers != _numbers(kept.rule, seen) or time.monotonic() >= kept.until_s:
             self._drop(question)
             return None
-        if question in self._kept:  # it may have gone while we asked
-            self._kept.move_to_end(question)
+        self._kept.move_to_end(question)
         self._count(kept.rule)
+        scope.update(kept.told)
         return kept
 
     async def look(self) -> Generations:

@@ -9,6 +9,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 
 from dsa110_contimg.api.middleware.error_body import error_body
+from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import Header, finished_headers
 from dsa110_contimg.api.security import RefusedError
 
@@ -42,6 +43,8 @@ class Exchange:
         Of the server.
     limits : ExchangeLimits
         Bounds of what is read and waited for.
+    head : Head
+        Of the request.
 
     Attributes
     ----------
@@ -53,23 +56,20 @@ class Exchange:
         The client came by TLS.
     """
 
-    def __init__(self, scope: Scope, send: Send, limits: ExchangeLimits) -> None:
+    def __init__(self, scope: Scope, send: Send, limits: ExchangeLimits, head: Head) -> None:
         self.scope = scope
         self.websocket = scope["type"] == "websocket"
         self.method: str = "GET" if self.websocket else scope["method"]
         self.path: str = scope["path"]
         self.secure = scope.get("scheme") in ("https", "wss")
         self.status = 0
-        self._given: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            self._given.setdefault(name.lower(), []).append(value)
         self.added: list[Header] = []
         self._send = send
         self._limits = limits
+        self._head = head
         self._body_bytes = 0  # received so far
         self._body_ended = False
         self._refused = False
-        self._deadline = asyncio.timeout(None)
 
     async def serve(self, app: ASGIApp, receive: Receive) -> None:
         """Run the application; what it has not begun to answer in time is answered for it.
@@ -79,10 +79,9 @@ class Exchange:
         """
         if self.method == "HEAD":
             self.scope["method"] = "GET"
-        self._deadline = asyncio.timeout(self._limits.request_s)
         try:
-            async with self._deadline:
-                await app(self.scope, lambda: self._receive(receive), self._pass_on)
+            async with asyncio.timeout(self._limits.request_s) as deadline:
+                await app(self.scope, lambda: self._receive(receive), lambda message: self._pass_on(message, deadline))
         except TimeoutError:
             await self.refuse(_took_too_long(self._limits.request_s))
         except ClientDisconnect:
@@ -113,13 +112,13 @@ class Exchange:
 
     # --- what goes out ------------------------------------------------------------------------------------------------
 
-    async def _pass_on(self, message: Message) -> None:
+    async def _pass_on(self, message: Message, deadline: asyncio.Timeout) -> None:
         if self._refused:
             return
         if message["type"] == "http.response.start":
-            self._deadline.reschedule(None)
+            deadline.reschedule(None)
             message = self._begun(message)
-        elif message["type"] == "http.response.body" and (self.method == "HEAD" or self.status == 304):
+        elif message["type"] == "http.response.body" and self._has_no_body:
             message = {**message, "body": b""}
         await self._send(message)
 
@@ -132,6 +131,10 @@ class Exchange:
             headers = [(name, value) for name, value in headers if name not in (b"content-length", b"content-type")]
         return {**message, "status": self.status, "headers": headers}
 
+    @property
+    def _has_no_body(self) -> bool:
+        return self.method == "HEAD" or self.status == 304
+
     def _give_back_method(self) -> None:
         """Let the server see HEAD again: it then frames no body, and does not miss one of the announced length."""
         if self.method == "HEAD":
@@ -139,16 +142,12 @@ class Exchange:
 
     def _is_unchanged(self, headers: list[Header]) -> bool:
         """Tell whether the client already has what a 200 reply would send (``If-None-Match``, RFC 9110 13.1.2)."""
-        known = self.values(b"if-none-match")
+        known = self._head.values(b"if-none-match")
         if self.status != 200 or not known or self.method not in ("GET", "HEAD"):
             return False
         tag = next((value.decode() for name, value in headers if name == b"etag"), None)
         asked = [part.strip().removeprefix("W/") for part in ",".join(known).split(",")]
         return tag is not None and ("*" in asked or tag.removeprefix("W/") in asked)
-
-    def values(self, name: bytes) -> list[str]:
-        """Return the values of a header of the request."""
-        return [value.decode("latin-1") for value in self._given.get(name, ())]
 
     def add(self, headers: Mapping[str, str]) -> None:
         """Add headers to every reply to this request."""
@@ -160,10 +159,10 @@ class Exchange:
         return finished_headers([*headers, *self.added], self.method, self.path, self.status, request_id, self.secure)
 
     async def answer(self, status: int, headers: list[Header], content: bytes) -> None:
-        """Send a reply of the gate's own."""
+        """Send a whole reply that no route made."""
         kind = "websocket.http.response" if self.websocket else "http.response"
         await self._send(self._begun({"type": f"{kind}.start", "status": status, "headers": headers}))
-        await self._send({"type": f"{kind}.body", "body": b"" if self.method == "HEAD" else content})
+        await self._send({"type": f"{kind}.body", "body": b"" if self._has_no_body else content})
 
     async def refuse(self, refusal: RefusedError) -> None:
         """Answer a request that may not pass; a WebSocket gets the same reply where the server can send one."""

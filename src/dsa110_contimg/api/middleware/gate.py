@@ -21,47 +21,31 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import Protocol
 
 from dsa110_contimg.api.middleware.admission import Admission
-from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
-from dsa110_contimg.api.middleware.exchange import (
-    ASGIApp,
-    Exchange,
-    ExchangeLimits,
-    Receive,
-    Scope,
-    Send,
-    body_too_large,
-)
+from dsa110_contimg.api.middleware.exchange import ASGIApp, Exchange, Receive, Scope, Send
+from dsa110_contimg.api.middleware.head import Head
+from dsa110_contimg.api.middleware.judge import Client, GateRules, Judge
 from dsa110_contimg.api.reply_memory import KeptReply
-from dsa110_contimg.api.security import Address, ClientAddressRule, HostRule, OriginRule, RefusedError
+from dsa110_contimg.api.security import Address, RefusedError
 
 access_log = logging.getLogger("dsa110_contimg.api.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-_JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEALTH = ("/health", "/health/live", "/health/ready")
 _OPEN_PATHS = frozenset({f"{base}{path}" for base in ("/api", "/api/v1") for path in _HEALTH} | {"/metrics"})
 
 
-@dataclass(frozen=True, slots=True)
-class GateRules:
-    """What the gate lets pass."""
+class Memory(Protocol):
+    """What is asked of the replies that are known already."""
 
-    clients: ClientAddressRule
-    hosts: HostRule
-    origins: OriginRule
-    cross_origin: CrossOriginRule = field(default_factory=CrossOriginRule)
-    limits: ExchangeLimits = field(default_factory=ExchangeLimits)
-    max_header_bytes: int = 16 << 10
-    max_headers: int = 100
+    def recall_at_once(self, scope: Scope) -> KeptReply | None:
+        """Return the reply to a request if it is known to be right without asking anybody."""
 
-
-async def nothing_known(scope: Scope) -> None:
-    """Remember no reply."""
+    async def recall(self, scope: Scope) -> KeptReply | None:
+        """Return the reply to a request if it is right."""
 
 
 class Gate:
@@ -75,8 +59,8 @@ class Gate:
         What passes.
     admission : Admission
         How many pass, and as whom.
-    recall : callable
-        Gives the reply to a GET that passed, where it is known already.
+    memory_of : callable
+        Gives the replies that are known already, for the scope of a request.
     """
 
     def __init__(
@@ -84,12 +68,12 @@ class Gate:
         app: ASGIApp,
         rules: GateRules,
         admission: Admission,
-        recall: Callable[[Scope], Awaitable[KeptReply | None]] = nothing_known,
+        memory_of: Callable[[Scope], Memory] = lambda scope: scope["app"].state.services.memory,
     ) -> None:
         self.app = app
-        self.rules = rules
+        self.judge = Judge(rules)
         self.admission = admission
-        self.recall = recall
+        self.memory_of = memory_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge one connection and hand it on, or answer it."""
@@ -112,26 +96,20 @@ class _Passage:
         self.scope = scope
         self.send = send
         self.app = gate.app
-        self.recall = gate.recall
-        self.rules = gate.rules
+        self.memory_of = gate.memory_of
+        self.judge = gate.judge
         self.admission = gate.admission
-        self.exchange = Exchange(scope, send, gate.rules.limits)
-        self.websocket = self.exchange.websocket
         self.started_s = time.perf_counter()
-        self.forwarded = self._values(b"x-forwarded-for")
-        self.exchange.added += self.rules.cross_origin.headers(self._values(b"origin"))
+        self.head = head = gate.judge.read(scope["headers"])
+        self.exchange = Exchange(scope, send, gate.judge.rules.limits, head)
+        self.websocket = self.exchange.websocket
+        self.forwarded = bool(head.values(b"x-forwarded-for"))
+        self.exchange.added += gate.judge.rules.cross_origin.headers(head.values(b"origin"))
         state = scope.setdefault("state", {})
-        state["request_id"] = self.request_id = self._request_id()
+        state["request_id"] = self.request_id = _request_id(head)
         state["head"] = self.exchange.method == "HEAD"
         #: Plain health and metrics: open to everybody, and answered however busy the rest is.
         self.is_open = self.exchange.path in _OPEN_PATHS and not self.websocket and not self.scope.get("query_string")
-
-    def _values(self, name: bytes) -> list[str]:
-        return self.exchange.values(name)
-
-    def _request_id(self) -> str:
-        given = self._values(b"x-request-id")
-        return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else os.urandom(16).hex()
 
     async def run(self, receive: Receive) -> None:
         """Judge the request and hand it on.
@@ -141,24 +119,28 @@ class _Passage:
         RefusedError
             It may not pass.
         """
-        address = self.check()
-        if address is None or self.is_open:
+        client = self.check()
+        if client is None or self.is_open:
             await self.exchange.serve(self.app, receive)
         elif self.websocket:
-            await self._open_socket(address, receive)
+            await self._open_socket(client.address, receive)
         else:
             with self.admission.in_flight(self.scope["state"].get("ahead", 0)):
-                await self._admit(address)
+                await self._admit(client.address)
                 await self._serve(receive)
 
     async def _serve(self, receive: Receive) -> None:
-        if self._is_preflight():
-            await self.exchange.answer(204, self.rules.cross_origin.preflight(), b"")
-            return
-        await self.exchange.serve(self._known_or_made, receive)
+        if self.exchange.method == "OPTIONS" and self.head.asks_before_asking:
+            await self.exchange.answer(204, self.judge.rules.cross_origin.preflight(), b"")
+        elif self.exchange.method not in ("GET", "HEAD"):
+            await self.exchange.serve(self.app, receive)
+        elif (kept := self.memory_of(self.scope).recall_at_once(self.scope)) is not None:
+            await self.exchange.answer(200, kept.headers, kept.body)
+        else:
+            await self.exchange.serve(self._known_or_made, receive)
 
     async def _known_or_made(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kept = await self.recall(scope) if self.exchange.method in ("GET", "HEAD") else None
+        kept = await self.memory_of(scope).recall(scope)
         if kept is None:
             await self.app(scope, receive, send)
         else:
@@ -166,98 +148,48 @@ class _Passage:
             await send({"type": "http.response.body", "body": kept.body})
 
     async def _admit(self, address: Address) -> None:
-        allowance = await self.admission.admit(self.scope, address, forwarded=bool(self.forwarded))
+        allowance = await self.admission.admit(self.scope, address, forwarded=self.forwarded)
         if allowance is not None:
             self.exchange.add(allowance.headers)
 
     async def _open_socket(self, address: Address, receive: Receive) -> None:
-        with self.admission.open_socket(address, forwarded=bool(self.forwarded)):
+        with self.admission.open_socket(address, forwarded=self.forwarded):
             await self._admit(address)
             self.exchange.status = 101
             await self.app(self.scope, receive, self.send)
 
     # --- judging -----------------------------------------------------------------------------------------------------
 
-    def check(self) -> Address | None:
-        """Refuse what may not pass; return the client's address, None where nobody asks for it."""
-        self._check_size_of_headers()
-        path = self.exchange.path
-        if not path.startswith("/") or "\0" in path:
+    def check(self) -> Client | None:
+        """Refuse what may not pass; return who asks, None where nobody asks for that."""
+        self._check_size_of_head()
+        exchange = self.exchange
+        if not exchange.path.startswith("/") or "\0" in exchange.path:
             raise RefusedError(400, "BAD_PATH", "The request target must be a path that begins with a slash.")
-        host = self.rules.hosts.require_allowed(self._values(b"host"))
-        address = self._check_client()
-        self._check_origin(host)
-        if not self.websocket:
-            self._check_announced_body()
-        return address
+        peer = self.scope["client"][0] if self.scope.get("client") else None
+        client = self.judge.let_pass(self.head, peer, exchange.method, self.websocket, self.is_open)
+        if client is not None:
+            self.scope["state"]["client_ip"] = client.text
+            if client.text != peer:
+                self._believe_proxy(client.text)
+        return client
 
-    def _check_size_of_headers(self) -> None:
-        headers = self.scope["headers"]
-        size = sum(len(name) + len(value) + 4 for name, value in headers) + len(self.scope.get("query_string", b""))
-        if len(headers) > self.rules.max_headers or size > self.rules.max_header_bytes:
+    def _check_size_of_head(self) -> None:
+        count, size_bytes = self.head.count, self.head.size_bytes + len(self.scope.get("query_string", b""))
+        most, most_bytes = self.judge.rules.max_headers, self.judge.rules.max_header_bytes
+        if count > most or size_bytes > most_bytes:
             raise RefusedError(
                 431, "HEADERS_TOO_LARGE",
-                f"{len(headers)} headers of {size} bytes; at most {self.rules.max_headers} headers of "
-                f"{self.rules.max_header_bytes} bytes are read.",
+                f"{count} headers of {size_bytes} bytes; at most {most} headers of {most_bytes} bytes are read.",
             )  # fmt: skip
-
-    def _check_client(self) -> Address | None:
-        peer = self.scope["client"][0] if self.scope.get("client") else None
-        try:
-            address = self.rules.clients.client(peer, self.forwarded)
-            if not self.is_open:
-                self.rules.clients.require_allowed(address)
-        except RefusedError:
-            if not self.is_open:
-                raise
-            return None
-        self.scope["state"]["client_ip"] = text = str(address)
-        if text != peer:
-            self._believe_proxy(text)
-        return address
 
     def _believe_proxy(self, address: str) -> None:
         """Take over what a trusted proxy says: the client's address and whether it came by TLS."""
         self.scope["client"] = (address, 0)
-        scheme = self._values(b"x-forwarded-proto")
-        if scheme in (["https"], ["http"]) and not self.websocket:
+        scheme = self.head.values(b"x-forwarded-proto")
+        if scheme in (("https",), ("http",)) and not self.websocket:
             self.scope["scheme"] = scheme[0]
             self.exchange.secure = scheme[0] == "https"
-
-    def _check_origin(self, host: tuple[str, int | None]) -> None:
-        """Refuse pages of others where something is changed, kept open, or asked for in advance."""
-        origins = self._values(b"origin")
-        if self.websocket or self.exchange.method not in _SAFE_METHODS or self._is_preflight():
-            self.rules.origins.require_allowed(origins, host, self._values(b"sec-fetch-site"))
-
-    def _is_preflight(self) -> bool:
-        return (
-            self.exchange.method == "OPTIONS"
-            and bool(self._values(b"origin"))
-            and bool(self._values(b"access-control-request-method"))
-        )
-
-    def _check_announced_body(self) -> None:
-        encodings = {value.strip().lower() for value in self._values(b"content-encoding")}
-        if encodings - {"", "identity"}:
-            raise RefusedError(415, "UNSUPPORTED_ENCODING", "Send the body as it is, without Content-Encoding.")
-        lengths = self._values(b"content-length")
-        for length in lengths:
-            if not (length.isascii() and length.isdigit()):
-                raise RefusedError(400, "BAD_CONTENT_LENGTH", f"Content-Length {length[:40]!r} is no number of bytes.")
-            if len(length) > 18 or int(length) > self.rules.limits.max_body_bytes:
-                raise body_too_large(self.rules.limits.max_body_bytes)
-        if self._values(b"transfer-encoding") or any(int(length) for length in lengths):
-            self._check_kind_of_body()
-
-    def _check_kind_of_body(self) -> None:
-        """Let only JSON in, and only under its name: a form of another page cannot send that without asking first."""
-        kinds = self._values(b"content-type")
-        if len(kinds) != 1 or not _JSON.fullmatch(kinds[0].partition(";")[0].strip().lower()):
-            raise RefusedError(
-                415, "UNSUPPORTED_MEDIA_TYPE",
-                f"A body of the kind {', '.join(kinds)[:80]!r} is not read; send JSON as application/json.",
-            )  # fmt: skip
 
     def log(self) -> None:
         """Write one line; the path is quoted so that no line break in it makes a second one."""
@@ -270,3 +202,8 @@ class _Passage:
             "elapsed_ms": elapsed_ms,
         }
         access_log.info("%s %r %d", self.exchange.method, self.exchange.path, self.exchange.status, extra=facts)
+
+
+def _request_id(head: Head) -> str:
+    given = head.values(b"x-request-id")
+    return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else os.urandom(16).hex()
