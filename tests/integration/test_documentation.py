@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
+import jsonschema_rs
 import pytest
 
 from dsa110_contimg.api.app import create_app
@@ -118,6 +120,42 @@ def test_fields_that_are_columns_have_the_words_and_the_unit_of_the_column(spec:
     assert detail["cellsize_arcsec"]["description"] == f"{cell['description']}, {cell['unit']}"
     assert "ISO 8601" in detail["created_at"]["description"]
     assert detail["beam_major_arcsec"]["examples"] == [31.25]
+
+
+def described_parts(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give each model, field and parameter that has examples."""
+    for name, model in spec["components"]["schemas"].items():
+        yield name, model
+        yield from ((f"{name}.{field}", schema) for field, schema in model.get("properties", {}).items())
+    for name, operation in operations(spec):
+        yield from ((f"{name} {each['name']}", each["schema"]) for each in operation.get("parameters", ()))
+
+
+def test_examples_are_such_as_their_descriptions_ask_for(spec: dict[str, Any]) -> None:
+    wrong, seen = [], 0
+    for name, schema in described_parts(spec):
+        for example in schema.get("examples", ()):
+            seen += 1
+            if not jsonschema_rs.is_valid({**schema, "components": spec["components"]}, example):
+                wrong.append((name, example))
+    assert wrong == []
+    assert seen > 100
+
+
+async def test_no_example_of_a_parameter_is_refused(spec: dict[str, Any], tmp_path: Any) -> None:
+    refused = []
+    async with serving(settings(tmp_path / "state")) as served:
+        for name, operation in operations(spec):
+            method, _, path = name.partition(" ")
+            for each in operation.get("parameters", ()) if method == "get" else ():
+                for example in each["schema"].get("examples", ()):
+                    given = {each["name"]: example} if each["in"] == "query" else {}
+                    address = path.replace(f"{{{each['name']}}}", quote(str(example), safe=""))
+                    reply = await served.client.get(address, params=given)
+                    about = reply.json().get("message", "") if reply.status_code in (400, 422) else ""
+                    if f"{each['in']}.{each['name']}:" in about or f"{each['name']}=" in about:
+                        refused.append((name, example, about))
+    assert refused == []
 
 
 def test_every_reference_leads_somewhere_and_no_schema_is_unused(spec: dict[str, Any]) -> None:

@@ -69,14 +69,12 @@ _TAGS = {
 _EXAMPLES_BY_NAME: Mapping[str, Any] = {
     "run_id": "job-2026-02-11-030405",
     "source_id": "DSA J123456.7+420312",
-    "name": "DSA J123456.7+420312",
     "group_id": "2026-02-11T03:04:05",
     "ms_path": "/data/products/ms/2026-02-11T03:04:05.ms",
     "ms_id": "2026-02-11T03:04:05",
     "image_path": "/data/products/images/2026-02-11T03:04:05.img-image-pb.fits",
     "image_id": "42",
     "qa_grade": "good",
-    "status": "completed",
     "stage": "imaged",
 }
 _EXAMPLES_BY_UNIT: Mapping[str, Any] = {
@@ -238,11 +236,14 @@ def _tell_of_columns(model: str, properties: Spec) -> None:
 
 
 def _exemplify(name: str, schema: Spec, unit: str = "") -> None:
-    """Add an example that fits the type."""
-    kinds = {schema.get("type"), *(each.get("type") for each in schema.get("anyOf", ()))}
+    """Add an example that fits the type; what lists its values needs none."""
+    choices = (schema, *schema.get("anyOf", ()))
+    if any("enum" in each or "const" in each for each in choices):
+        return
+    kinds = {each.get("type") for each in choices}
     example = _EXAMPLES_BY_NAME.get(name, _EXAMPLES_BY_UNIT.get(unit))
     if name.endswith("_at") and "string" in kinds:
         example = "2026-02-11T03:04:05Z"
     fits = {"string": str, "number": float, "integer": int}
-    if any(kind in kinds and isinstance(example, made) for kind, made in fits.items()) and "enum" not in schema:
+    if any(kind in kinds and isinstance(example, made) for kind, made in fits.items()):
         schema.setdefault("examples", [example])

@@ -11,7 +11,10 @@ from dsa110_contimg.api.replies import json_reply
 
 router = APIRouter(prefix="/queue", tags=["job queue"], route_class=ScopedRoute)
 
-Status = Annotated[str | None, Query(max_length=20, description="queued, started, finished, failed, ...; any case")]
+Status = Annotated[
+    str | None,
+    Query(max_length=20, description="queued, started, finished, failed, ...; any case", examples=["failed"]),
+]
 
 
 @router.get("", response_model=schemas.QueueStats)

@@ -14,7 +14,7 @@ from dsa110_contimg.api.replies import json_reply
 router = APIRouter(route_class=ScopedRoute)
 
 _OPERATES = [require_scope("ops")]
-QueueName = Annotated[Name, Path()]
+QueueName = Annotated[Name, Path(examples=["dsa110-pipeline"])]
 
 
 @router.get("/queues", response_model=list[str])

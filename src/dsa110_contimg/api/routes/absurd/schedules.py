@@ -15,7 +15,7 @@ from dsa110_contimg.api.replies import json_reply
 router = APIRouter(route_class=WorkRoute)
 
 _OPERATES = [require_scope("ops")]
-ScheduleName = Annotated[Name, Path()]
+ScheduleName = Annotated[Name, Path(examples=["every-night"])]
 State = Literal["active", "paused", "disabled"]
 
 

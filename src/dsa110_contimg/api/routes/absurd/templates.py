@@ -15,7 +15,7 @@ from dsa110_contimg.api.replies import json_reply
 router = APIRouter(route_class=WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
-TemplateName = Annotated[Name, Path()]
+TemplateName = Annotated[Name, Path(examples=["one-observation"])]
 
 
 @router.get("/templates", response_model=schemas.TemplateList)
