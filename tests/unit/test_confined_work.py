@@ -11,8 +11,9 @@ from PIL import Image
 from regions.io.crtf.read import _CRTFRegionParser
 from regions.io.ds9.core import ds9_params_template
 
-from dsa110_contimg.api.batch import fits_reports, rasters, region_texts, thumbnails
+from dsa110_contimg.api.batch import cutouts, fits_reports, fits_validation, rasters, region_texts, thumbnails
 from dsa110_contimg.api.batch.fits_file import Box, FitsError, open_image
+from dsa110_contimg.api.batch.sky_places import box_around
 from dsa110_contimg.api.services.image_care_service import SHAPES
 
 SKY = {
@@ -33,8 +34,9 @@ def written(path: Path, shape: tuple[int, ...] = (16, 16), **cards: Any) -> Path
 
 
 def told(path: Path, report: str, **asked: Any) -> dict[str, Any]:
+    answer = fits_validation.report if report == "validation" else fits_reports.report
     with path.open("rb") as file:
-        return fits_reports.report(file, {"report": report, **asked})
+        return answer(file, {"report": report, **asked})
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ def test_a_good_file_is_valid_and_each_fault_of_another_is_named(path: Path, tmp
 def drawn(paths: list[Path], **asked: Any) -> bytes:
     files = [path.open("rb") for path in paths]
     try:
-        return thumbnails.answer(files, asked)
+        return cutouts.answer(files, asked) if "cutout" in asked else thumbnails.answer(files, asked)
     finally:
         for file in files:
             file.close()
@@ -161,7 +163,7 @@ def test_what_cannot_be_cut_is_refused(path: Path) -> None:
         image = open_image(file)
         for position in ((10.0, 42.0), (188.5, -80.0)):
             with pytest.raises(FitsError, match=r"not on this side of the sky|lies outside the image"):
-                thumbnails.box_around(image, *position, 1.0, 1.0, "arcmin")
+                box_around(image, *position, 1.0, 1.0, "arcmin")
 
 
 SGR_A = (266.41683708, -29.00781056)  # Reid & Brunthaler 2004, ApJ 616, 872, J2000; l and b: 359.94423, -0.04616
@@ -191,7 +193,7 @@ def test_a_position_is_found_whatever_the_frame_of_the_image(
         "CDELT2": 1 / 3600,
     }  # the middle of a pixel of 1 arcsec
     with written(path, **{**second, **cards}).open("rb") as file:
-        assert thumbnails.box_around(open_image(file), *position, 1.0, 1.0, "pixel") == Box(8, 8, 9, 9)
+        assert box_around(open_image(file), *position, 1.0, 1.0, "pixel") == Box(8, 8, 9, 9)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_a_position_is_found_whatever_the_frame_of_the_image(
 )
 def test_an_image_of_a_frame_that_nobody_knows_is_not_cut(path: Path, cards: dict[str, Any], reason: str) -> None:
     with written(path, **cards).open("rb") as file, pytest.raises(FitsError, match=reason):
-        thumbnails.box_around(open_image(file), 188.5, 42.0, 1.0, 1.0, "arcmin")
+        box_around(open_image(file), 188.5, 42.0, 1.0, 1.0, "arcmin")
 
 
 def test_planes_or_images_become_the_frames_of_an_animation(path: Path, tmp_path: Path) -> None:

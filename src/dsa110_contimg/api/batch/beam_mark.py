@@ -5,19 +5,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dsa110_contimg.api.batch.fits_file import beam_axes_deg
+
 _MARGIN_PIXELS = 4.0
 _CORNERS = 48
 _LARGEST_PART = 0.5  # of a picture's shorter side; a beam larger than that hides what it stands in
-
-
-def beam_axes_deg(header: Any) -> tuple[float, float, float] | None:
-    """Return major and minor axis (FWHM, deg) and position angle (deg, north through east); None without a beam."""
-    values = [header.get(name) for name in ("BMAJ", "BMIN", "BPA")]
-    numbers = [float(value) for value in values[:2] if isinstance(value, int | float)]
-    if len(numbers) < 2 or not np.isfinite(numbers).all() or min(numbers) <= 0:
-        return None
-    angle = float(values[2]) if isinstance(values[2], int | float) and np.isfinite(values[2]) else 0.0
-    return max(numbers), min(numbers), angle
 
 
 def ellipse(major: float, minor: float, angle_deg: float) -> tuple[list[float], list[float]]:

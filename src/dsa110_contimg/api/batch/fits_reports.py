@@ -1,7 +1,7 @@
-"""What a FITS image says of itself: header, statistics, a piece of its pixels, and whether it keeps the standard.
+"""What a FITS image says of itself: header, statistics, and a piece of its pixels.
 
 ``python -m dsa110_contimg.api.batch.fits_reports --fd 5 --ask '{"report": "header"}'`` writes JSON on standard output.
-Header and validation read no pixel. Numbers have the units that their names end in; frequencies come from the spectral
+The header reads no pixel. Numbers have the units that their names end in; frequencies come from the spectral
 axis by FITS paper III (Greisen et al. 2006, A&A 446, 747), the beam from BMAJ, BMIN, BPA (deg), or, where these are
 missing, from the HISTORY line of AIPS.
 """
@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,9 +18,8 @@ import orjson
 from astropy import units
 from astropy.io import fits
 
-from dsa110_contimg.api.batch.beam_mark import beam_axes_deg
 from dsa110_contimg.api.batch.confinement import confine
-from dsa110_contimg.api.batch.fits_file import BLOCK_BYTES, Box, FitsError, FitsImage, celestial, open_image
+from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, beam_axes_deg, open_image
 
 _LIGHT_M_S = 299_792_458.0
 _SAMPLE_PIXELS = 1 << 22
@@ -37,14 +36,14 @@ def header_report(image: FitsImage) -> Report:
     return {
         "axes": [_axis(header, number, length) for number, length in enumerate(reversed(image.shape), start=1)],
         "n_planes": image.n_planes,
-        "unit": _text(header.get("BUNIT")),
+        "unit": text_of(header.get("BUNIT")),
         "beam": beam_report(header),
         "frequency_hz": frequency_hz(header),
         "rest_frequency_hz": _number(header.get("RESTFRQ", header.get("RESTFREQ"))),
         "stokes": stokes(image),
-        "object": _text(header.get("OBJECT")),
-        "telescope": _text(header.get("TELESCOP")),
-        "observed_at": _text(header.get("DATE-OBS")),
+        "object": text_of(header.get("OBJECT")),
+        "telescope": text_of(header.get("TELESCOP")),
+        "observed_at": text_of(header.get("DATE-OBS")),
         "cards": {name: _plain(header[name]) for name in header if name not in _COMMENTARY},
         "history": [str(line) for line in header.get("HISTORY", [])][:1000],
     }
@@ -52,8 +51,8 @@ def header_report(image: FitsImage) -> Report:
 
 def _axis(header: Any, number: int, length: int) -> Report:
     return {
-        "type": _text(header.get(f"CTYPE{number}")),
-        "unit": _text(header.get(f"CUNIT{number}")),
+        "type": text_of(header.get(f"CTYPE{number}")),
+        "unit": text_of(header.get(f"CUNIT{number}")),
         "length": length,
         "reference_pixel": _number(header.get(f"CRPIX{number}", 0.0)),
         "reference_value": _number(header.get(f"CRVAL{number}", 0.0)),
@@ -147,7 +146,7 @@ def statistics_report(image: FitsImage, plane: int) -> Report:
     median, mean = float(np.median(picked)), total / n_valid
     return {
         "plane": plane, "n_pixels": image.shape[-1] * image.shape[-2], "n_valid": n_valid,
-        "unit": _text(image.header.get("BUNIT")), "min": _number(low), "max": _number(high), "mean": _number(mean),
+        "unit": text_of(image.header.get("BUNIT")), "min": _number(low), "max": _number(high), "mean": _number(mean),
         "std": _number(np.sqrt(max(0.0, squares / n_valid - mean**2))), "rms": _number(np.sqrt(squares / n_valid)),
         "median": median, "noise": 1.4826 * float(np.median(np.abs(picked - median))), "sampled_every": stride,
     }  # fmt: skip
@@ -168,40 +167,7 @@ def slice_report(image: FitsImage, plane: int, x: int, y: int, width: int, heigh
         )
     values = image.window(plane, Box(x, y, x + width, y + height))
     told = [[_number(value) for value in row] for row in values.tolist()]
-    return {"plane": plane, "x": x, "y": y, "unit": _text(image.header.get("BUNIT")), "values": told}
-
-
-def validation_report(image: FitsImage, size_bytes: int) -> Report:
-    """Return whether the file keeps the standard as far as its readers rely on it, and what is wrong."""
-    problems = list(_problems(image, size_bytes))
-    return {"valid": not problems, "problems": problems, "shape": list(image.shape), "n_bytes": size_bytes}
-
-
-def _problems(image: FitsImage, size_bytes: int) -> Iterator[str]:
-    header = image.header
-    names = ["SIMPLE", "BITPIX", "NAXIS", *(f"NAXIS{n + 1}" for n in range(len(image.shape)))]
-    if list(header)[: len(names)] != names:
-        yield f"the header must begin with {', '.join(names)}, in this order"
-    if size_bytes % BLOCK_BYTES:
-        yield f"the file has {size_bytes} bytes, no multiple of {BLOCK_BYTES}"
-    try:
-        celestial(image)
-    except FitsError as error:
-        yield str(error)
-    yield from _unit_problems(header)
-    if any(name in header for name in ("BMAJ", "BMIN")) and beam_axes_deg(header) is None:
-        yield f"the beam is {header.get('BMAJ')!r} x {header.get('BMIN')!r} deg; both must be numbers above 0"
-
-
-def _unit_problems(header: Any) -> Iterator[str]:
-    unit = _text(header.get("BUNIT"))
-    if not unit:
-        yield "there is no BUNIT: nobody knows what the pixels are"
-        return
-    try:
-        units.Unit(unit.replace("JY", "Jy").replace("BEAM", "beam"), format="fits")
-    except ValueError:
-        yield f"BUNIT {unit!r} is no unit of the standard"
+    return {"plane": plane, "x": x, "y": y, "unit": text_of(image.header.get("BUNIT")), "values": told}
 
 
 def _plain(value: Any) -> Any:
@@ -210,7 +176,8 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | str) else _number(value)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """Return the text of a card; None when it has none."""
     return value.strip() or None if isinstance(value, str) else None
 
 
@@ -240,21 +207,19 @@ def report(file: BinaryIO, asked: Report) -> Report:
             return statistics_report(image, **given)
         case "slice":
             return slice_report(image, **given)
-        case "validation":
-            return validation_report(image, os.fstat(file.fileno()).st_size)
         case _:
             return header_report(image)
 
 
-def main() -> int:
+def serve(prog: str, answer: Callable[[BinaryIO, Report], Report]) -> int:
     """Report on the file behind a descriptor; without one the exit code is 2 and standard error has the reason."""
-    parser = argparse.ArgumentParser(prog="python -m dsa110_contimg.api.batch.fits_reports")
+    parser = argparse.ArgumentParser(prog=f"python -m {prog}")
     parser.add_argument("--fd", type=int, required=True, help="descriptor of the FITS file")
-    parser.add_argument("--ask", type=orjson.loads, required=True, help="which report, as JSON")
+    parser.add_argument("--ask", type=orjson.loads, default={}, help="which report, as JSON")
     options = parser.parse_args()
     confine()
     try:
-        told = report(os.fdopen(options.fd, "rb"), options.ask)
+        told = answer(os.fdopen(options.fd, "rb"), options.ask)
         written = orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS)
     except (FitsError, fits.VerifyError, OSError, ValueError, TypeError, KeyError, MemoryError) as error:
         sys.stderr.write(f"{error or 'the image needs too much memory'}\n".replace("\n", " "))
@@ -264,4 +229,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve("dsa110_contimg.api.batch.fits_reports", report))

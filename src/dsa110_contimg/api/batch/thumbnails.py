@@ -11,29 +11,25 @@ the lower left corner.
 """
 
 import argparse
-import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
-from astropy.io import fits
 from PIL import Image
 
 from dsa110_contimg.api.batch.beam_mark import draw_beam
 from dsa110_contimg.api.batch.colours import named
 from dsa110_contimg.api.batch.confinement import confine
-from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, Plane, box_around, open_image
+from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, Plane, open_image
 from dsa110_contimg.api.batch.stretches import Curve, curve_for
-from dsa110_contimg.api.picture_wish import CutoutWish, PictureWish
+from dsa110_contimg.api.picture_wish import PictureWish
 
-MAX_CUTOUT_PIXELS = 2048 * 2048
 _BLANK_RGB = (96, 96, 96)
 _PIL_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
-_LOST_BY_CUTTING = ("BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
 
 
 def shrink(plane: Plane, side: int) -> Plane:
@@ -67,13 +63,7 @@ def read_small(image: FitsImage, plane: int, side: int) -> Plane:
 
 def _block_means(band: Plane, block: int) -> Plane:
     """Average squares of ``block`` pixels; those at the ends may be smaller."""
-    if block == 1:
-        return band
-    rows, columns = np.arange(0, band.shape[0], block), np.arange(0, band.shape[1], block)
-    sums = np.add.reduceat(np.add.reduceat(band, rows, axis=0), columns, axis=1)
-    counts = np.outer(np.diff([*rows, band.shape[0]]), np.diff([*columns, band.shape[1]]))
-    means: Plane = (sums / counts).astype(np.float32)
-    return means
+    return np.asarray(Image.fromarray(band, "F").reduce(block))
 
 
 def north_up(plane: Plane, header: Any) -> Plane:
@@ -154,25 +144,8 @@ def animate(images: Sequence[FitsImage], wish: PictureWish, frames: int, fps: in
     return stream.getvalue()
 
 
-def cut(image: FitsImage, box: Box, plane: int) -> bytes:
-    """Return a part of a plane as a FITS file of its own, with as many axes as before and right coordinates."""
-    if (pixels := (box.x1 - box.x0) * (box.y1 - box.y0)) > MAX_CUTOUT_PIXELS:
-        raise FitsError(f"a cutout of {pixels} pixels is too large: at most {MAX_CUTOUT_PIXELS}; ask for less")
-    header = image.header.copy()
-    for name in _LOST_BY_CUTTING:
-        header.remove(name, ignore_missing=True)
-    upper = np.unravel_index(plane, image.shape[:-2] or (1,))
-    firsts = [box.x0, box.y0, *reversed([int(index) for index in upper])]
-    for axis, index in enumerate(firsts[: len(image.shape)], start=1):
-        header[f"CRPIX{axis}"] = header.get(f"CRPIX{axis}", 0.0) - index
-    pixels_cut = image.window(plane, box).reshape((1,) * (len(image.shape) - 2) + (box.y1 - box.y0, box.x1 - box.x0))
-    stream = BytesIO()
-    fits.PrimaryHDU(pixels_cut.astype(">f4"), header).writeto(stream, output_verify="fix")
-    return stream.getvalue()
-
-
 def answer(files: Sequence[BinaryIO], asked: dict[str, Any]) -> bytes:
-    """Return what is asked: a picture, a cutout of the first file, or an animation.
+    """Return what is asked: a picture of the first file, or an animation.
 
     Raises
     ------
@@ -183,23 +156,15 @@ def answer(files: Sequence[BinaryIO], asked: dict[str, Any]) -> bytes:
     images = [open_image(file) for file in files]
     if "frames" in asked:
         return animate(images, wish, asked["frames"], asked["fps"])
-    if "cutout" not in asked:
-        return encode(render(images[0], wish), wish)
-    part = CutoutWish(**asked["cutout"])
-    box = box_around(images[0], part.ra, part.dec, part.width, part.height, part.unit)
-    if part.format == "fits":
-        return cut(images[0], box, wish.plane)
-    wish = dataclasses.replace(wish, format=part.format)
-    return encode(render(images[0], wish, box), wish)
+    return encode(render(images[0], wish), wish)
 
 
-def main() -> int:
-    """Draw what is asked; the exit code is 2 and standard error has the reason when it cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m dsa110_contimg.api.batch.thumbnails")
+def serve(prog: str, answer: Callable[[Sequence[BinaryIO], dict[str, Any]], bytes]) -> int:
+    """Write what is asked for; the exit code is 2 and standard error has the reason when it cannot be."""
+    parser = argparse.ArgumentParser(prog=f"python -m {prog}")
     parser.add_argument("--fd", type=int, action="append", required=True, help="descriptor of a FITS file")
-    parser.add_argument("--ask", type=orjson.loads, default={}, help="picture, cutout, frames and fps as JSON")
+    parser.add_argument("--ask", type=orjson.loads, default={}, help="what is asked for, as JSON")
     options = parser.parse_args()
-    Image.init()
     confine()
     try:
         made = answer([os.fdopen(fd, "rb") for fd in options.fd], options.ask)
@@ -211,4 +176,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve("dsa110_contimg.api.batch.thumbnails", answer))

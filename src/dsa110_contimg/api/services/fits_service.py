@@ -8,7 +8,8 @@ from dsa110_contimg.api.exceptions import FITSParsingError
 from dsa110_contimg.api.file_access import OpenFile
 from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
 
-_MODULE = "dsa110_contimg.api.batch.fits_reports"
+_REPORTER = "dsa110_contimg.api.batch.fits_reports"
+_VALIDATOR = "dsa110_contimg.api.batch.fits_validation"
 
 
 class FitsService:
@@ -32,7 +33,7 @@ class FitsService:
 
     async def validation(self, file: OpenFile) -> dict[str, Any]:
         """Return whether the file keeps the standard, and what is wrong; no pixel is read."""
-        return await self._report(file, {"report": "validation"})
+        return await self._report(file, {}, _VALIDATOR)
 
     async def statistics(self, file: OpenFile, plane: int = 0) -> dict[str, Any]:
         """Return extremes, mean, median and noise of a plane, in the image's unit."""
@@ -44,10 +45,10 @@ class FitsService:
             file, {"report": "slice", "plane": plane, "x": x, "y": y, "width": width, "height": height}
         )
 
-    async def _report(self, file: OpenFile, asked: dict[str, Any]) -> dict[str, Any]:
+    async def _report(self, file: OpenFile, asked: dict[str, Any], module: str = _REPORTER) -> dict[str, Any]:
         try:
             told = await self._child.run(
-                _MODULE, "--fd", str(file.fd), "--ask", orjson.dumps(asked).decode(), fds=[file.fd]
+                module, "--fd", str(file.fd), "--ask", orjson.dumps(asked).decode(), fds=[file.fd]
             )
         except ChildRefusedError as error:
             raise FITSParsingError(f"{file.name} cannot be read as a FITS image: {error}") from error

@@ -36,7 +36,7 @@ class LimitedChild:
         self._time_limit_s = time_limit_s
 
     async def run(self, module: str, *argv: str, fds: Sequence[int] = ()) -> bytes:
-        """Run ``python -m module argv...`` and return what it wrote on standard output.
+        """Run ``python -I -m module argv...`` and return what it wrote on standard output.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class LimitedChild:
         """
         async with self._slots:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", module, *argv, env=_ENVIRONMENT, pass_fds=fds, start_new_session=True,
+                sys.executable, "-I", "-m", module, *argv, env=_ENVIRONMENT, pass_fds=fds, start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             try:

@@ -16,7 +16,8 @@ from dsa110_contimg.api.services.picture_store import PictureStore
 log = logging.getLogger(__name__)
 
 _MADE_BY = "2"  # part of every name: raise it when pictures look different from now on
-_MODULE = "dsa110_contimg.api.batch.thumbnails"
+_PAINTER = "dsa110_contimg.api.batch.thumbnails"
+_CUTTER = "dsa110_contimg.api.batch.cutouts"
 
 
 class ThumbnailService:
@@ -43,21 +44,22 @@ class ThumbnailService:
         return await self.store.find(told, wish.format, lambda: self._drawn(image, wish))
 
     async def _drawn(self, image: OpenFile, wish: PictureWish) -> bytes:
-        return await self._ask([image], {"picture": dataclasses.asdict(wish)})
+        return await self._ask(_PAINTER, [image], {"picture": dataclasses.asdict(wish)})
 
     async def cutout_of(self, image: OpenFile, part: CutoutWish, wish: PictureWish) -> bytes:
         """Return a part of an image, as FITS or as a picture."""
-        return await self._ask([image], {"cutout": dataclasses.asdict(part), "picture": dataclasses.asdict(wish)})
+        asked = {"cutout": dataclasses.asdict(part), "picture": dataclasses.asdict(wish)}
+        return await self._ask(_CUTTER, [image], asked)
 
     async def animation_of(self, images: Sequence[OpenFile], wish: PictureWish, frames: int, fps: int) -> bytes:
         """Return a GIF of the planes of the first image, or, when it has one only, of all images."""
-        return await self._ask(images, {"picture": dataclasses.asdict(wish), "frames": frames, "fps": fps})
+        return await self._ask(_PAINTER, images, {"picture": dataclasses.asdict(wish), "frames": frames, "fps": fps})
 
-    async def _ask(self, images: Sequence[OpenFile], asked: dict[str, Any]) -> bytes:
+    async def _ask(self, module: str, images: Sequence[OpenFile], asked: dict[str, Any]) -> bytes:
         fds = [image.fd for image in images]
         argv = [word for fd in fds for word in ("--fd", str(fd))]
         try:
-            return await self._child.run(_MODULE, *argv, "--ask", orjson.dumps(asked).decode(), fds=fds)
+            return await self._child.run(module, *argv, "--ask", orjson.dumps(asked).decode(), fds=fds)
         except ChildRefusedError as error:
             log.warning("no picture of %s: %s", images[0].name, error)
             raise FITSParsingError(f"No picture can be made of {images[0].name}: {error}") from error

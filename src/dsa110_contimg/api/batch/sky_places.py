@@ -1,0 +1,85 @@
+"""Where on the sky the pixels of an image lie: its coordinates, and the part of it around a position.
+
+A module of its own: what it imports takes as long as the drawing of most pictures, which need no coordinates.
+"""
+
+from typing import Any
+
+import numpy as np
+from astropy.coordinates import Galactic, SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
+
+from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage
+
+
+def celestial(image: FitsImage) -> Any:
+    """Return the coordinates of the two sky axes, which must be the first two.
+
+    Raises
+    ------
+    FitsError
+        There are none, or they hold numbers that are none.
+    """
+    try:
+        found = WCS(image.header, fix=False).celestial
+    except (ValueError, TypeError, KeyError, IndexError, MemoryError, AttributeError, fits.VerifyError) as error:
+        raise FitsError(f"the coordinates cannot be read: {error}") from error
+    if found.naxis != 2:
+        raise FitsError("the image has no axes of right ascension and declination")
+    numbers = [*found.wcs.crval, *found.wcs.crpix, *proj_plane_pixel_scales(found)]
+    if not np.isfinite(numbers).all() or min(numbers[-2:]) <= 0:
+        raise FitsError(f"the coordinates hold numbers that are none: {[float(one) for one in numbers]}")
+    return found
+
+
+def box_around(image: FitsImage, ra_deg: float, dec_deg: float, width: float, height: float, unit: str) -> Box:
+    """Return the part of the image within ``width`` x ``height`` (arcsec, arcmin or pixel) around a position (ICRS).
+
+    Raises
+    ------
+    FitsError
+        No pixel of the image lies there, or there are no coordinates, or none that belong to ICRS ones.
+    """
+    wcs = celestial(image)
+    step_x, step_y = (1.0, 1.0) if unit == "pixel" else proj_plane_pixel_scales(wcs)
+    degrees = {"arcsec": 1 / 3600, "arcmin": 1 / 60, "pixel": 1.0}[unit]
+    x, y = _pixel_at(wcs, ra_deg, dec_deg)
+    if not np.isfinite([x, y]).all():
+        raise FitsError(f"the position {ra_deg:g}, {dec_deg:g} deg is not on this side of the sky")
+    wide, high = max(1.0, width * degrees / step_x), max(1.0, height * degrees / step_y)
+    rows, columns = image.shape[-2:]
+    box = Box(*(_clipped(value, bound) for value, bound in (
+        (x - wide / 2 + 0.5, columns), (y - high / 2 + 0.5, rows), (x + wide / 2 + 0.5, columns),
+        (y + high / 2 + 0.5, rows),
+    )))  # fmt: skip
+    if box.x0 >= box.x1 or box.y0 >= box.y1:
+        raise FitsError(f"the position {ra_deg:g}, {dec_deg:g} deg lies outside the image")
+    return box
+
+
+def _pixel_at(wcs: Any, ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    """Return column and row (from 0) of a position (ICRS), whatever frame and order the coordinates have."""
+    place = SkyCoord(ra_deg, dec_deg, unit="deg", frame="icrs").transform_to(_frame(wcs)).spherical
+    world = [place.lon.deg, place.lat.deg] if wcs.wcs.lng == 0 else [place.lat.deg, place.lon.deg]
+    x, y = wcs.world_to_pixel_values(*world)
+    return float(x), float(y)
+
+
+def _frame(wcs: Any) -> Any:
+    """Return the frame of the coordinates: RADESYS and EQUINOX with the standard's defaults; of l and b, Galactic."""
+    axes = (wcs.wcs.lngtyp.strip(), wcs.wcs.lattyp.strip())
+    if axes == ("GLON", "GLAT"):
+        return Galactic()
+    if axes != ("RA", "DEC"):
+        raise FitsError(f"the coordinates {' and '.join(axes)} cannot be found for a right ascension and declination")
+    try:
+        return wcs_to_celestial_frame(wcs)
+    except ValueError as error:
+        told = f"RADESYS {wcs.wcs.radesys!r}, EQUINOX {wcs.wcs.equinox:g}"
+        raise FitsError(f"the coordinates are of a frame that is not known: {told}") from error
+
+
+def _clipped(value: float, bound: int) -> int:
+    return int(np.floor(min(max(value, 0.0), float(bound)) + 1e-9))
