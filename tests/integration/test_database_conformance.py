@@ -121,6 +121,7 @@ async def test_a_run_comes_back_as_it_was_recorded(adapter: DatabaseAdapter, rec
     await recorder.record(WHOLE)
     jobs = AsyncJobRepository(adapter)
     assert await jobs.get_by_run_id(RUN_ID) == JOB
+    assert await jobs.get_status(RUN_ID) == JOB.status
     assert await recorder.get_job(RUN_ID) == JOB
     assert await jobs.list_all() == [JOB]
     assert await jobs.count() == 1
@@ -132,6 +133,7 @@ async def test_a_run_is_found_by_exactly_its_id(
 ) -> None:
     await recorder.record(WHOLE)
     assert await AsyncJobRepository(adapter).get_by_run_id(run_id) is None
+    assert await AsyncJobRepository(adapter).get_status(run_id) is None
 
 
 async def test_a_measurement_set_comes_back_as_it_was_recorded(

@@ -44,6 +44,9 @@ def test_the_tail_is_read_from_the_end_and_knows_how_long_the_log_is(logs: RunLo
     found = logs.tail(RUN, 3)
     assert found.lines == ["199997\n", "199998\n", "199999\n"]
     assert found.total_lines == 200_000
+    with (tmp_path / "runs" / f"{RUN}.log").open("a") as log:
+        log.write("half a line")
+    assert logs.tail(RUN, 1).total_lines == 200_001
     assert len(logs.tail(RUN, MOST_LINES + 5).lines) == MOST_LINES
 
 

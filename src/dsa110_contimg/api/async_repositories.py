@@ -155,6 +155,10 @@ class AsyncJobRepository(_AsyncRepository):
         """Return the run of exactly this id."""
         return await database.read(self._adapter, jobs.by_run(run_id))
 
+    async def get_status(self, run_id: str) -> str | None:
+        """Return the state of the run of exactly this id."""
+        return await database.read(self._adapter, jobs.status_of(run_id))
+
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[JobRecord]:
         """Return runs, newest ``created_at`` first, then by falling number."""
         return await database.read(self._adapter, jobs.page(limit, offset))

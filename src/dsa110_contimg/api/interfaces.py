@@ -351,6 +351,9 @@ class JobRepositoryProtocol(Protocol):
     async def get_by_run_id(self, run_id: str) -> JobRecord | None:
         """Return the run of exactly this id."""
 
+    async def get_status(self, run_id: str) -> str | None:
+        """Return the state of the run of exactly this id; None if there is none."""
+
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[JobRecord]:
         """Return runs, newest ``created_at`` first, then by falling number."""
 

@@ -92,6 +92,7 @@ class JobRepository(_Repository):
 
     _awaited = AsyncJobRepository
     get_by_run_id = _blocking(AsyncJobRepository.get_by_run_id)
+    get_status = _blocking(AsyncJobRepository.get_status)
     list_all = _blocking(AsyncJobRepository.list_all)
     count = _blocking(AsyncJobRepository.count)
     list_page = _blocking(AsyncJobRepository.list_page)

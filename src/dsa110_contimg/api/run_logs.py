@@ -71,7 +71,7 @@ class RunLogs:
     """
 
     def __init__(self, directory: Path, largest_bytes: int = LARGEST_BYTES) -> None:
-        self._directory = directory
+        self._directory = str(directory)
         self._largest_bytes = largest_bytes
 
     def append(self, run_id: str, level: str, source: str, message: str) -> None:
@@ -132,13 +132,13 @@ class RunLogs:
         except NoRunLogError:
             return 0
 
-    def _path(self, run_id: str) -> Path:
+    def _path(self, run_id: str) -> str:
         if not _RUN_ID.fullmatch(run_id):
             raise NoRunLogError("a run of this name cannot have a log")
-        return self._directory / f"{run_id}.log"
+        return f"{self._directory}/{run_id}.log"
 
-    def _write(self, path: Path, content: bytes) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+    def _write(self, path: str, content: bytes) -> None:
+        Path(self._directory).mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, 0o640)
         try:
             size_bytes = os.fstat(fd).st_size
@@ -171,7 +171,7 @@ class RunLogs:
 def _tail(fd: int, size_bytes: int, lines: int) -> LogTail:
     content, begin = _read_back(fd, size_bytes, lines)
     found = _lines(content, whole=begin == 0)[-lines:]
-    return LogTail(found, _count(fd, size_bytes) if size_bytes <= 2 * LARGEST_BYTES else None)
+    return LogTail(found, _count(fd, begin, content) if size_bytes <= 2 * LARGEST_BYTES else None)
 
 
 def _escaped(line: str) -> str:
@@ -196,12 +196,7 @@ def _lines(content: bytes, *, whole: bool) -> list[str]:
     return [f"{line}\n" for line in content.decode(errors="replace").removesuffix("\n").split("\n")] if content else []
 
 
-def _count(fd: int, size_bytes: int) -> int:
-    """Return the number of lines of a file."""
-    blocks = (os.pread(fd, MOST_BYTES, begin) for begin in range(0, size_bytes, MOST_BYTES))
-    total = 0
-    last = b"\n"
-    for block in blocks:
-        total += block.count(b"\n")
-        last = block[-1:] or last
-    return total + (last != b"\n")
+def _count(fd: int, begin: int, end: bytes) -> int:
+    """Return the number of lines of a file, of which the part from ``begin`` on was read already."""
+    before = sum(os.pread(fd, min(MOST_BYTES, begin - at), at).count(b"\n") for at in range(0, begin, MOST_BYTES))
+    return before + end.count(b"\n") + (end[-1:] not in (b"", b"\n"))

@@ -12,6 +12,7 @@ from dsa110_contimg.api.queries.decoding import (
     paged,
     record_columns,
     record_reader,
+    value,
 )
 from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import jobs
@@ -21,6 +22,7 @@ _read = record_reader(JobRecord, _COLUMNS)
 _SELECT = select(*_COLUMNS)
 
 _BY_RUN = Statement(_SELECT.where(jobs.c.run_id == bindparam("run_id")))
+_STATUS = Statement(select(jobs.c.status).where(jobs.c.run_id == bindparam("run_id")))
 _ALL = paged(_SELECT.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()))
 _SHOWN = ("run_id", "status", "started_at", "finished_at", "created_at", "group_id", "error")
 LIST = ListQuery(
@@ -37,6 +39,11 @@ LIST = ListQuery(
 def by_run(run_id: str) -> Steps[JobRecord | None]:
     """Find a run by exactly this id."""
     return ask(Query(_BY_RUN, {"run_id": run_id}, first(_read), prompt=True))
+
+
+def status_of(run_id: str) -> Steps[str | None]:
+    """Find the state of a run by exactly this id."""
+    return ask(Query(_STATUS, {"run_id": run_id}, value, prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[JobRecord]]:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from dsa110_contimg.api.exceptions import required
 from dsa110_contimg.api.run_logs import NoRunLogError, RunLogs
 from dsa110_contimg.api.services.async_services import AsyncJobService
 
@@ -29,8 +30,8 @@ class RunLogService:
         RecordNotFoundError
             There is no such run: no name reaches the file system that the database does not hold.
         """
-        job = await self.jobs.find(run_id)
-        told: dict[str, Any] = {"run_id": run_id, "status": job.status, "logs": [], "total_lines": 0, "error": None}
+        status = required(await self.jobs.jobs.get_status(run_id), "Job", run_id)
+        told: dict[str, Any] = {"run_id": run_id, "status": status, "logs": [], "total_lines": 0, "error": None}
         try:
             found = self.logs.short_tail(run_id, lines)
             if found is None:
