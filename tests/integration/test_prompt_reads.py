@@ -1,19 +1,21 @@
-"""Reads in the event loop's own thread: the same answers, and never a wait."""
+"""Reads in the event loop's own thread, or by a connection kept for them: the same answers, and never a wait."""
 
 import asyncio
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dsa110_contimg.api.async_repositories import AsyncImageRepository, AsyncProductRecorder, AsyncSourceRepository
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
-from dsa110_contimg.api.db_adapters import SQLiteAdapter
+from dsa110_contimg.api.db_adapters import PostgreSQLAdapter, SQLiteAdapter
+from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnection
 from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseSchemaError
 from fixtures.migrated import migrate
 from fixtures.observation import IMAGE_PATH, WHOLE
@@ -129,3 +131,98 @@ async def test_a_repository_reads_promptly_what_it_finds_by_an_index(adapter: SQ
     async with adapter.acquire(), adapter.acquire(), adapter.acquire(), adapter.acquire():  # no connection is free
         async with asyncio.timeout(1.0):
             assert await images.get_by_id("1") is not None
+
+
+# --- PostgreSQL: by a connection that is kept ---------------------------------------------------------------------
+
+WHO = "SELECT pg_backend_pid()"
+NO_OTHERS = """SELECT 1 WHERE NOT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid())"""
+
+
+@pytest.fixture
+async def server(postgres_database: str) -> AsyncIterator[PostgreSQLAdapter]:
+    async with open_database(DatabaseConfig(backend="postgresql", pg_url=postgres_database)) as opened:
+        assert isinstance(opened, PostgreSQLAdapter)
+        await opened.fetch_prompt("SELECT 1")  # by the pool, and opens what is kept
+        yield opened
+
+
+async def kept(adapter: PostgreSQLAdapter) -> int:
+    """Return the number of the server's process that answers promptly."""
+    return int((await adapter.fetch_prompt(WHO))[0][0])
+
+
+async def until(question: Callable[[], Awaitable[object]]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(30):
+        while not await question():  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_is_kept_serves_one_after_the_other_and_the_pool_who_comes_meanwhile(
+    server: PostgreSQLAdapter,
+) -> None:
+    pid, pooled = await kept(server), await server.fetch_val(WHO)
+    assert pid == await kept(server) != pooled
+    async with server.transaction() as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
+        waiting = asyncio.create_task(server.fetch_prompt("SELECT pg_advisory_lock(1)"))
+        await until(lambda: server.fetch_all("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        assert await kept(server) != pid
+    await waiting
+    assert await kept(server) == pid
+
+
+async def test_a_connection_that_was_cut_is_not_asked_again(server: PostgreSQLAdapter) -> None:
+    pid = await kept(server)
+    async with server.acquire() as connection:  # it will be used after the other is gone
+        assert await connection.fetch_val("SELECT pg_terminate_backend($1, 5000)", (pid,))
+        await until(lambda: asyncio.sleep(0, not server._prompt._is_open()))
+    assert pid not in {await kept(server), await kept(server)}
+
+
+async def test_after_a_failure_or_a_cancellation_another_connection_answers(server: PostgreSQLAdapter) -> None:
+    pid = await kept(server)
+    with pytest.raises(DatabaseSchemaError, match="no_such_table"):
+        await server.fetch_prompt("SELECT * FROM no_such_table")
+    server._prompt._again_at_s = 0.0
+    assert await kept(server) != pid
+    pid = await kept(server)
+    reading = asyncio.create_task(server.fetch_prompt("SELECT pg_sleep(60)"))
+    await until(lambda: server.fetch_all(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND state = 'active'"))
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert await kept(server) != pid
+
+
+async def test_where_no_connection_can_be_kept_the_pool_serves(postgres_database: str) -> None:
+    async with open_database(DatabaseConfig(backend="postgresql", pg_url=postgres_database)) as opened:
+        assert isinstance(opened, PostgreSQLAdapter)
+        opened._options["password"], opened._options["user"] = "wrong", "nobody"  # after the pool was made
+        assert await kept(opened) == await kept(opened) == await opened.fetch_val(WHO)
+
+
+async def test_nothing_stays_open_at_the_end(postgres_database: str) -> None:
+    config = DatabaseConfig(backend="postgresql", pg_url=postgres_database)
+    async with open_database(config) as looking:
+        async with open_database(config) as opened:
+            await opened.fetch_prompt("SELECT 1")
+        await until(lambda: looking.fetch_all(NO_OTHERS))
+
+
+async def test_what_is_opened_too_late_is_closed(server: PostgreSQLAdapter) -> None:
+    may_open = asyncio.Event()
+
+    async def slowly() -> Any:
+        await may_open.wait()
+        return await server._connected()
+
+    late = PromptConnection(slowly)
+    opening = asyncio.create_task(late.open())
+    await asyncio.sleep(0)
+    late.close()
+    may_open.set()
+    await opening
+    assert not late._is_open()

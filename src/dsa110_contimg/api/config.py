@@ -124,7 +124,12 @@ class DatabaseConfig:
     pg_password: str = setting("DSA110_DB_PG_PASSWORD", "", readings.text, "its password", secret=True)
     pg_ssl: bool = setting("DSA110_DB_PG_SSL", False, readings.yes_or_no, "insist on TLS")
     pg_pool_min: int = setting("DSA110_DB_PG_POOL_MIN", 1, readings.whole(0, 1000), "connections kept open")
-    pg_pool_max: int = setting("DSA110_DB_PG_POOL_MAX", 10, readings.whole(1, 1000), "most connections of one process")
+    pg_pool_max: int = setting(
+        "DSA110_DB_PG_POOL_MAX",
+        10,
+        readings.whole(1, 1000),
+        "most connections of one process, beside one for short reads",
+    )
 
     @property
     def postgresql_url(self) -> str:

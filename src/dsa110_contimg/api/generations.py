@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.interfaces import StatsRepositoryProtocol
+from dsa110_contimg.api.shared_reading import SharedReading
 
 
 class Generations:
@@ -20,6 +21,7 @@ class Generations:
     def __init__(self, adapter: DatabaseAdapter, rows: StatsRepositoryProtocol) -> None:
         self._adapter = adapter
         self._rows = rows
+        self._shared = SharedReading(rows.get_generations)
         self._mark: Hashable = None
         self._numbers: Mapping[str, int] = {}
 
@@ -36,7 +38,7 @@ class Generations:
             return {}
         mark = self._adapter.write_mark()  # before the numbers: a write in between makes them be read once more
         if mark is None:
-            found = await self._rows.get_generations()
+            found = await self._shared()
             return {} if self._adapter.read_only else found  # the file may have been replaced: now it is known
         if mark != self._mark:
             self._numbers = await self._rows.get_generations()

@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 
 from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import in_our_words
+from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnection
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
 from dsa110_contimg.secret_files import masked
@@ -90,7 +91,7 @@ class PostgreSQLAdapter:
     backend = DatabaseBackend.POSTGRESQL
     placeholder = "$"
     read_only = False
-    is_prompt = False
+    is_prompt = True
 
     def __init__(
         self,
@@ -105,14 +106,12 @@ class PostgreSQLAdapter:
         self.name = masked(url)
         self._timeout_s = timeout_s
         self._pool: Any = None
+        self._prompt = PromptConnection(self._connected)
+        self._pool_options = {"min_size": pool_min, "max_size": pool_max, "init": _prepare, "reset": _leave_as_it_is}
         self._options = {
             "dsn": url,
-            "min_size": pool_min,
-            "max_size": pool_max,
             "timeout": timeout_s,
             "command_timeout": statement_timeout_s + GRACE_S,
-            "init": _prepare,
-            "reset": _leave_as_it_is,
             "server_settings": {
                 "application_name": "dsa110-contimg",
                 "timezone": "UTC",
@@ -132,13 +131,20 @@ class PostgreSQLAdapter:
             return
         with in_our_words(self.name):
             async with asyncio.timeout(self._timeout_s):
-                self._pool = await asyncpg.create_pool(**self._options)
+                self._pool = await asyncpg.create_pool(**self._options, **self._pool_options)
+
+    async def _connected(self) -> Any:
+        raw = await asyncpg.connect(**self._options)
+        await _prepare(raw)
+        return raw
 
     async def disconnect(self) -> None:
         """Close all connections; those that do not end in time are cut."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        prompt, self._prompt = self._prompt, PromptConnection(self._connected)
+        prompt.close()
         try:
             async with asyncio.timeout(GRACE_S):
                 await pool.close()
@@ -195,8 +201,13 @@ class PostgreSQLAdapter:
             return await connection.fetch_all(query, params)
 
     async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
-        """Execute a statement and return all its rows; another process reads anyway."""
-        return await self.fetch_all(query, params)
+        """Read all rows of what an index finds in a few pages: by a connection kept for it, or by one of the pool."""
+        with in_our_words(self.name):
+            rows = await self._prompt.fetch_all(query, params)
+        if rows is None:
+            rows = await self.fetch_all(query, params)
+            await self._prompt.open()
+        return rows
 
     def write_mark(self) -> None:
         """Return nothing: only the server knows what was written."""
