@@ -17,8 +17,9 @@ from uvicorn.server import ServerState
 
 from dsa110_contimg.api.app import server_settings
 from dsa110_contimg.api.middleware.connection import patient_socket
-from fixtures.api_world import QUEUE_OFF, RUN_ID, World, build, settings
+from fixtures.api_world import QUEUE_OFF, RUN_ID, World, settings
 from fixtures.live_api import running
+from integration.conftest import Built
 
 PATH = f"/api/v1/ws/jobs/{RUN_ID}"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -52,16 +53,18 @@ def serve(world: World, **environ: str) -> Iterator[Target]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A small world."""
-    return asyncio.run(build(settings(tmp_path_factory.mktemp("frames"))))
-
-
-@pytest.fixture(scope="module")
-def target(world: World) -> Iterator[Target]:
-    """A server over it."""
-    with serve(world) as found:
+def target(built: Built) -> Iterator[Target]:
+    """A server over each kind of database."""
+    database = built.world.config.database
+    kind = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": database.pg_url} if built.queue else {}
+    with serve(built.world, **kind) as found:
         yield found
+
+
+@pytest.fixture
+def world(sqlite_world: Built) -> World:
+    """A small world, for servers of a test's own."""
+    return sqlite_world.world
 
 
 @pytest.fixture(autouse=True)
