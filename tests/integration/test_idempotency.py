@@ -56,11 +56,11 @@ async def test_the_same_key_for_another_request_is_refused(bench: WorkBench) -> 
     assert (await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, **theirs)).status_code == 403, "another's key is his"
 
 
-async def test_many_of_the_same_at_once_create_one(bench: WorkBench) -> None:
-    asked = [bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a") for _ in range(8)]
+async def test_many_of_the_same_at_once_create_one_and_get_one_reply(bench: WorkBench) -> None:
+    asked = [bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="a") for _ in range(20)]
     replies = await asyncio.gather(*asked)
-    assert {reply.status_code for reply in replies} <= {200, 409}
-    assert len({reply.content for reply in replies if reply.status_code == 200}) == 1
+    assert {(reply.status_code, reply.content) for reply in replies} == {(200, replies[0].content)}
+    assert sum("Idempotency-Replayed" in reply.headers for reply in replies) == 19
     assert len(await bench.done("GET", "/queue/jobs")) == 1
 
 
@@ -90,6 +90,18 @@ async def test_a_key_belongs_to_the_request_that_is_worked_on(bench: WorkBench) 
     assert await bench.services.work.orders.reserve(mine) == (True, mine)
     reply = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {}, Idempotency_Key="c")
     assert reply.status_code == 422
+
+
+@pytest.mark.slow
+async def test_a_request_whose_first_sending_takes_long_is_told_to_ask_again(bench: WorkBench) -> None:
+    path = f"/jobs/{RUN_ID}/rerun"
+    await bench.done("POST", path, {}, Idempotency_Key="a")
+    async with open_database(bench.world.config.database, bench.world.config.timeouts) as adapter:
+        now_s = time.time() + 30  # it is not given up meanwhile
+        await adapter.execute(f"UPDATE idempotency_keys SET status = NULL, reply = NULL, created_at = {now_s}")
+    reply = await bench.ask("POST", path, {}, Idempotency_Key="a")
+    assert (reply.status_code, "still worked on" in reply.json()["message"]) == (409, True)
+    assert len(await bench.done("GET", "/queue/jobs")) == 1
 
 
 async def test_a_request_that_was_refused_leaves_its_key_free(bench: WorkBench) -> None:

@@ -1,8 +1,9 @@
 """Requests that create something, sent again: the first reply comes again, and nothing is created a second time.
 
 A client that sends ``Idempotency-Key: <any text>`` may repeat its request until it hears the answer. The key belongs to
-the holder of the API key for a day. Another request under the same key is 422, one whose first sending is still worked
-on is 409. A reply that says "not now" (5xx) is not kept, so that sending again tries again.
+the holder of the API key for a day. Another request under the same key is 422. One whose first sending is still worked
+on waits a few seconds for that reply, and is 409 then. A reply that says "not now" (5xx) is not kept, so that sending
+again tries again.
 
 The reply is kept after the work is accepted, in a transaction of its own. Should the process die between the two, the
 request is carried out again when its key has been silent for a minute; it then makes the same ids of the same key and
@@ -32,6 +33,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 HEADER = "Idempotency-Key"
 _LONGEST = 200
 _WORKED_ON_S = 60.0
+_LOOKED_AGAIN_AFTER_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 
 
 class IdempotencyConflictError(ValidationError):
@@ -89,18 +91,27 @@ class _Repetition:
 
     async def reply(self, handler: Handler) -> Response:
         """Return the reply of the first time, or that of the handler."""
-        request, now_s = self._request, time.time()
-        mine = KeptReply(self._actor, self._key, await _fingerprint(request), now_s)
-        was_free, kept = await self._orders.reserve(mine)
+        request = self._request
+        mine = KeptReply(self._actor, self._key, await _fingerprint(request), time.time())
+        was_free, kept = await self._reserved(mine)
         if kept.fingerprint != mine.fingerprint:
             raise IdempotencyConflictError(f"The {HEADER} {self._key!r} belongs to another request.", HEADER)
         if kept.status is not None:
             headers = {"Idempotency-Replayed": "true"}
             return Response(kept.reply, kept.status, headers, media_type="application/json")
-        if not was_free and now_s - kept.created_at < _WORKED_ON_S:
+        if not was_free and _is_worked_on(kept):
             raise InvalidStateError(f"The request under the {HEADER} {self._key!r} is still worked on; ask again.")
         request.state.seed, request.state.first_s = seed_of(kept), kept.created_at
         return await self._first(handler)
+
+    async def _reserved(self, mine: KeptReply) -> tuple[bool, KeptReply]:
+        """Take the key, or return what is kept under it; a first sending that is worked on gets a moment to end."""
+        for pause_s in _LOOKED_AGAIN_AFTER_S:
+            was_free, kept = await self._orders.reserve(mine)
+            if was_free or kept.fingerprint != mine.fingerprint or not _is_worked_on(kept):
+                return was_free, kept
+            await asyncio.sleep(pause_s)
+        return await self._orders.reserve(mine)
 
     async def _first(self, handler: Handler) -> Response:
         """Carry the request out and keep the reply."""
@@ -115,6 +126,10 @@ class _Repetition:
         finally:
             if not done:  # refused, or impossible now: the key is free for another try
                 await asyncio.shield(self._orders.release(self._actor, self._key))
+
+
+def _is_worked_on(kept: KeptReply) -> bool:
+    return kept.status is None and time.time() - kept.created_at < _WORKED_ON_S
 
 
 def seed_of(first: KeptReply) -> str:
