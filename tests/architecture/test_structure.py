@@ -165,7 +165,7 @@ def test_no_import_stands_inside_a_function() -> None:
     assert not found
 
 
-def test_modules_are_imported_by_name_in_three_places_only() -> None:
+def test_modules_are_imported_by_name_in_four_places_only() -> None:
     found = {
         module.name
         for module in MODULES
@@ -173,7 +173,7 @@ def test_modules_are_imported_by_name_in_three_places_only() -> None:
         if isinstance(node, ast.Attribute | ast.Name)
         and "import_module" in (getattr(node, "attr", ""), getattr(node, "id", ""))
     }
-    assert found <= {"cli.py", "absurd/child.py", "absurd/__init__.py"}
+    assert found <= {"cli.py", "absurd/child.py", "absurd/__init__.py", "api/services/access_service.py"}
 
 
 def test_no_file_has_a_name_that_says_nothing() -> None:

@@ -1,5 +1,6 @@
 """The description of the API: whole, true to the columns, fit for generators; its pages work without the net."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -163,6 +164,13 @@ def test_every_reference_leads_somewhere_and_no_schema_is_unused(spec: dict[str,
     known = {f"{kind}/{name}" for kind, parts in spec["components"].items() for name in parts}
     assert used <= known
     assert {name for name in known if name.startswith("schemas/")} <= used
+
+
+async def test_those_who_ask_at_the_same_time_get_one_description(tmp_path: Any) -> None:
+    async with serving(settings(tmp_path), QUEUE_OFF) as client:
+        replies = await asyncio.gather(*(client.get("/api/openapi.json") for _ in range(4)))
+    assert [reply.status_code for reply in replies] == [200] * 4
+    assert len({reply.content for reply in replies}) == 1
 
 
 async def test_the_pages_are_served_with_all_that_they_load_from_this_server_only(tmp_path: Any) -> None:

@@ -81,7 +81,7 @@ import asyncio
 from fastapi import APIRouter
 from dsa110_contimg.api import app
 from dsa110_contimg.api.__main__ import main
-router = APIRouter()
+router = APIRouter(prefix="/api/v1")
 router.add_api_route("/bare", lambda: None, methods=["POST"])
 app._ROUTERS = (*app._ROUTERS, router)
 raise SystemExit(main([]))

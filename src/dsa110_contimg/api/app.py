@@ -6,13 +6,11 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import FastAPI, Response
 from starlette.responses import FileResponse
-from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from dsa110_contimg import __version__
@@ -84,7 +82,9 @@ _ROUTERS = (
     services.router,
     tickets.router,
     health.router,
-    absurd.router,
+    *absurd.routers,
+    websocket.router,
+    metrics.router,
 )
 _WEB = Path(__file__).parent.parent / "web"
 _QUEUE_PATIENCE_S = 0.5  # a person waits for the reply
@@ -109,7 +109,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     limiter = RateLimiter(config.rates, config.redis.url)
     tally = Tally(config.paths.state_dir / "metrics")
     app = FastAPI(
-        routes=_routes(),
+        routes=[route for router in _ROUTERS for route in router.routes],
         title="DSA-110 Continuum Imaging Pipeline API",
         version=__version__,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is the meter; this costs each request
@@ -126,16 +126,6 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
     app.add_middleware(Meter, tally=tally)
     return app
-
-
-@lru_cache
-def _routes() -> list[BaseRoute]:
-    """Return the routes of every application of this process: to look at their parameters takes most of its making."""
-    all_of_them = APIRouter(generate_unique_id_function=documentation.operation_id)
-    for router in (*_ROUTERS, websocket.router):
-        all_of_them.include_router(router, prefix=BASE)
-    all_of_them.include_router(metrics.router)
-    return all_of_them.routes
 
 
 async def front_page() -> Response:

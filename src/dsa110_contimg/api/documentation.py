@@ -10,11 +10,11 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
@@ -116,11 +116,6 @@ def install(app: FastAPI) -> None:
     app.add_api_route("/api/redoc", reference_page, include_in_schema=False)
 
 
-def operation_id(route: APIRoute) -> str:
-    """Return the name of a call in generated clients: that of its function."""
-    return route.name
-
-
 def _assets() -> Path:
     found = importlib.util.find_spec("fastapi_offline")
     if found is None or found.origin is None:
@@ -132,10 +127,14 @@ def _assets() -> Path:
 
 
 def _describer(app: FastAPI) -> Callable[[], Spec]:
+    """Return what describes an application: once, as the framework fails where two do it at the same time."""
+    one_at_a_time = Lock()
+
     def describe() -> Spec:
-        if app.openapi_schema is None:
-            app.openapi_schema = description(app)
-        return app.openapi_schema
+        with one_at_a_time:
+            if app.openapi_schema is None:
+                app.openapi_schema = description(app)
+            return app.openapi_schema
 
     return describe
 

@@ -47,6 +47,7 @@ from dsa110_contimg.api.config import TimeoutConfig
 from dsa110_contimg.api.credentials import SOCKET_PROTOCOL
 from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseError, DSA110APIError, ValidationError
 from dsa110_contimg.api.interfaces import JobRecord
+from dsa110_contimg.api.middleware.bases import BASE
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.replies import iso_now, json_reply
 from dsa110_contimg.api.services.absurd.gateway import Row
@@ -55,7 +56,7 @@ from dsa110_contimg.api.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
-router = APIRouter()
+router = APIRouter(prefix=BASE)
 
 STATS_EVERY_S = 1.0
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import require_scope
@@ -10,10 +10,11 @@ from dsa110_contimg.api.dependencies import Batches
 from dsa110_contimg.api.idempotency import WorkRoute, request_seed
 from dsa110_contimg.api.listing import Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.schemas.batches import BatchRequest, BatchStatus
 from dsa110_contimg.api.validation import Limit, Offset
 
-router = APIRouter(prefix="/batches", tags=["batches"], route_class=WorkRoute)
+router = router_of("/batches", "batches", WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 

@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.dependencies import Cache, Memory
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(prefix="/cache", tags=["cache"], route_class=ScopedRoute)
+router = router_of("/cache", "cache", ScopedRoute)
 
 _OPERATES = [require_scope("ops")]
 Pattern = Annotated[str, Path(description="glob of Redis on the keys of kept replies, such as images:*")]

@@ -2,16 +2,17 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import CalibrationService
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/cal", tags=["calibration"], route_class=StrictRoute)
+router = router_of("/cal", "calibration", StrictRoute)
 
 Mjd = Annotated[float, Query(ge=0, le=200_000, allow_inf_nan=False, description="MJD (UTC)")]
 

@@ -1,14 +1,15 @@
 """Health: does the process answer, can it serve, how are its parts."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.dependencies import Monitor
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.services.health_service import can_serve
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/health", tags=["health"], route_class=StrictRoute)
+router = router_of("/health", "health", StrictRoute)
 
 
 @router.get(

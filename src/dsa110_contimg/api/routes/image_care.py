@@ -2,16 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.credentials import Principal
 from dsa110_contimg.api.dependencies import ImageCare
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.schemas.image_care import MaskRequest, RatingRequest, RegionPurpose, RegionRequest
 
-router = APIRouter(prefix="/images/{image_id}", tags=["images"], route_class=ScopedRoute)
+router = router_of("/images/{image_id}", "images", ScopedRoute)
 
 _WRITES: Any = require_scope("write:qa")
 ImageId = Annotated[str, Path(max_length=100, description="id of an image")]

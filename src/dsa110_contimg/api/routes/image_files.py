@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BeforeValidator
 
 from dsa110_contimg.api import schemas
@@ -26,8 +26,9 @@ from dsa110_contimg.api.picture_wish import (
     PictureWish,
 )
 from dsa110_contimg.api.replies import file_responses, json_reply, tagged_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(prefix="/images", tags=["images"], route_class=ScopedRoute)
+router = router_of("/images", "images", ScopedRoute)
 
 _KEPT = "private, no-cache"
 _MOST_IDS = 100

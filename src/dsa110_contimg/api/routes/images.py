@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from dsa110_contimg.api import schemas
@@ -10,9 +10,10 @@ from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import ImageService, ProvenanceService
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/images", tags=["images"], route_class=StrictRoute)
+router = router_of("/images", "images", StrictRoute)
 
 
 class ImageParameters(ListParameters):

@@ -2,16 +2,17 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import JobService, ProvenanceService
 from dsa110_contimg.api.listing import Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
+router = router_of("/jobs", "jobs", StrictRoute)
 
 
 class JobParameters(ListParameters):

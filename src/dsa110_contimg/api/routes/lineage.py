@@ -1,17 +1,18 @@
 """Versions of images: which there are, and one more."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Lineage, Reimaging
 from dsa110_contimg.api.idempotency import WorkRoute
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.routes.image_care import ImageId
 from dsa110_contimg.api.routes.reruns import By
 from dsa110_contimg.api.schemas.lineage import ReimageRequest
 
-router = APIRouter(prefix="/images/{image_id}", tags=["images"], route_class=WorkRoute)
+router = router_of("/images/{image_id}", "images", WorkRoute)
 
 
 @router.get("/versions", response_model=schemas.ImageVersions)

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.dependencies import LogService
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.run_logs import MOST_LINES
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(tags=["logs"], route_class=StrictRoute)
+router = router_of("", "logs", StrictRoute)
 
 Tail = Annotated[int, Query(ge=1, le=MOST_LINES, description="most lines, from the end of the log; 1 MiB at most")]
 _LIVE = {"Cache-Control": "no-store"}

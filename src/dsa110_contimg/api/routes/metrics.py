@@ -5,9 +5,10 @@ from fastapi.responses import PlainTextResponse
 
 from dsa110_contimg.api.dependencies import Exporter
 from dsa110_contimg.api.metrics import EXPOSITION
+from dsa110_contimg.api.routers import operation_id
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(tags=["health"], route_class=StrictRoute)
+router = APIRouter(tags=["health"], route_class=StrictRoute, generate_unique_id_function=operation_id)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

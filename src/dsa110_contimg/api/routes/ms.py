@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
@@ -13,9 +13,10 @@ from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
 from dsa110_contimg.api.picture_wish import ColourMap
 from dsa110_contimg.api.replies import file_responses, json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/ms", tags=["measurement sets"], route_class=StrictRoute)
+router = router_of("/ms", "measurement sets", StrictRoute)
 
 Pixels = Annotated[int, Query(ge=200, le=2000, description="pixels")]
 _PICTURE = "private, max-age=300"

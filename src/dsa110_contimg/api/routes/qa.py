@@ -1,14 +1,15 @@
 """Quality: verdicts on images, Measurement Sets and runs, with the numbers and the reasons behind them."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import QAService
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/qa", tags=["quality"], route_class=StrictRoute)
+router = router_of("/qa", "quality", StrictRoute)
 
 
 @router.get("/image/{image_id}", response_model=schemas.ImageReport)

@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.dependencies import JobQueueService
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(prefix="/queue", tags=["job queue"], route_class=ScopedRoute)
+router = router_of("/queue", "job queue", ScopedRoute)
 
 Status = Annotated[
     str | None,

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import require_scope
@@ -10,10 +10,11 @@ from dsa110_contimg.api.csv_reply import csv_reply
 from dsa110_contimg.api.dependencies import Reruns
 from dsa110_contimg.api.idempotency import WorkRoute, request_seed
 from dsa110_contimg.api.replies import file_responses, json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.schemas.work import RerunRequest, RunIds
 from dsa110_contimg.api.services.rerun_service import Asked
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=WorkRoute)
+router = router_of("/jobs", "jobs", WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 _EXPORTED = ("run_id", "status", "started_at", "finished_at", "input_ms", "output_image_id")

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.dependencies import ServiceMonitor
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.services import service_views
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/services", tags=["services"], route_class=StrictRoute)
+router = router_of("/services", "services", StrictRoute)
 
 Port = Annotated[int, Path(ge=0, le=65535)]
 

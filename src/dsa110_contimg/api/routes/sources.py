@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from dsa110_contimg.api import schemas
@@ -13,9 +13,10 @@ from dsa110_contimg.api.exceptions import ValidationError
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, list_reply, next_link, wish_of
 from dsa110_contimg.api.pages import Wish
 from dsa110_contimg.api.replies import file_responses, json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import MAX_PAGE, Limit, Offset, StrictRoute, parse_time_mjd
 
-router = APIRouter(prefix="/sources", tags=["sources"], route_class=StrictRoute)
+router = router_of("/sources", "sources", StrictRoute)
 
 _LARGEST_RADIUS_ARCMIN = 600.0
 _MOST_POINTS = 10_000

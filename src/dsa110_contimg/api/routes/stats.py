@@ -1,14 +1,15 @@
 """Counts for the dashboard."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
 from dsa110_contimg.api.dependencies import StatsService
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import StrictRoute
 
-router = APIRouter(prefix="/stats", tags=["stats"], route_class=StrictRoute)
+router = router_of("/stats", "stats", StrictRoute)
 
 
 @router.get("", response_model=schemas.Stats)

@@ -2,15 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.credentials import SOCKET_PROTOCOL, Principal
 from dsa110_contimg.api.dependencies import Access
 from dsa110_contimg.api.replies import iso_time, json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(prefix="/ws", tags=["task queue"], route_class=ScopedRoute)
+router = router_of("/ws", "task queue", ScopedRoute)
 
 _READS: Any = require_scope("read")
 

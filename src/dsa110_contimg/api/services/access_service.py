@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from dsa110_contimg.api.access_settings import AuthConfig
 from dsa110_contimg.api.async_repositories import AsyncCredentialRepository
@@ -21,8 +22,10 @@ from dsa110_contimg.api.credentials import (
     split_key,
 )
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DatabaseError
-from dsa110_contimg.api.services.tokens import TokenVerifier
 from dsa110_contimg.api.ticket_repository import AsyncTicketRepository
+
+if TYPE_CHECKING:
+    from dsa110_contimg.api.services.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class AccessService:
         self._tickets = tickets
         self._disabled = config.disabled
         self._fixed = FixedKeys(config.api_keys)
-        self._tokens = TokenVerifier(config) if config.jwt_public_key else None
+        self._tokens = _verifier(config)
         self._clock = clock
         self._used: dict[str, float] = {}
 
@@ -197,6 +200,14 @@ class AccessService:
             await self._credentials.add_entry(entry)
         except DatabaseError as error:
             log.error("a wrong key shown by %s could not be recorded: %s", change.client_ip, error)
+
+
+def _verifier(config: AuthConfig) -> "TokenVerifier | None":
+    """Return what reads tokens, where the settings allow them; elsewhere nobody pays for the cryptography (9 MiB)."""
+    if config.jwt_public_key is None:
+        return None
+    verifier: TokenVerifier = import_module("dsa110_contimg.api.services.tokens").TokenVerifier(config)
+    return verifier
 
 
 def warn_of_settings(config: AuthConfig) -> Iterable[str]:

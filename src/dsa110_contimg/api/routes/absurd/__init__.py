@@ -6,8 +6,6 @@ reads two replies in another shape than the documented one; there, and only ther
 ``task_list``) instead of their counts (everywhere ``counts``).
 """
 
-from fastapi import APIRouter
-
 from dsa110_contimg.api.routes.absurd import (
     dead_letters,
     monitoring,
@@ -19,6 +17,6 @@ from dsa110_contimg.api.routes.absurd import (
     workflows,
 )
 
-router = APIRouter(prefix="/absurd", tags=["task queue"])
-for _noun in (tasks, queues, monitoring, workers, templates, schedules, workflows, dead_letters):
-    router.include_router(_noun.router)
+routers = tuple(
+    noun.router for noun in (tasks, queues, monitoring, workers, templates, schedules, workflows, dead_letters)
+)

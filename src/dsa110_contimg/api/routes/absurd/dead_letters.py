@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import DeadLetters
@@ -12,9 +12,10 @@ from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import DeadLetterEdit, Name, ReplayRequest
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import Limit
 
-router = APIRouter(route_class=WorkRoute)
+router = router_of("/absurd", "task queue", WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 _OPERATES = [require_scope("ops")]

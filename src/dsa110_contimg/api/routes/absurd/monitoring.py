@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from fastapi.responses import PlainTextResponse
 
 from dsa110_contimg.api.authorization import ScopedRoute
@@ -10,8 +10,9 @@ from dsa110_contimg.api.dependencies import QueueMonitor
 from dsa110_contimg.api.queue_schemas import monitoring as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(route_class=ScopedRoute)
+router = router_of("/absurd", "task queue", ScopedRoute)
 
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.dependencies import EarlierClient, Queues
@@ -10,8 +10,9 @@ from dsa110_contimg.api.queue_schemas import monitoring as schemas
 from dsa110_contimg.api.queue_schemas.requests import ConcurrencyLimit, Name, PruneRequest, QueueLimits
 from dsa110_contimg.api.queue_schemas.tasks import Message, Pruned
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(route_class=ScopedRoute)
+router = router_of("/absurd", "task queue", ScopedRoute)
 
 _OPERATES = [require_scope("ops")]
 QueueName = Annotated[Name, Path(examples=["dsa110-pipeline"])]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Schedules
@@ -11,8 +11,9 @@ from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, ScheduleCreate, ScheduleUpdate
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(route_class=WorkRoute)
+router = router_of("/absurd", "task queue", WorkRoute)
 
 _OPERATES = [require_scope("ops")]
 ScheduleName = Annotated[Name, Path(examples=["every-night"])]

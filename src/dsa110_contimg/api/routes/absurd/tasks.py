@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import Depends, Header, Query, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Tasks
@@ -11,10 +11,11 @@ from dsa110_contimg.api.idempotency import WorkRoute
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, TaskCreate, TaskWithDeps
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.services.absurd.tasks import TaskFilter
 from dsa110_contimg.api.validation import Limit
 
-router = APIRouter(route_class=WorkRoute)
+router = router_of("/absurd", "task queue", WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 IdempotencyKey = Annotated[Name | None, Header(description="the same key gives the same task")]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import Body, Path, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Templates
@@ -11,8 +11,9 @@ from dsa110_contimg.api.preconditions import IfMatch
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name, TemplateCreate, TemplateReplacement
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(route_class=WorkRoute)
+router = router_of("/absurd", "task queue", WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 TemplateName = Annotated[Name, Path(examples=["one-observation"])]

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
 from dsa110_contimg.api.dependencies import QueueMonitor
@@ -11,8 +11,9 @@ from dsa110_contimg.api.queue_schemas import monitoring as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name
 from dsa110_contimg.api.queue_schemas.tasks import Message
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 
-router = APIRouter(route_class=ScopedRoute)
+router = router_of("/absurd", "task queue", ScopedRoute)
 
 WorkerId = Annotated[Name, Path()]
 

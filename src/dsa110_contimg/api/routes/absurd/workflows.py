@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import EarlierClient, Workflows
@@ -11,9 +11,10 @@ from dsa110_contimg.api.idempotency import NewIds, WorkRoute
 from dsa110_contimg.api.queue_schemas import tasks as schemas
 from dsa110_contimg.api.queue_schemas.requests import WorkflowCreate
 from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.validation import Limit
 
-router = APIRouter(route_class=WorkRoute)
+router = router_of("/absurd", "task queue", WorkRoute)
 
 _WRITES = [require_scope("write:jobs")]
 Status = Literal["pending", "running", "completed", "failed", "cancelled"]
