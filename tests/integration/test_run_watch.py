@@ -22,6 +22,7 @@ from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.run_logs import RunLogs
+from dsa110_contimg.api.services.run_watch import RECENT_LINES
 from fixtures.api_world import RUN_ID
 from fixtures.live_api import running
 from fixtures.queue_bench import Bench, open_bench
@@ -173,6 +174,19 @@ async def test_a_job_that_nobody_knows_is_refused_before_the_socket_is_open(
             with pytest.raises(InvalidStatus) as refused:
                 await server.open(f"/api/v1/ws/jobs/{unknown}")
             assert refused.value.response.status_code in (400, 404), unknown
+
+
+async def test_who_is_cut_off_among_the_first_lines_gets_the_rest(redis_url: str, tmp_path: Path, queue: Bench) -> None:
+    async with AsyncExitStack() as stack:
+        server = await serve(stack, tmp_path / "s", redis_url, queue)
+        logs = RunLogs(server.bench.world.config.log.run_directory)
+        for number in range(RECENT_LINES + 7):
+            logs.append(RUN_ID, "INFO", "imaging", f"öfter {number}")
+        ear = await server.open(f"/ws/jobs/{RUN_ID}")
+        last = await ear.until("log", message="öfter 40")
+        back = await server.open(f"/ws/jobs/{RUN_ID}?last_event_id={last['event_id']}")
+        await back.until("log", message=f"öfter {RECENT_LINES + 6}")
+        assert [*ear.lines(), *back.lines()] == [f"öfter {number}" for number in range(7, RECENT_LINES + 7)]
 
 
 async def test_a_client_watches_further_jobs_until_it_has_enough(redis_url: str, tmp_path: Path, queue: Bench) -> None:

@@ -131,6 +131,19 @@ def test_what_comes_after_an_offset_is_given_in_whole_lines(logs: RunLogs, tmp_p
     assert logs.size(RUN) == len("one\ntwo\nthree\n")
 
 
+@pytest.mark.parametrize(
+    ("content", "start"),
+    [(b"", 0), (b"thr", 0), (b"one\n", 0), (b"one\ntwo\n", 0), (b"one\ntwo\nthree\n", 4), (b"one\ntwo\nthree\nfo", 4)],
+)
+def test_the_last_lines_begin_where_their_first_does(logs: RunLogs, tmp_path: Path, content: bytes, start: int) -> None:
+    assert logs.start_of_last(RUN, 2) == 0
+    written(logs, tmp_path, content)
+    assert logs.start_of_last(RUN, 2) == start
+    written(logs, tmp_path, b"x" * MOST_BYTES + b"\n" + content)
+    part = logs.after(RUN, logs.start_of_last(RUN, 100)).lines
+    assert part == logs.after(RUN, MOST_BYTES + 1).lines
+
+
 def test_a_log_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "runs").write_text("a file in the way")
     RunLogs(tmp_path / "runs").append(RUN, "INFO", "x", "y")

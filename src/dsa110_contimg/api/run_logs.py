@@ -27,6 +27,7 @@ _SHORT_BYTES = 16 << 10
 #: What a run may be called to have a log; the name becomes a file name.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,199}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_END = re.compile(b"\n")
 _FULL = b" the log is full: nothing that came later was kept\n"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
 
@@ -123,6 +124,17 @@ class RunLogs:
             return LogPart([], 0)
         whole = content[: content.rfind(b"\n") + 1]
         return LogPart(_lines(whole, whole=True), start + len(whole))
+
+    def start_of_last(self, run_id: str, lines: int) -> int:
+        """Return the byte offset of the last so many whole lines, at most ``MOST_BYTES`` before the end."""
+        try:
+            with self._opened(run_id) as (fd, size_bytes):
+                content, begin = _read_back(fd, size_bytes, lines)
+        except NoRunLogError:
+            return 0
+        first = [0] if begin == 0 else []  # of a longer log it is a piece of a line
+        starts = [*first, *(found.end() for found in _LINE_END.finditer(content))]
+        return begin + next(iter(starts[-lines - 1 :]), 0)
 
     def size(self, run_id: str) -> int:
         """Return the length of a log, bytes; 0 when there is none that can be read."""

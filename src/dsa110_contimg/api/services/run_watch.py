@@ -6,7 +6,6 @@ queue told and the log got since then, and the run's state as it is now.
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from dsa110_contimg.absurd.workflows import FINISH, REIMAGE_STAGES, STAGES
 from dsa110_contimg.api.exceptions import required
 from dsa110_contimg.api.interfaces import JobRecord, JobRepositoryProtocol
 from dsa110_contimg.api.replies import iso_now, iso_time
-from dsa110_contimg.api.run_logs import LogPart, RunLogs
+from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.services.run_board import LogGrowth, RunBoard
 from dsa110_contimg.api.work_orders import UNENDED, WorkOrder
 
@@ -140,9 +139,7 @@ class RunWatch:
 
     async def _lines(self, job_id: str, job: JobRecord, cursor: Cursor) -> AsyncGenerator[Row, None]:
         if cursor.offset < 0:
-            recent, cursor.offset = await asyncio.to_thread(self._recent, job.run_id)
-            for line in recent:
-                yield {**log_message(job_id, line), "event_id": str(cursor)}
+            cursor.offset = await asyncio.to_thread(self._logs.start_of_last, job.run_id, RECENT_LINES)
         async with self._growth.reading(job.run_id) as growth:
             while True:
                 news = growth.news
@@ -155,14 +152,6 @@ class RunWatch:
                 cursor.offset = part.next_offset
                 if not part.lines:
                     await news.wait()
-
-    def _recent(self, run_id: str) -> tuple[list[str], int]:
-        """Return the last lines of a log and where it goes on."""
-        lines: deque[str] = deque(maxlen=RECENT_LINES)
-        part = LogPart([], 0)
-        while (part := self._logs.after(run_id, part.next_offset)).lines:
-            lines.extend(part.lines)
-        return list(lines), part.next_offset
 
 
 # ----------------------------------------------------------------------------------------------------------- messages
