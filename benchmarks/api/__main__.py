@@ -14,15 +14,17 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from benchmarks.api import contestants, earlier, generator, growth, pressure, routes, waiting
 from benchmarks.api.page import renew
-from benchmarks.api.servers import Child
+from benchmarks.api.servers import Child, on_one_processor
+from benchmarks.api.turns import Turns
 from benchmarks.api.world import World
 from benchmarks.queue.report import Table
 
@@ -39,6 +41,7 @@ class Size:
     world: World
     growth: tuple[int, ...]
     rounds: int
+    turn_s: float
     requests: int
     window_s: float
     clients: int
@@ -46,9 +49,11 @@ class Size:
 
 #: A light curve has 200 measurements in each, but in the tiny one; most sources of the others have 16.
 SIZES = {
-    "tiny": Size(World(200, 50, 1_000, crowded=200), (500, 1_000), 1, 20, 0.5, 20),
-    "quick": Size(World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000), 3, 400, 5.0, 2_000),
-    "full": Size(World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000, 10_000_000), 5, 1_000, 20.0, 9_000),
+    "tiny": Size(World(200, 50, 1_000, crowded=200), (400, 800), 2, 0.02, 20, 0.5, 20),
+    "quick": Size(World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000), 7, 0.3, 400, 5.0, 2_000),
+    "full": Size(
+        World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000, 10_000_000), 7, 0.3, 1_000, 60.0, 9_000
+    ),
 }
 
 
@@ -80,7 +85,8 @@ class Bench:
         if kind == "sqlite":
             return common
         if self.postgres is None:
-            self.postgres = EmbeddedPostgres(self.home / "postgres", {"shared_buffers": "512MB", "max_wal_size": "8GB"})
+            settings = {"shared_buffers": "512MB", "max_wal_size": "8GB", "fsync": "off"}
+            self.postgres = EmbeddedPostgres(self.home / "postgres", settings)
             self.postgres.start()
         return common | {"DSA110_DB_PG_URL": _new_database(self.postgres, name)}
 
@@ -90,6 +96,10 @@ class Bench:
         if not folder.exists():
             earlier.write(folder, world)
         return folder
+
+    def turns(self, connections: int, rounds: int = 1) -> Turns:
+        """Return how servers are asked in turn; ``rounds`` are counted in those of this size."""
+        return Turns(rounds * self.size.rounds, self.size.turn_s, connections)
 
     @contextmanager
     def before(self, world: World) -> Iterator[dict[str, Child]]:
@@ -105,10 +115,7 @@ class Bench:
         """Run our API once more over each database kind, as it is by default: it keeps its replies."""
         with ExitStack() as stack:
             settings = {kind: self.database(kind, world) | {"DSA110_REPLY_MEMORY_MB": "16"} for kind in self.databases}
-            yield {
-                f"ours, {kind}, asked again": stack.enter_context(contestants.ours(settings[kind]))
-                for kind in self.databases
-            }
+            yield {f"ours, {kind}": stack.enter_context(contestants.ours(settings[kind])) for kind in self.databases}
 
     @contextmanager
     def ours(self, world: World) -> Iterator[dict[str, Child]]:
@@ -131,6 +138,11 @@ async def _create(url: str, name: str) -> None:
     await connection.close()
 
 
+def _measured(table: Coroutine[Any, Any, Table]) -> Table:
+    with on_one_processor():
+        return asyncio.run(table)
+
+
 def measure_routes(bench: Bench) -> Table:
     """Measure every hot route: the earlier backend if it is there, plain and ours, with the ceilings."""
     world = bench.size.world
@@ -139,9 +151,12 @@ def measure_routes(bench: Bench) -> Table:
         bench.ours(world) as ours,
         bench.remembering(world) as remembering,
         contestants.plain(bench.earlier(world) / earlier.PRODUCTS) as plain,
+        contestants.bare("asgi") as asgi,
+        contestants.bare("fastapi") as fastapi,
     ):
-        servers = {**before, "plain": plain, **ours, **remembering}
-        return asyncio.run(routes.measure(world, servers, bench.size.rounds, bench.size.requests))
+        servers = {**before, "plain": plain, **ours}
+        ceilings = {"bare asgi": asgi, "bare fastapi": fastapi}
+        return _measured(routes.measure(world, servers, remembering, ceilings, bench.turns(connections=4)))
 
 
 def measure_waiting(bench: Bench) -> Table:
@@ -149,37 +164,36 @@ def measure_waiting(bench: Bench) -> Table:
     world = bench.size.world
     settings = bench.database("sqlite", world)
     with contestants.plain(bench.earlier(world) / earlier.PRODUCTS) as plain, contestants.ours(settings) as ours:
-        return asyncio.run(waiting.measure(plain, ours, bench.size.rounds, bench.size.requests))
+        return _measured(waiting.measure(plain, ours, bench.turns(connections=50)))
 
 
 def measure_growth(bench: Bench) -> Table:
-    """Measure the same routes at rising numbers of measurements; images and points of a source stay the same."""
-    points = 200 if bench.size.world.images >= 1000 else 20
-    worlds = [World(bench.size.world.images, n // points, n, crowded=0) for n in bench.size.growth]
+    """Measure the same routes at rising numbers of measurements."""
+    worlds = [growth.grown(bench.size.world.images, n) for n in bench.size.growth]
     with ExitStack() as stack:
         found: dict[str, list[tuple[World, Child]]] = {}
         for world in worlds:
             for name, child in stack.enter_context(bench.ours(world)).items():
                 found.setdefault(name, []).append((world, child))
-        return asyncio.run(growth.measure(found, bench.size.rounds, bench.size.requests, points))
+        return _measured(growth.measure(found, bench.turns(connections=2, rounds=2)))
 
 
 def measure_mixed(bench: Bench) -> Table:
     """Measure short replies beside long ones."""
     with bench.ours(bench.size.world) as ours:
-        return asyncio.run(pressure.beside_long_replies(ours, bench.size.world, bench.size.requests))
+        return _measured(pressure.beside_long_replies(ours, bench.size.world, bench.size.requests))
 
 
 def measure_overload(bench: Bench) -> Table:
     """Measure four times what can be served."""
     with contestants.ours(bench.database("sqlite", bench.size.world)) as child:
-        return asyncio.run(pressure.overload(child, 4, bench.size.window_s))
+        return _measured(pressure.overload(child, 4, bench.size.window_s))
 
 
 def measure_watchers(bench: Bench) -> Table:
     """Measure many WebSockets."""
     with contestants.ours(bench.database("sqlite", bench.size.world) | {"ABSURD_ENABLED": "true"}) as child:
-        return asyncio.run(pressure.watchers(child, bench.size.clients))
+        return _measured(pressure.watchers(child, bench.size.clients))
 
 
 def measure_start(bench: Bench) -> Table:

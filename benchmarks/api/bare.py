@@ -1,41 +1,43 @@
-"""The ceilings: a fixed body of some size from plain ASGI, and from a FastAPI route, through the same server.
+"""The ceilings: a body of the size that the path names from plain ASGI, and from a FastAPI route, through one server.
 
-python -m benchmarks.api.bare asgi 8080 350
+python -m benchmarks.api.bare asgi 8080 &
+curl localhost:8080/350
 """
 
 import sys
+from functools import cache
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response
 
 
-def asgi(body: bytes) -> Any:
-    """Return an application that answers everything with ``body``."""
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-
-    return application
+@cache
+def body(size: str) -> bytes:
+    """Return a JSON text of so many bytes."""
+    return b'"' + b"x" * (int(size) - 2) + b'"'
 
 
-def fastapi(body: bytes) -> Any:
-    """Return an application with one route that answers with ``body``."""
-    app = FastAPI()
-
-    @app.get("/{path:path}")
-    async def answer(path: str) -> Response:
-        return Response(body, media_type="application/json")
-
-    return app
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with a body of the size that the path names."""
+    if scope["type"] == "http":
+        headers = [(b"content-type", b"application/json"), (b"content-length", scope["raw_path"][1:])]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body(scope["path"][1:])})
 
 
-def main(kind: str, port: str, size: str) -> None:
+fastapi = FastAPI()
+
+
+@fastapi.get("/{size}")
+async def answer(size: str) -> Response:
+    """Answer with a body of this size."""
+    return Response(body(size), media_type="application/json")
+
+
+def main(kind: str, port: str) -> None:
     """Serve until told to stop."""
-    application = {"asgi": asgi, "fastapi": fastapi}[kind](b'"' + b"x" * (int(size) - 2) + b'"')
+    application: Any = {"asgi": asgi, "fastapi": fastapi}[kind]
     uvicorn.run(application, port=int(port), access_log=False, log_level="warning", lifespan="off")
 
 

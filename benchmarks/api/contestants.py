@@ -52,8 +52,8 @@ def earlier(checkout: Path, databases: Path) -> Iterator[Child]:
 
 
 @contextmanager
-def bare(kind: str, size: int) -> Iterator[Child]:
-    """Run a bare server (``asgi`` or ``fastapi``) whose body has ``size`` bytes."""
+def bare(kind: str) -> Iterator[Child]:
+    """Run a bare server (``asgi`` or ``fastapi``)."""
     port = free_port()
-    with running("benchmarks.api.bare", [kind, str(port), str(size)], {}, port) as child:
+    with running("benchmarks.api.bare", [kind, str(port)], {}, port) as child:
         yield child

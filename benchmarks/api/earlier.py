@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.api.world import World
+from benchmarks.api.world import ERROR_JY, World
 
 PRODUCTS = "products.sqlite3"
 CALIBRATION = "cal_registry.sqlite3"
@@ -75,13 +75,13 @@ def _fill_products(connection: sqlite3.Connection, world: World) -> None:
         "VALUES (?, ?, ?, '5min', 0.0005, 900.0, 180.0, 16.0)",
         ((world.image_path(i), world.ms_path(i), world.unix_s(i)) for i in numbers),
     )
-    for block in world.fluxes():
+    for source, first, fluxes in world.fluxes():
         connection.executemany(
             "INSERT INTO photometry (source_id, image_path, ra_deg, dec_deg, flux_jy, flux_err_jy, peak_jyb, snr, "
             "mjd, measured_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (*positions[source][:1], world.image_path(image), *positions[source][1:], flux_jy, error_jy,
-                 flux_jy, flux_jy / error_jy, world.mjd(image), world.unix_s(image))
-                for source, image, flux_jy, error_jy in block
+                (*positions[source][:1], world.image_path(image), *positions[source][1:], flux_jy, ERROR_JY,
+                 flux_jy, flux_jy / ERROR_JY, world.mjd(image), world.unix_s(image))
+                for image, flux_jy in enumerate(fluxes, first)
             ),
         )  # fmt: skip

@@ -1,7 +1,9 @@
 """A client that asks as fast as it gets answers, over connections that stay open."""
 
 import asyncio
+import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from benchmarks.queue.report import quantile
@@ -68,30 +70,34 @@ class Connection:
         self.writer.close()
 
 
-async def ask(port: int, paths: list[str], connections: int, requests: int) -> Answers:
-    """Ask for ``paths`` in turn until there are ``requests`` answers.
+async def ask(port: int, paths: Iterable[str], connections: int, seconds: float = math.inf) -> Answers:
+    """Ask for each of ``paths`` once, in this order, until the time is over; each connection asks at least once.
 
     Parameters
     ----------
     port : int
         Where the server listens.
-    paths : list of str
-        Asked in turn.
+    paths : iterable of str
+        May be without end where ``seconds`` are given. Where it is an iterator, who asks next goes on in it.
     connections : int
         How many ask at the same time.
-    requests : int
-        How many answers altogether.
+    seconds : float
+        After them nothing more is asked; what was asked is waited for.
     """
     answers = Answers()
-    asked = iter(range(requests))
+    asked = iter(paths)
+    ends = time.perf_counter() + seconds
 
     async def one() -> None:
         connection = await Connection.open(port)
         try:
-            for number in asked:
+            for path in asked:
                 began = time.perf_counter()
-                status, size = await connection.get(paths[number % len(paths)])
-                answers.add(status, time.perf_counter() - began, size)
+                status, size = await connection.get(path)
+                ended = time.perf_counter()
+                answers.add(status, ended - began, size)
+                if ended >= ends:
+                    break
         finally:
             connection.close()
 

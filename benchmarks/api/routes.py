@@ -4,17 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from benchmarks.api import contestants
-from benchmarks.api.load import Answers, ask
+from benchmarks.api.load import ask
 from benchmarks.api.servers import Child
+from benchmarks.api.turns import Costs, Turns
 from benchmarks.api.world import World
-from benchmarks.queue.report import Table, median
-
-CONNECTIONS = 4
-
-
-#: A server is asked for so long in one turn at most: some of the earlier replies take 0.3 s.
-_TURN_S = 4.0
+from benchmarks.queue.report import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +76,18 @@ def _some(total: int, but: range = range(0)) -> list[int]:
     return [i for i in range(total) if i not in but][:: max(1, total // 97)]
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one round of one route took."""
-
-    cpu_us: float
-    answers: Answers
-
-
-async def cost(child: Child, paths: list[str], requests: int) -> Cost:
-    """Ask and return the server's processor time of one answer, microseconds."""
-    before_s = child.cpu_s()
-    answers = (await ask(child.port, paths, CONNECTIONS, requests)).require_ok()
-    return Cost((child.cpu_s() - before_s) / answers.count * 1e6, answers)
+def each_once(world: World) -> Route:
+    """Return details of all images but those of :func:`hot`: so many that no turn comes to one that was asked for."""
+    asked = set(_some(world.images))
+    return Route(
+        "image detail, each once", [f"/api/v1/images/{i + 1}" for i in range(world.images) if i not in asked], 18
+    )
 
 
-async def measure(world: World, servers: Mapping[str, Child], rounds: int, requests: int) -> Table:
-    """Return the table of all routes; servers are asked in turn in every round.
+async def measure(
+    world: World, servers: Mapping[str, Child], again: Mapping[str, Child], ceilings: Mapping[str, Child], turns: Turns
+) -> Table:
+    """Return the table of all routes.
 
     Parameters
     ----------
@@ -107,69 +96,48 @@ async def measure(world: World, servers: Mapping[str, Child], rounds: int, reque
     servers : mapping
         By name; the others are compared with the first. ``earlier`` may be among them, and then it is asked for all
         that it had, ``plain``, which has the hot routes only, and any number of ours.
-    rounds, requests : int
-        How often each is asked for how many answers, or as many as come in ``_TURN_S``.
+    again : mapping
+        Those of ours that keep replies.
+    ceilings : mapping
+        Bare servers: they answer with a body of the size of ours.
+    turns : Turns
+        How all that have a route are asked for it.
     """
     first = next(iter(servers))
     table = Table(
         f"One request: processor time of the server, rate and latency ({world.images:,} images, "
-        f"{world.measurements:,} measurements; {CONNECTIONS} connections)",
+        f"{world.measurements:,} measurements; {turns.connections} connections)",
         ["route", "server", "CPU µs", f"times less than {first}", "goal", "answers/s", "p50 ms", "p99 ms", "bytes"],
     )
+    able = {name: child for name, child in servers.items() if name != "plain" or first == "plain"}
+    asked_again = {f"{name}, asked again": child for name, child in again.items()}
+    asked_first = {f"{name}, asked the first time": child for name, child in again.items()}
     for route in hot(world):
-        found = await _in_turn(route, servers, rounds, requests)
-        _add(table, route, found)
-        await _add_ceilings(table, route, found, requests)
-    if first == "earlier":
-        able = {name: child for name, child in servers.items() if name != "plain"}
-        for route in others(world):
-            _add(table, route, await _in_turn(route, able, rounds, requests))
+        asked = _asked({**servers, **asked_again}, route)
+        size = await _size(next(iter(again.values())), route)
+        asked |= {name: (child, [f"/{size}"]) for name, child in ceilings.items()}
+        _add(table, route, await turns.take(asked))
+    route = each_once(world)
+    _add(table, route, await turns.take(_asked({**able, **asked_first}, route)))
+    for route in others(world) if first == "earlier" else []:
+        _add(table, route, await turns.take(_asked({**able, **asked_again}, route)))
     return table
 
 
-async def _in_turn(route: Route, servers: Mapping[str, Child], rounds: int, requests: int) -> dict[str, list[Cost]]:
-    found: dict[str, list[Cost]] = {name: [] for name in servers}
-    numbers = {name: await _answers_of_a_turn(child, route, requests) for name, child in servers.items()}
-    for number in range(rounds + 1):
-        for name, child in servers.items():
-            measured = await cost(child, route.paths, numbers[name])
-            if number:  # the first round warms up
-                found[name].append(measured)
-    return found
+def _asked(servers: Mapping[str, Child], route: Route) -> dict[str, tuple[Child, list[str]]]:
+    return {name: (child, route.paths) for name, child in servers.items()}
 
 
-async def _answers_of_a_turn(child: Child, route: Route, requests: int) -> int:
-    fewest = 2 * CONNECTIONS
-    await ask(child.port, route.paths, CONNECTIONS, fewest)  # imports what it needs for this route
-    tried = await ask(child.port, route.paths, CONNECTIONS, fewest)
-    return max(fewest, min(requests, int(tried.rate * _TURN_S)))
+async def _size(ours: Child, route: Route) -> int:
+    """Return how many bytes our answers have."""
+    answers = await ask(ours.port, route.paths, connections=1)
+    return answers.bytes_read // answers.count
 
 
-def _add(table: Table, route: Route, found: Mapping[str, list[Cost]]) -> None:
-    first, first_us = _first(found)
+def _add(table: Table, route: Route, found: Mapping[str, Costs]) -> None:
+    first = next(iter(found.values()))
     for name, costs in found.items():
-        cpu_us = median(each.cpu_us for each in costs)
-        last = costs[-1].answers
-        ratio = None if name == first else first_us / cpu_us
+        ratio = None if costs is first else costs.times_less_cpu(first)
         goal = route.goal if name.startswith("ours") else None
-        rate = median(each.answers.rate for each in costs)
-        p50, p99 = (median(each.answers.quantile_ms(share) for each in costs) for share in (0.5, 0.99))
-        table.rows.append((route.name, name, cpu_us, ratio, goal, rate, p50, p99, last.bytes_read // last.count))
-
-
-def _first(found: Mapping[str, list[Cost]]) -> tuple[str, float]:
-    name, costs = next(iter(found.items()))
-    return name, median(each.cpu_us for each in costs)
-
-
-async def _add_ceilings(table: Table, route: Route, found: Mapping[str, list[Cost]], requests: int) -> None:
-    """Measure what the server itself and the framework take for a body of the size of ours."""
-    answers = next(costs[-1].answers for name, costs in found.items() if name.startswith("ours"))
-    size = answers.bytes_read // answers.count
-    for kind in ("asgi", "fastapi"):
-        with contestants.bare(kind, size) as child:
-            await cost(child, ["/"], requests // 4)
-            measured = await cost(child, ["/"], requests)
-        ratio = _first(found)[1] / measured.cpu_us
-        row = (route.name, f"bare {kind}", measured.cpu_us, ratio, None, measured.answers.rate)
-        table.rows.append((*row, *(measured.answers.quantile_ms(share) for share in (0.5, 0.99)), size))
+        times = [costs.quantile_ms(0.5), costs.quantile_ms(0.99)]
+        table.rows.append((route.name, name, costs.cpu_us, ratio, goal, costs.rate, *times, costs.size))

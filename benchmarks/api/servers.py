@@ -1,4 +1,8 @@
-"""Servers of this benchmark as child processes, with the processor time that they use."""
+"""Servers of this benchmark as child processes, with the processor time that they use.
+
+The client that measures them stays on one processor. Servers may use all, as in operation: one that hands its
+work to threads pays for that when they run on another.
+"""
 
 import os
 import socket
@@ -31,6 +35,17 @@ class Child:
     def rss_mib(self) -> float:
         """Memory that it holds."""
         return float(self.process.memory_info().rss) / (1 << 20)
+
+
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Keep this process on the first processor that it may use."""
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
 
 
 def _clock_of(pid: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 FIRST_UNIX_S = 1_700_000_000.0
 EVERY_S = 309.0
+ERROR_JY = 0.001
 _MJD_OF_UNIX_ZERO = 40587.0
 _CURVED_EVERY = 50
 _CALIBRATED_EVERY = 100
@@ -91,14 +92,13 @@ class World:
             (self.source_id(i), float(ra), float(dec)) for i, (ra, dec) in enumerate(zip(ra_deg, dec_deg, strict=True))
         ]
 
-    def fluxes(self) -> Iterator[list[tuple[int, int, float, float]]]:
-        """Give measurements in blocks: number of the source, number of the image, flux density and its error (Jy).
+    def fluxes(self) -> Iterator[tuple[int, int, list[float]]]:
+        """Give the measurements of each source: its number, that of its first image, the flux density (Jy) in each.
 
-        A source is in an image at most once.
+        A source is in consecutive images, in each once. The error of all is ``ERROR_JY``.
         """
         rng = np.random.default_rng(7)
         for source in range(self.sources + 1):
             n = self.points(source)
             first = source % max(1, self.images - n + 1)
-            flux_jy = (0.01 + 0.001 * rng.standard_normal(n)).tolist()
-            yield [(source, first + i, flux_jy[i], 0.001) for i in range(n)]
+            yield source, first, (0.01 + ERROR_JY * rng.standard_normal(n)).tolist()
