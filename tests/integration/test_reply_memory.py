@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -18,7 +20,8 @@ from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.cache import CacheRule, CacheSettings, ReplyCache, cached, rule_of
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import SQLiteAdapter
-from dsa110_contimg.api.exceptions import DatabaseConnectionError
+from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseError, DatabaseSchemaError
+from dsa110_contimg.api.generations import Generations
 from dsa110_contimg.api.interfaces import Recording
 from dsa110_contimg.api.middleware.bases import BASE, Bases
 from dsa110_contimg.api.reply_memory import KeptReply, ReplyMemory
@@ -280,30 +283,37 @@ class Database:
     """Numbers of writes, as somebody else changes them."""
 
     numbers: dict[str, int] = field(default_factory=lambda: {"images": 1})
-    away: bool = False
+    error: DatabaseError | None = None
+    times: int = 0
+    read_only = False
 
-    def at_once(self) -> None:
+    def write_mark(self) -> None:
         return None
 
-    async def __call__(self) -> Mapping[str, int]:
-        if self.away:
-            raise DatabaseConnectionError("It does not answer", "products")
+    async def get_generations(self) -> dict[str, int]:
+        self.times += 1
+        if self.error:
+            raise self.error
         return dict(self.numbers)
 
 
-def memory(database: Database, tmp_path: Path, most_bytes: int = 1 << 20, life_s: int = 60) -> ReplyMemory:
-    return ReplyMemory(database, most_bytes, life_s, Tally(tmp_path))
+def memory(database: Any, tmp_path: Path, most_bytes: int = 1 << 20, life_s: int = 60) -> ReplyMemory:
+    return ReplyMemory(Generations(database, database), most_bytes, life_s, Tally(tmp_path))
+
+
+async def look(kept: ReplyMemory) -> Mapping[str, int]:
+    return await kept._generations.of({"state": {}})
 
 
 async def find(kept: ReplyMemory, question: tuple[str, bytes] = QUESTION) -> KeptReply | None:
-    return await kept.recall({"path": question[0], "query_string": question[1]})
+    return await kept.recall({"path": question[0], "query_string": question[1], "state": {}})
 
 
 async def ask(kept: ReplyMemory, question: tuple[str, bytes] = QUESTION, body: bytes = b"x") -> bytes | None:
     """Return the kept reply, else None and keep one."""
     found = await find(kept, question)
     if found is None:
-        kept.keep(question, RULE, await kept.look(), {}, Response(body))
+        kept.keep(question, RULE, await look(kept), {}, Response(body))
         return None
     return found.body
 
@@ -311,40 +321,92 @@ async def ask(kept: ReplyMemory, question: tuple[str, bytes] = QUESTION, body: b
 async def test_what_was_made_while_somebody_wrote_is_made_again(tmp_path: Path) -> None:
     database = Database()
     kept = memory(database, tmp_path)
-    seen = await kept.look()
+    seen = await look(kept)
     database.numbers["images"] = 2  # after the question, before the rows were read or after: nobody knows
     kept.keep(QUESTION, RULE, seen, {}, Response(b"of some moment"))
     assert await find(kept, QUESTION) is None
     assert (await ask(kept), await ask(kept)) == (None, b"x")
 
 
-async def test_a_reply_during_which_somebody_wrote_is_made_again(tmp_path: Path) -> None:
-    database = Database()
-    kept = memory(database, tmp_path)
+@asynccontextmanager
+async def asked(
+    endpoint: Callable[[], Awaitable[Response]], kept: ReplyMemory, url: str | None = None
+) -> AsyncIterator[Callable[[], Awaitable[httpx.Response]]]:
+    """Give what asks an application of one route whose replies are kept, in Redis too if its address is given."""
     router = APIRouter(route_class=StrictRoute)
-
-    @router.get("/images")
-    @cached("tests", "images")
-    async def answer() -> Response:
-        database.numbers["images"] += 1  # the rows were read before
-        return Response(b"of before")
-
+    router.get("/images")(cached("tests", "images")(endpoint))
     app = FastAPI()
     app.include_router(router, prefix=BASE)
     app.router.routes.insert(0, RouteIndex(app.routes, BASE))
     app.add_middleware(Bases)
-    nowhere = ReplyCache(CacheSettings("redis://localhost", "tests", enabled=False), database, Tally(tmp_path))
-    app.state.services = SimpleNamespace(cache=nowhere, memory=kept)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-        assert (await client.get(f"{BASE}/images")).content == b"of before"
+    rules = CacheSettings(url or "redis://localhost", uuid4().hex, bool(url), frozenset(["tests"]), patience_s=20)
+    cache = ReplyCache(rules, Tally(kept._tally.directory))
+    app.state.services = SimpleNamespace(cache=cache, memory=kept, generations=kept._generations)
+
+    async def recalling(scope: Any, receive: Any, send: Any) -> None:
+        """Do what the gate does."""
+        scope.setdefault("state", {})
+        assert await kept.recall(scope) is None
+        await app(scope, receive, send)
+
+    transport = httpx.ASGITransport(recalling, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield lambda: client.get(f"{BASE}/images")
+    await cache.close()
+
+
+async def test_a_reply_during_which_somebody_wrote_is_made_again(tmp_path: Path) -> None:
+    database = Database()
+    kept = memory(database, tmp_path)
+
+    async def answer() -> Response:
+        database.numbers["images"] += 1  # the rows were read before
+        return Response(b"of before")
+
+    async with asked(answer, kept) as ask_it:
+        assert (await ask_it()).content == b"of before"
     assert await find(kept, (f"{BASE}/images", b"")) is None
+
+
+async def test_the_numbers_are_read_once_for_a_question_whoever_keeps_its_reply(tmp_path: Path, redis_url: str) -> None:
+    database = Database()
+    kept = memory(database, tmp_path)
+
+    async def answer() -> Response:
+        return Response(b"x")
+
+    async with asked(answer, kept, redis_url) as ask_it:
+        for result, times in (("miss", 1), ("miss", 2), ("miss", 3)):
+            assert ((await ask_it()).headers["x-cache"], database.times) == (result, times)
+            database.numbers["images"] += 1  # what is kept is outdated
+    for enabled in (None, redis_url):
+        database.times = 0
+        async with asked(answer, memory(database, tmp_path, most_bytes=0), enabled) as ask_it:
+            await ask_it()
+        assert database.times == (1 if enabled else 0)
+
+
+async def test_a_database_that_does_not_answer_is_waited_for_once(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    async def answer() -> Response:
+        made.append("x")
+        return Response(b"x")
+
+    database = Database(error=DatabaseConnectionError("It does not answer", "products"))
+    async with asked(answer, memory(database, tmp_path)) as ask_it:
+        with pytest.raises(DatabaseConnectionError):
+            await ask_it()
+        assert made == []
+        database.error = DatabaseSchemaError("It is not of this version", "products")
+        assert ((await ask_it()).content, made) == (b"x", ["x"]), "its route says what is wrong, if anything is"
 
 
 async def test_a_reply_ends_with_its_time_and_failures_are_not_kept(tmp_path: Path) -> None:
     kept = memory(Database(), tmp_path, life_s=0)
     assert [await ask(kept) for _ in range(2)] == [None, None]
     lasting = memory(Database(), tmp_path)
-    lasting.keep(QUESTION, RULE, await lasting.look(), {}, Response(b"no", 404))
+    lasting.keep(QUESTION, RULE, await look(lasting), {}, Response(b"no", 404))
     assert await find(lasting, QUESTION) is None
 
 
@@ -384,7 +446,7 @@ async def test_a_database_that_cannot_be_asked_is_waited_for_once(tmp_path: Path
     kept = memory(database, tmp_path)
     for number in range(3):
         await ask(kept, (f"/{number}", b""))
-    database.away = True
+    database.error = DatabaseConnectionError("It does not answer", "products")
     assert await find(kept, ("/0", b"")) is None
-    database.away = False
+    database.error = None
     assert await find(kept, ("/1", b"")) is None, "it was forgotten, so that its next question asked nothing"

@@ -29,12 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dsa110_contimg import __version__
-from dsa110_contimg.api.exceptions import (
-    DatabaseConnectionError,
-    DatabaseError,
-    ServiceUnavailableError,
-    ValidationError,
-)
+from dsa110_contimg.api.exceptions import ServiceUnavailableError, ValidationError
 from dsa110_contimg.api.tally import Cell, Family, Tally
 
 log = logging.getLogger(__name__)
@@ -108,17 +103,12 @@ class ReplyCache:
     ----------
     settings : CacheSettings
         Where Redis is, and of which database the replies are.
-    generations
-        Reads the number of the last write of each table.
     tally : Tally
         Counts hits and misses of all API processes.
     """
 
-    def __init__(
-        self, settings: CacheSettings, generations: Callable[[], Awaitable[Mapping[str, int]]], tally: Tally
-    ) -> None:
+    def __init__(self, settings: CacheSettings, tally: Tally) -> None:
         self._settings = settings
-        self._generations = generations
         self._tally = tally
         self._link = _client(settings.url, settings.patience_s)
         self._flights: dict[str, asyncio.Future[Response | None]] = {}
@@ -129,12 +119,20 @@ class ReplyCache:
 
     # --- replies ---------------------------------------------------------------------------------------------------
 
-    async def answer(self, rule: CacheRule, request: Request, handler: Handler) -> Response:
-        """Return the kept reply to a request, or that of its handler, which is then kept."""
-        if not self._settings.enabled or rule.prefix not in self._settings.prefixes:
+    def keeps(self, rule: CacheRule) -> bool:
+        """Tell whether replies of a route are kept."""
+        return self._settings.enabled and rule.prefix in self._settings.prefixes
+
+    async def answer(self, rule: CacheRule, request: Request, handler: Handler, seen: Mapping[str, int]) -> Response:
+        """Return the kept reply to a request, or that of its handler, which is then kept.
+
+        ``seen`` are the numbers of the last writes since the request came, none where nobody can say how old the tables
+        are.
+        """
+        if not self.keeps(rule):
             return _told(await handler(request), "off")
         resting = time.monotonic() < self._asked_again_at_s
-        key = None if resting else await self._key(rule, request)
+        key = None if resting or not seen else self._key(rule, request, seen)
         if key is None:
             self._count(rule, "bypass")
             return _told(await handler(request), "bypass")
@@ -166,17 +164,8 @@ class ReplyCache:
             del self._flights[key]
             flight.set_result(reply)
 
-    async def _key(self, rule: CacheRule, request: Request) -> str | None:
-        """Return the key of a request, None when nobody can say how old the tables are."""
-        try:
-            numbers = await self._generations()
-        except DatabaseConnectionError:
-            raise  # the handler would wait once more to learn the same
-        except DatabaseError:
-            return None  # the handler will say what is wrong
-        if not numbers:
-            return None  # a database of the earlier pipeline, which numbers no writes
-        age = ".".join(str(numbers.get(table, 0)) for table in rule.tables)
+    def _key(self, rule: CacheRule, request: Request, seen: Mapping[str, int]) -> str:
+        age = ".".join(str(seen.get(table, 0)) for table in rule.tables)
         path = request.scope["state"].get("asked_path", request.scope["path"])
         asked = urlencode(sorted(request.query_params.multi_items()))
         key = f"{rule.prefix}:{age}:{path}?{asked}"

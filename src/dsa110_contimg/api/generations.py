@@ -1,6 +1,7 @@
 """The numbers of the last writes of each table, by which a reply that is kept is known to be right."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, MutableMapping
+from typing import Any
 
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.interfaces import StatsRepositoryProtocol
@@ -44,3 +45,11 @@ class Generations:
             self._numbers = await self._rows.get_generations()
             self._mark = mark
         return self._numbers
+
+    async def of(self, scope: MutableMapping[str, Any]) -> Mapping[str, int]:
+        """Return the numbers as they were at some moment since a request (ASGI) came; read once for each."""
+        state = scope["state"]
+        if "generations" not in state:
+            state["generations"] = await self()
+        found: Mapping[str, int] = state["generations"]
+        return found

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from starlette.responses import Response
 
 from dsa110_contimg.api.cache import RESULTS, CacheRule
-from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseError
+from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.tally import Cell, Tally
 
 Generations = Mapping[str, int]
@@ -63,8 +63,8 @@ class Reading(Protocol):
     def at_once(self) -> Generations | None:
         """Return them if they are known without asking anybody."""
 
-    async def __call__(self) -> Generations:
-        """Return them."""
+    async def of(self, scope: MutableMapping[str, Any]) -> Generations:
+        """Return them as they were at some moment since a request came."""
 
 
 class ReplyMemory:
@@ -112,7 +112,7 @@ class ReplyMemory:
         if question not in self._kept:
             return None
         try:
-            seen = await self._generations()
+            seen = await self._generations.of(scope)
         except DatabaseError:
             self.forget()
             return None
@@ -130,25 +130,10 @@ class ReplyMemory:
         scope.update(kept.told)
         return kept
 
-    async def look(self) -> Generations:
-        """Return the numbers as they are before a reply is begun, for :meth:`keep`; nothing where none can be kept.
-
-        They must be of this moment. A reply that is kept with older ones would be right again when a backup of that
-        time is restored, and it is not of that time.
-
-        Raises
-        ------
-        DatabaseConnectionError
-            The route would wait once more to learn the same.
-        """
-        if not self._most_bytes:
-            return {}
-        try:
-            return await self._generations()
-        except DatabaseConnectionError:
-            raise
-        except DatabaseError:
-            return {}  # the route will say what is wrong
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept."""
+        return self._most_bytes > 0
 
     def keep(
         self, question: Question, rule: CacheRule, seen: Generations, told: Mapping[str, Any], reply: Response
@@ -161,7 +146,9 @@ class ReplyMemory:
         rule : CacheRule
             Of its route.
         seen : mapping
-            What :meth:`look` returned before the reply was begun; a write in between makes it be made once more.
+            The numbers as they were when the reply was begun, after its question came: a write since then makes it be
+            made once more. With older ones it would be right again when a backup of their time is restored, and it is
+            not of that time. None of them: it cannot be kept.
         told : mapping
             What the route left in the scope.
         reply : Response

@@ -5,9 +5,9 @@ parameter that nobody reads is an error, because a misspelt filter would silentl
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -15,7 +15,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from dsa110_contimg.api.cache import CacheRule, ReplyCache, rule_of
-from dsa110_contimg.api.exceptions import ValidationError
+from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseError, ValidationError
+from dsa110_contimg.api.generations import Generations
 from dsa110_contimg.api.lean import Handler, shortened
 from dsa110_contimg.api.reply_memory import ReplyMemory
 
@@ -95,12 +96,28 @@ class StrictRoute(APIRoute):
         services = request.app.state.services
         cache: ReplyCache = services.cache
         memory: ReplyMemory = services.memory
-        seen = await memory.look()
-        reply = await cache.answer(rule, request, handler)
+        seen = await _seen(services.generations, request.scope) if memory.keeps or cache.keeps(rule) else {}
+        reply = await cache.answer(rule, request, handler, seen)
         told = {name: request.scope[name] for name in ("route", "route_template")}
         question = (request.scope["state"]["asked_path"], request.scope["query_string"])
         memory.keep(question, rule, seen, told, reply)
         return reply
+
+
+async def _seen(generations: Generations, scope: MutableMapping[str, Any]) -> Mapping[str, int]:
+    """Return the numbers of the last writes before a reply is begun, none where they cannot be known.
+
+    Raises
+    ------
+    DatabaseConnectionError
+        The handler would wait once more to learn the same.
+    """
+    try:
+        return await generations.of(scope)
+    except DatabaseConnectionError:
+        raise
+    except DatabaseError:
+        return {}  # the handler will say what is wrong
 
 
 def parse_time(text: str, field: str | None = None) -> float:

@@ -88,6 +88,7 @@ class Services:
     monitor: ServicesMonitor
     metrics: MetricsExporter
     cache: ReplyCache
+    generations: Generations
     memory: ReplyMemory
     absurd: AbsurdServices
     access: AccessService
@@ -138,7 +139,8 @@ def compose(
         quality=AsyncQAService(images, measurement_sets, jobs, AsyncQARepository(adapter), history),
         health=health,
         monitor=_services_monitor(config, adapter, ServiceChecks(config, health, schema, absurd.monitoring), queue),
-        cache=ReplyCache(_cache_settings(config), generations, tally),
+        cache=ReplyCache(_cache_settings(config), tally),
+        generations=generations,
         memory=ReplyMemory(generations, config.server.reply_memory_mb << 20, config.redis.default_ttl, tally),
         metrics=MetricsExporter(AsyncFigureRepository(adapter), tally, config.auth.environment),
         absurd=absurd,
