@@ -7,6 +7,8 @@ import resource
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
@@ -238,6 +240,44 @@ async def test_a_directory_of_casa_is_served_by_the_fits_file_beside_it(
     assert (await own.get("/api/v1/images/2/fits")).content == own.image.with_name(sibling).read_bytes()
     picture = await own.get("/api/v1/images/2/thumbnail")
     assert Image.open(io.BytesIO(picture.content)).size == (32, 32)
+
+
+# --- clients that leave -------------------------------------------------------------------------------------------
+
+
+async def status_for_one_who_left(api: Served, address: str) -> int:
+    """Ask, and be gone before there is a reply; return the status that was written down."""
+    path, _, query = address.partition("?")
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
+        "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1), "server": ("localhost", 80),
+    }  # fmt: skip
+    heard = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"", "more_body": False}]
+    said = []
+
+    async def receive() -> dict[str, Any]:
+        return heard.pop() if len(heard) > 1 else heard[0]
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    await api.app(scope, receive, send)
+    status: int = said[0]["status"]
+    return status
+
+
+async def test_what_is_made_for_one_client_is_not_made_when_that_one_has_left(small: Served) -> None:
+    for_one = ("cutout?ra=188.5&dec=0", "animation", "header", "validation", "statistics", "slice")
+    antennas = small.address("/api/v1/ms/{ms}/antennas")
+    asked = [*(f"{BASE}/{reader}" for reader in for_one), antennas]
+    assert [await status_for_one_who_left(small, address) for address in asked] == [499] * len(asked)
+
+
+async def test_a_picture_is_kept_for_others_when_the_one_who_asked_has_left(small: Served) -> None:
+    kept = small.app.state.services.image_files.thumbnails.store.directory
+    assert await status_for_one_who_left(small, f"{BASE}/thumbnail?size=33") == 200
+    assert any(Image.open(picture).size == (33, 33) for picture in kept.iterdir())
 
 
 # --- hostile files ------------------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
-"""Children for files that may be hostile: what they import, and from where."""
+"""Children for files that may be hostile: what they import, from where, and when they end."""
 
+import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fastapi import Request
 
-from dsa110_contimg.api.services.limited_child import LimitedChild
+from dsa110_contimg.api.departure import unless_left
+from dsa110_contimg.api.request_error import RequestError
+from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
 
 #: What takes longer to import than a picture takes to draw; whoever needs coordinates is a module of its own.
 LONG = ("astropy.coordinates", "astropy.wcs", "pandas", "scipy")
@@ -26,3 +31,40 @@ async def test_a_child_imports_nothing_from_where_the_service_was_started(
     (tmp_path / "resource.py").write_text("raise SystemExit('not the standard library')")
     monkeypatch.chdir(tmp_path)
     assert await LimitedChild().run("dsa110_contimg.api.batch.confinement") == b""
+
+
+class Asker:
+    """A client that waits for a reply until it leaves."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+        self.said = [{"type": "http.request", "body": b"", "more_body": False}]
+        self.request = Request({"type": "http"}, self.receive)
+
+    async def receive(self) -> dict[str, object]:
+        if self.said:
+            return self.said.pop()
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("end", ["the client leaves", "the request takes too long"])
+async def test_a_child_that_nobody_waits_for_is_ended(tmp_path: Path, end: str) -> None:
+    note, asker = tmp_path / "note", Asker()
+    os.mkfifo(note)
+    work = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    child = LimitedChild(time_limit_s=600).run("timeit", "-n1", "-r1", work)
+    asking = asyncio.create_task(unless_left(asker.request, child))
+    pid = int(await asyncio.to_thread(note.read_text))
+    asker.left.set() if end == "the client leaves" else asking.cancel()
+    with pytest.raises((RequestError, asyncio.CancelledError)):
+        await asking
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_who_stays_gets_what_was_made_or_why_not() -> None:
+    asker = Asker()
+    assert await unless_left(asker.request, LimitedChild().run("platform", "--terse")) != b""
+    with pytest.raises(ChildRefusedError, match="No module named"):
+        await unless_left(asker.request, LimitedChild().run("dsa110_contimg.nothing"))

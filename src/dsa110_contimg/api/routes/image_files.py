@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any, get_args
 
-from fastapi import Path, Query, Response
+from fastapi import Path, Query, Request, Response
 from pydantic import BeforeValidator
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.archive import ArchiveFormat
 from dsa110_contimg.api.archive_reply import ArchiveReply
 from dsa110_contimg.api.authorization import ScopedRoute, require_scope
+from dsa110_contimg.api.departure import unless_left
 from dsa110_contimg.api.dependencies import ImageFiles
 from dsa110_contimg.api.exceptions import ValidationError
 from dsa110_contimg.api.file_reply import FileReply
@@ -109,7 +110,7 @@ async def get_image_png(
 
 @router.get("/{image_id}/cutout", response_class=Response, responses=_CUTOUT)
 async def get_image_cutout(
-    image_id: ImageId, service: ImageFiles,
+    request: Request, image_id: ImageId, service: ImageFiles,
     ra: Annotated[float, Query(ge=-360, le=360, allow_inf_nan=False, description="centre, ICRS, deg")],
     dec: Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False, description="centre, ICRS, deg")],
     width: Angle = 60.0, height: Angle = 60.0, unit: Unit = "arcsec", format: Form = "fits",
@@ -118,7 +119,9 @@ async def get_image_cutout(
     """Return the part of an image around a position, as FITS with right coordinates or as a picture."""
     drawn: PictureFormat = "png" if format == "fits" else format
     wish = PictureWish(LARGEST_SIDE, colormap, scale, drawn, quality, plane, beam=False)
-    content = await service.cutout(image_id, CutoutWish(ra, dec, width, height, unit, format), wish)
+    part = CutoutWish(ra, dec, width, height, unit, format)
+    async with service.opened(image_id) as file:
+        content = await unless_left(request, service.thumbnails.cutout_of(file, part, wish))
     headers = {
         "Content-Disposition": f'attachment; filename="cutout-{image_id.strip()}.{format}"',
         "Cache-Control": _KEPT,
@@ -128,39 +131,44 @@ async def get_image_cutout(
 
 @router.get("/{image_id}/animation", response_class=Response, responses=_ANIMATION)
 async def get_image_animation(
-    image_id: ImageId, service: ImageFiles, frames: Annotated[int, Query(ge=2, le=50)] = 10,
+    request: Request, image_id: ImageId, service: ImageFiles, frames: Annotated[int, Query(ge=2, le=50)] = 10,
     fps: Annotated[int, Query(ge=1, le=10)] = 2, size: Side = USUAL_SIDE, colormap: ColourMap = "dsa",
     scale: PictureScale = "asinh",
 ) -> Response:  # fmt: skip
     """Return a GIF of the planes of a cube; of one plane, the image in turn with the others of its field and place."""
     wish = PictureWish(size, colormap, scale, beam=False)
-    drawn = await service.animation(image_id, wish, frames, fps)
+    async with service.opened_field(image_id, frames) as files:
+        drawn = await unless_left(request, service.thumbnails.animation_of(files, wish, frames, fps))
     return tagged_reply(drawn, "image/gif", {"Cache-Control": _KEPT})
 
 
 @router.get("/{image_id}/header", response_model=schemas.FitsHeader)
-async def get_image_header(image_id: ImageId, service: ImageFiles) -> Response:
+async def get_image_header(request: Request, image_id: ImageId, service: ImageFiles) -> Response:
     """Return what the FITS header says: axes, unit, beam, frequency, Stokes parameters, all cards."""
-    return json_reply(await service.header(image_id))
+    async with service.opened(image_id) as file:
+        return json_reply(await unless_left(request, service.fits.header(file)))
 
 
 @router.get("/{image_id}/validation", response_model=schemas.FitsValidation)
-async def get_image_validation(image_id: ImageId, service: ImageFiles) -> Response:
+async def get_image_validation(request: Request, image_id: ImageId, service: ImageFiles) -> Response:
     """Return whether the FITS file keeps the standard, and what is wrong with it."""
-    return json_reply(await service.validation(image_id))
+    async with service.opened(image_id) as file:
+        return json_reply(await unless_left(request, service.fits.validation(file)))
 
 
 @router.get("/{image_id}/statistics", response_model=schemas.FitsStatistics)
-async def get_image_statistics(image_id: ImageId, service: ImageFiles, plane: Plane = 0) -> Response:
+async def get_image_statistics(request: Request, image_id: ImageId, service: ImageFiles, plane: Plane = 0) -> Response:
     """Return extremes, mean, median and noise of a plane, in the unit of the image."""
-    return json_reply(await service.statistics(image_id, plane))
+    async with service.opened(image_id) as file:
+        return json_reply(await unless_left(request, service.fits.statistics(file, plane)))
 
 
 @router.get("/{image_id}/slice", response_model=schemas.FitsSlice)
 async def get_image_slice(
-    image_id: ImageId, service: ImageFiles, x: Annotated[int, Query(ge=0, le=10**6)] = 0,
+    request: Request, image_id: ImageId, service: ImageFiles, x: Annotated[int, Query(ge=0, le=10**6)] = 0,
     y: Annotated[int, Query(ge=0, le=10**6)] = 0, width: Annotated[int, Query(ge=1, le=256)] = 32,
     height: Annotated[int, Query(ge=1, le=256)] = 32, plane: Plane = 0,
 ) -> Response:  # fmt: skip
     """Return the pixels of a rectangle, rows from the south, columns counted from 0."""
-    return json_reply(await service.slice(image_id, plane, x, y, width, height))
+    async with service.opened(image_id) as file:
+        return json_reply(await unless_left(request, service.fits.slice(file, plane, x, y, width, height)))

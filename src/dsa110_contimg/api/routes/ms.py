@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request, Response
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
+from dsa110_contimg.api.departure import unless_left
 from dsa110_contimg.api.dependencies import MSFiles, MSService, ProvenanceService
 from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.listing import Bound, Exact, ListParameters, Moment, list_reply, wish_of
@@ -106,9 +107,10 @@ async def download_ms(ms_id: str, service: MSFiles) -> Response:
 
 
 @router.get("/{ms_id:path}/antennas", response_model=schemas.Antennas)
-async def get_ms_antennas(ms_id: str, service: MSFiles) -> Response:
+async def get_ms_antennas(request: Request, ms_id: str, service: MSFiles) -> Response:
     """Return the antennas: where they stand, how much of their data is flagged, which are absent, dead or flagged."""
-    return json_reply(await service.antennas(ms_id))
+    async with service.readable(ms_id) as (directory, _):
+        return json_reply(await unless_left(request, service.antennas(directory)))
 
 
 @router.get("/{ms_id:path}/raster", response_class=Response, responses=file_responses("image/png", ranges=True))

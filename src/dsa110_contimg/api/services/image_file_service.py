@@ -1,17 +1,16 @@
 """The files of images: the FITS file itself, its pictures, parts and reports, and archives of several."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
 
 from dsa110_contimg.api.archive import Member
 from dsa110_contimg.api.exceptions import FileNotAccessibleError, RecordNotFoundError
 from dsa110_contimg.api.file_access import FileStore, OpenFile
 from dsa110_contimg.api.interfaces import ImageRecord
-from dsa110_contimg.api.picture_wish import CutoutWish, PictureWish
+from dsa110_contimg.api.picture_wish import PictureWish
 from dsa110_contimg.api.services.async_services import AsyncImageService
 from dsa110_contimg.api.services.fits_service import FitsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
@@ -66,19 +65,23 @@ class ImageFileService:
         with _closing([await self.open_fits(image_id)]) as [file]:
             return await self.thumbnails.picture_of(file, wish)
 
-    async def cutout(self, image_id: str, part: CutoutWish, wish: PictureWish) -> bytes:
-        """Return a part of an image, as FITS or as a picture."""
+    @asynccontextmanager
+    async def opened(self, image_id: str) -> AsyncIterator[OpenFile]:
+        """Give the FITS file of an image, open."""
         with _closing([await self.open_fits(image_id)]) as [file]:
-            return await self.thumbnails.cutout_of(file, part, wish)
+            yield file
 
-    async def animation(self, image_id: str, wish: PictureWish, frames: int, fps: int) -> bytes:
-        """Return a GIF of the planes of an image; of one plane only, of all images of its field at its place."""
+    @asynccontextmanager
+    async def opened_field(self, image_id: str, most: int) -> AsyncIterator[list[OpenFile]]:
+        """Give the FITS files of an image and of the others of its field at its place, open; at most ``most``."""
         image = await self.images.find(image_id)
         own = await asyncio.to_thread(self._open, image.path)
-        others = [other for other in await self.images.images.list_for_ms(image.ms_path) if _same_field(image, other)]
         with _closing([own]) as files:
-            files += await asyncio.to_thread(self._open_all, [other.path for other in others[: frames - 1]])
-            return await self.thumbnails.animation_of(files, wish, frames, fps)
+            others = [
+                other for other in await self.images.images.list_for_ms(image.ms_path) if _same_field(image, other)
+            ]
+            files += await asyncio.to_thread(self._open_all, [other.path for other in others[: most - 1]])
+            yield files
 
     def _open_all(self, paths: Sequence[str]) -> list[OpenFile]:
         """Open what is there."""
@@ -89,26 +92,6 @@ class ImageFileService:
             except FileNotAccessibleError:
                 continue
         return opened
-
-    async def header(self, image_id: str) -> dict[str, Any]:
-        """Return what the header says."""
-        with _closing([await self.open_fits(image_id)]) as [file]:
-            return await self.fits.header(file)
-
-    async def validation(self, image_id: str) -> dict[str, Any]:
-        """Return whether the file keeps the standard."""
-        with _closing([await self.open_fits(image_id)]) as [file]:
-            return await self.fits.validation(file)
-
-    async def statistics(self, image_id: str, plane: int) -> dict[str, Any]:
-        """Return the statistics of a plane."""
-        with _closing([await self.open_fits(image_id)]) as [file]:
-            return await self.fits.statistics(file, plane)
-
-    async def slice(self, image_id: str, plane: int, x: int, y: int, width: int, height: int) -> dict[str, Any]:
-        """Return a rectangle of pixels."""
-        with _closing([await self.open_fits(image_id)]) as [file]:
-            return await self.fits.slice(file, plane, x, y, width, height)
 
     async def members(self, image_ids: Sequence[str]) -> tuple[list[Member], list[str]]:
         """Return what an archive of these images holds, and the ids of which there is nothing to put in.

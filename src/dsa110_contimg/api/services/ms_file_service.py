@@ -59,16 +59,15 @@ class MSFileService:
             opened.pop_all()  # the reply closes it
             return reply
 
-    async def antennas(self, ms_id: str) -> Mapping[str, Any]:
-        """Return the antennas of a Measurement Set.
+    async def antennas(self, directory: OpenDirectory) -> Mapping[str, Any]:
+        """Return the antennas of a Measurement Set that is ``readable``.
 
         Raises
         ------
         MSParsingError
             It cannot be read, or not in time.
         """
-        async with self._readable(ms_id) as (directory, _):
-            found: dict[str, Any] = orjson.loads(await self._read(directory, "antennas"))
+        found: dict[str, Any] = orjson.loads(await self._read(directory, "antennas"))
         return found
 
     async def raster(self, ms_id: str, look: Mapping[str, str], data: Mapping[str, str]) -> OpenFile:
@@ -89,7 +88,7 @@ class MSFileService:
         MSParsingError
             It cannot be read, or not in time.
         """
-        async with self._readable(ms_id) as (directory, tag):
+        async with self.readable(ms_id) as (directory, tag):
             told = f"{directory.name}|{tag}|{sorted(look.items())}|{sorted(data.items())}|{_MADE_BY}"
             return await self.store.find(told, "png", lambda: self._painted(directory, look, data))
 
@@ -104,7 +103,7 @@ class MSFileService:
         return await asyncio.to_thread(self.files.open_directory, ms.path)
 
     @asynccontextmanager
-    async def _readable(self, ms_id: str) -> AsyncIterator[tuple[OpenDirectory, str]]:
+    async def readable(self, ms_id: str) -> AsyncIterator[tuple[OpenDirectory, str]]:
         """Give a Measurement Set, open, without links that would lead a reader out of the roots; and its tag."""
         directory = await self._open(ms_id)
         try:

@@ -33,6 +33,8 @@ class PictureStore:
     async def find(self, told: str, suffix: str, draw: Callable[[], Awaitable[bytes]]) -> OpenFile:
         """Return a picture, open; several askers at once share one drawing.
 
+        It is drawn to its end when those who asked have left: who asks next has it at once.
+
         Parameters
         ----------
         told : str
