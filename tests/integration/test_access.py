@@ -249,6 +249,14 @@ def test_the_command_makes_shows_and_takes_back_keys(
         commands.revoke(key_id)
     with pytest.raises(CommandError, match="no scope 'everything'"):
         commands.create("x", ["everything"], 1)  # type: ignore[list-item]
+    for name, days in (("x", 9_999_999), ("x", 1e300), ("x", float("nan")), (" ", 1)):
+        with pytest.raises(CommandError, match=r"--days|needs a name"):
+            commands.create(name, ["ops"], days)
+    with BlockingDatabase(config.database, config.timeouts) as database:
+        endless = create_key("made before there was a bound", ["ops"], 0.0, 1e300)[1]
+        CredentialRepository(database).add_key(endless)
+    commands.show(as_json=False)
+    assert "9999-12-31" in capsys.readouterr().out
 
 
 def test_the_command_shows_who_changed_what(

@@ -24,6 +24,8 @@ from dsa110_contimg.up.observation import plain_errors
 from dsa110_contimg.up.plan import command_environment
 
 _DAY_S = 86400.0
+_MOST_DAYS = 36525  # a hundred years
+_LAST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class KeyCommandError(CommandError):
@@ -62,6 +64,10 @@ def create(name: str, scopes: Sequence[Scope], days: float) -> ExitCode:
     """Make a key; its text goes to standard output, once, and everything else to standard error."""
     if unknown := [scope for scope in scopes if scope not in SCOPES]:
         raise KeyCommandError(f"there is no scope {unknown[0]!r}; there are: {', '.join(SCOPES)}")
+    if not name.strip():
+        raise KeyCommandError("a key needs a name: whose it is, and for what")
+    if not 0 <= days <= _MOST_DAYS:
+        raise KeyCommandError(f"--days {days:g} is none of 0 to {_MOST_DAYS}; 0 is a key that never expires")
     text, record = create_key(name, scopes, time.time(), days * _DAY_S if days else None)
     with _keys() as keys, _changing(keys, "keys create", record.id):
         keys.add_key(record)
@@ -141,7 +147,7 @@ def _row(record: ApiKeyRecord) -> dict[str, Any]:
 
 
 def _minute(unix_s: float | None) -> str:
-    return "" if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")
+    return "" if unix_s is None else datetime.fromtimestamp(min(unix_s, _LAST_S), UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def revoke(key_id: str) -> ExitCode:
