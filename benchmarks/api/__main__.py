@@ -49,7 +49,7 @@ class Size:
 
 #: A light curve has 200 measurements in each, but in the tiny one; most sources of the others have 16.
 SIZES = {
-    "tiny": Size(World(200, 50, 1_000, crowded=200), (400, 800), 2, 0.02, 20, 0.5, 20),
+    "tiny": Size(World(200, 50, 1_000, crowded=200), (400, 800), 1, 0.02, 20, 0.5, 20),
     "quick": Size(World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000), 7, 0.3, 400, 5.0, 2_000),
     "full": Size(
         World(20_000, 50_000, 1_000_000, curve=200), (10_000, 1_000_000, 10_000_000), 7, 0.3, 1_000, 60.0, 9_000
