@@ -18,6 +18,7 @@ from dsa110_contimg.api.async_repositories import (
     AsyncMSRepository,
     AsyncProductRecorder,
     AsyncProvenanceRepository,
+    AsyncReportRepository,
     AsyncSchemaRepository,
     AsyncSourceRepository,
     AsyncStatsRepository,
@@ -32,8 +33,10 @@ from dsa110_contimg.api.exceptions import (
     RecordAlreadyExistsError,
     ValidationError,
 )
-from dsa110_contimg.api.interfaces import Recording, SourceRecord
+from dsa110_contimg.api.interfaces import Recording, RunOrigin, SourceRecord, StageSummary
+from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.queries.sources import near
+from dsa110_contimg.api.report_interfaces import ImageFacts, MSFacts, RunFacts
 from dsa110_contimg.api.repositories import ImageRepository, JobRepository, ProductRecorder
 from dsa110_contimg.api.tables import SCHEMA_REVISION, metadata
 from dsa110_contimg.up.servers import EmbeddedPostgres
@@ -321,6 +324,78 @@ async def test_provenance_comes_back_with_its_files(adapter: DatabaseAdapter, re
     assert await repository.list_for_file(IMAGE_PATH) == [PROVENANCE]
     assert await repository.list_for_file(MS_PATH) == [earlier, PROVENANCE]
     assert await repository.list_for_run("job-other") == []
+
+
+async def test_what_a_product_comes_from_and_is_judged_by_is_read_with_it(
+    adapter: DatabaseAdapter, recorder: AsyncProductRecorder
+) -> None:
+    seen = ImageQARecord(MS_PATH, IMAGE_PATH, 4e-4, 4.9, 12250.0, 14.5, 11.0, 0.0, 12, "good", 2e9)
+    solved = CalibrationQARecord(MS_PATH, "good", 0.05, 2e9, bp_metrics={"avg_snr": 60.0})
+    graded = replace(IMAGE, qa_grade="warn", qa_metrics={"sources": 12})
+    await recorder.record(replace(WHOLE, image=graded, image_qa=seen, calibration_qa=solved))
+    first = await AsyncImageRepository(adapter).get_by_path(IMAGE_PATH)
+    assert first is not None
+    later = replace(IMAGE, path="/data/images/2.fits", created_at=IMAGE.created_at + 1)
+    version = replace(
+        IMAGE, path="/data/images/3.fits", created_at=IMAGE.created_at + 2, run_id="job-reimage", qa_grade="good",
+        parent_id=first.id, root_id=first.id, version=2,
+    )  # fmt: skip
+    for image in (later, version):
+        await recorder.record(Recording(image=image))
+    _, newest, assessed = await AsyncImageRepository(adapter).list_for_ms(MS_PATH)
+    assert assessed == first
+
+    reports = AsyncReportRepository(adapter)
+    of_image, of_ms, of_run = (
+        await reports.get_image(str(first.id)), await reports.get_ms(MS_PATH), await reports.get_run(RUN_ID)
+    )  # fmt: skip
+    stages = [StageSummary(PROVENANCE.stage, PROVENANCE.summary)]
+    bare = [replace(image, ms_stage=None) for image in (newest, assessed)]
+    assert of_image == ImageFacts(bare[1], seen)
+    assert of_ms == MSFacts(MEASUREMENT_SET, bare[1], solved, stages)
+    assert of_run == RunFacts(JOB, BANDPASS.path, bare, stages)
+    assert await reports.get_image(str(newest.id)) == ImageFacts(bare[0], None)
+
+    ms, run = (
+        await AsyncMSRepository(adapter).get_origin(MS_PATH),
+        await AsyncProvenanceRepository(adapter).get_run_origin(RUN_ID),
+    )
+    assert ms is not None
+    assert (ms.image_grade, ms.image_id, ms.cal_table) == ("warn", newest.id, BANDPASS.path)
+    pointing = (MEASUREMENT_SET.pointing_ra_deg, MEASUREMENT_SET.pointing_dec_deg)
+    assert run == RunOrigin(RUN_ID, MS_PATH, JOB.started_at, *pointing, BANDPASS.path, newest.id, None, None)
+    assert await AsyncImageRepository(adapter).list_ids_of_run(RUN_ID, MS_PATH) == [newest.id, first.id]
+
+
+async def test_what_is_not_known_has_no_origin_and_no_report(
+    adapter: DatabaseAdapter, recorder: AsyncProductRecorder
+) -> None:
+    await recorder.save_job(replace(JOB, run_id="alone", ms_path="/data/ms/gone.ms"))
+    alone = await AsyncJobRepository(adapter).get_by_run_id("alone")
+    reports, origins = AsyncReportRepository(adapter), AsyncProvenanceRepository(adapter)
+    assert await reports.get_run("alone") == RunFacts(alone, None, [], [])  # type: ignore[arg-type]
+    assert await origins.get_run_origin("alone") == RunOrigin(
+        "alone", "/data/ms/gone.ms", JOB.started_at, None, None, None, None, None, None
+    )
+    for unknown in ("", "7", "x", "\0", "9" * 30):
+        assert await reports.get_image(unknown) is None
+    for unknown in ("", "/data/ms/gone.ms", "2026-02-11"):
+        assert await reports.get_ms(unknown) is None
+        assert await AsyncMSRepository(adapter).get_path(unknown) is None
+        assert await reports.get_run(unknown) is await origins.get_run_origin(unknown) is None
+
+
+async def test_a_measurement_set_is_found_by_its_short_id_too(
+    adapter: DatabaseAdapter, recorder: AsyncProductRecorder
+) -> None:
+    await recorder.record(WHOLE)
+    sets = AsyncMSRepository(adapter)
+    for ms_id in (MS_PATH, MEASUREMENT_SET.group_id):
+        assert await sets.get_path(ms_id) == MS_PATH
+        assert await sets.get_metadata(ms_id) == await sets.get_origin(ms_id) == MEASUREMENT_SET
+        facts = await AsyncReportRepository(adapter).get_ms(ms_id)
+        assert facts is not None
+        assert facts.ms == MEASUREMENT_SET
 
 
 async def test_statistics_count_everything_and_their_parts_add_up(

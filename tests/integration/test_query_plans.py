@@ -21,6 +21,12 @@ ROUTES = [
     ("/sources/{source}/variability", 1), ("/sources/{source}/qa", 2), ("/sources/{source}/contributing-images", 2),
     ("/jobs", 2), ("/jobs?status=failed", 2), ("/jobs?sort=-started_at", 1), ("/jobs/{run}", 2), ("/stats", 2),
 ]  # fmt: skip
+#: The same of routes about one thing, of which the few rows that belong to it may be sorted.
+ABOUT_ONE = [
+    ("/jobs/{run}/logs", 1), ("/images/{image}/provenance", 3), ("/jobs/{run}/provenance", 3),
+    ("/ms/{ms}", 2), ("/ms/{ms}/calibrator-matches", 2), ("/ms/{ms}/provenance", 3), ("/cal/1", 1),
+    ("/qa/image/{image}", 1), ("/qa/ms/{ms}", 2), ("/qa/job/{run}", 3),
+]  # fmt: skip
 ADDRESSES_OF_SOURCES = [address for address, _ in ROUTES if re.fullmatch(r"/sources(\?sort=.*)?", address)]
 
 
@@ -89,6 +95,13 @@ async def test_no_hot_route_reads_or_sorts_a_whole_table(watch: Watch) -> None:
                 assert not whole_tables(told), (address, told)
 
 
+async def test_no_route_about_one_thing_reads_a_whole_table(watch: Watch) -> None:
+    for address, _ in ABOUT_ONE:
+        for statement in await watch.of(address):
+            told = whole_tables(await watch.plan(statement))
+            assert not [step for step in told if step.startswith("SCAN ") and "anon_" not in step], (address, told)
+
+
 async def test_the_next_page_begins_where_its_cursor_says(api: Served, watch: Watch) -> None:
     names = "name, ra_deg, dec_deg, detection_count, last_detected_mjd, peak_flux_jy, eta, v"
     await watch.adapter.execute("UPDATE sources SET eta = 1, v = 1")
@@ -114,7 +127,7 @@ async def test_a_light_curve_is_one_run_of_its_index(watch: Watch) -> None:
 
 
 async def test_a_route_asks_few_questions_however_many_rows_there_are(watch: Watch) -> None:
-    for address, most in ROUTES:
+    for address, most in ROUTES + ABOUT_ONE:
         asked = await watch.of(address)
         assert 0 < len(asked) <= most, (address, asked)
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -199,5 +200,5 @@ def test_warnings_come_from_numbers_that_are_there() -> None:
 )  # fmt: skip
 def test_a_measurement_set_without_a_verdict_is_graded_by_how_far_it_came(stage: str, status: str, grade: str) -> None:
     ms = MeasurementSetRecord("/m.ms", "r", "g", stage, 0.0, 0.0, 0.0, 0.0, 0.0, status=status)
-    assert qa_service.ms_grade(ms, []) == grade
-    assert qa_service.ms_grade(ms, [image(), ImageRecord("/j", "/m.ms", "r", "t", 0.0, qa_grade="warn")]) == "warn"
+    assert qa_service.ms_grade(ms) == grade
+    assert qa_service.ms_grade(replace(ms, image_grade="warn")) == "warn"

@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-from dsa110_contimg.api import async_repositories, batch_interfaces, interfaces, quality_interfaces, repositories
+from dsa110_contimg.api import (
+    async_repositories,
+    batch_interfaces,
+    interfaces,
+    quality_interfaces,
+    report_interfaces,
+    repositories,
+)
 
 ASYNC = {
     name: found
@@ -15,7 +22,7 @@ ASYNC = {
 }
 PROTOCOLS = {
     name: found
-    for module in (interfaces, batch_interfaces, quality_interfaces)
+    for module in (interfaces, batch_interfaces, quality_interfaces, report_interfaces)
     for name, found in vars(module).items()
     if inspect.isclass(found) and getattr(found, "_is_protocol", False) and found.__module__ == module.__name__
 }

@@ -18,6 +18,7 @@ from dsa110_contimg.api.interfaces import (
     MeasurementSetRecord,
     ProvenanceRecord,
     Recording,
+    RunOrigin,
     SourceSummary,
     Statistics,
 )
@@ -36,12 +37,14 @@ from dsa110_contimg.api.queries import (
     measurement_sets,
     provenance,
     quality,
+    reports,
     schema,
     service_history,
     sources,
     statistics,
 )
 from dsa110_contimg.api.queries import recording as recordings
+from dsa110_contimg.api.report_interfaces import ImageFacts, MSFacts, RunFacts
 from dsa110_contimg.api.tables import SCHEMA_REVISION
 
 
@@ -69,6 +72,10 @@ class AsyncImageRepository(_AsyncRepository):
         """Return the images of one Measurement Set, newest first."""
         return await database.read(self._adapter, images.for_ms(ms_path))
 
+    async def list_ids_of_run(self, run_id: str, ms_path: str) -> list[int]:
+        """Return the ids of the images that a run made of its Measurement Set, newest first."""
+        return await database.read(self._adapter, images.ids_of_run(run_id, ms_path))
+
     async def count(self) -> int:
         """Return the number of images."""
         return await database.read(self._adapter, images.count())
@@ -84,6 +91,14 @@ class AsyncMSRepository(_AsyncRepository):
     async def get_metadata(self, ms_id: str) -> MeasurementSetRecord | None:
         """Return the Measurement Set of this path or short id."""
         return await database.read(self._adapter, measurement_sets.by_id(ms_id))
+
+    async def get_path(self, ms_id: str) -> str | None:
+        """Return the path of the Measurement Set of this path or short id."""
+        return await database.read(self._adapter, measurement_sets.path_of(ms_id))
+
+    async def get_origin(self, ms_id: str) -> MeasurementSetRecord | None:
+        """Return it with the calibration table that is applied first."""
+        return await database.read(self._adapter, measurement_sets.origin(ms_id))
 
     async def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
         """Return the Measurement Set that a run made."""
@@ -200,6 +215,22 @@ class AsyncCalibrationRepository(_AsyncRepository):
         return await database.read(self._adapter, calibration.count())
 
 
+class AsyncReportRepository(_AsyncRepository):
+    """Reads all that a report on quality is made of."""
+
+    async def get_image(self, image_id: str) -> ImageFacts | None:
+        """Return what is known of the image of this id (decimal text)."""
+        return await database.read(self._adapter, reports.of_image(image_id))
+
+    async def get_ms(self, ms_id: str) -> MSFacts | None:
+        """Return what is known of the Measurement Set of this path or short id."""
+        return await database.read(self._adapter, reports.of_ms(ms_id))
+
+    async def get_run(self, run_id: str) -> RunFacts | None:
+        """Return what is known of the run of exactly this id."""
+        return await database.read(self._adapter, reports.of_run(run_id))
+
+
 class AsyncQARepository(_AsyncRepository):
     """Keeps what was measured on products."""
 
@@ -290,6 +321,10 @@ class AsyncFigureRepository(_AsyncRepository):
 
 class AsyncProvenanceRepository(_AsyncRepository):
     """Reads how products were made."""
+
+    async def get_run_origin(self, run_id: str) -> RunOrigin | None:
+        """Return what the run of exactly this id used and made."""
+        return await database.read(self._adapter, provenance.run_origin(run_id))
 
     async def list_for_run(self, run_id: str) -> list[ProvenanceRecord]:
         """Return the stages of a run in the order in which they began."""

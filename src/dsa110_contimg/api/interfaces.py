@@ -52,6 +52,10 @@ class MeasurementSetRecord:
     flagged_fraction: float | None = None
     missing_subbands: tuple[int, ...] = ()
     quality_note: str | None = None
+    # What follows is filled by reads of one set by its id, not recorded.
+    image_grade: str | None = field(default=None, compare=False)  # of its newest assessed image; no further versions
+    image_id: int | None = field(default=None, compare=False)  # its newest image; no further versions
+    cal_table: str | None = field(default=None, compare=False)  # applied first; only with its origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,29 @@ class ProvenanceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOrigin:
+    """What a run used and made, in a row."""
+
+    run_id: str
+    ms_path: str
+    started_at: float | None
+    pointing_ra_deg: float | None  # of its Measurement Set
+    pointing_dec_deg: float | None
+    cal_table: str | None  # applied first
+    image_id: int | None  # its newest image
+    qa_grade: str | None  # of this image
+    qa_summary: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageSummary:
+    """What a stage told of its product."""
+
+    stage: str  # task name
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """Everything that one finished stage has to say; it is kept in one transaction or not at all.
 
@@ -280,6 +307,9 @@ class ImageRepositoryProtocol(Protocol):
     async def list_for_ms(self, ms_path: str) -> list[ImageRecord]:
         """Return the images of one Measurement Set, newest first."""
 
+    async def list_ids_of_run(self, run_id: str, ms_path: str) -> list[int]:
+        """Return the ids of the images that a run made of its Measurement Set, newest first."""
+
     async def count(self) -> int:
         """Return the number of images."""
 
@@ -292,6 +322,12 @@ class MSRepositoryProtocol(Protocol):
 
     async def get_metadata(self, ms_id: str) -> MeasurementSetRecord | None:
         """Return the Measurement Set of this path, or of this short id: the stamp of its group."""
+
+    async def get_path(self, ms_id: str) -> str | None:
+        """Return the path of the Measurement Set of this path or short id."""
+
+    async def get_origin(self, ms_id: str) -> MeasurementSetRecord | None:
+        """Return it with the calibration table that is applied first."""
 
     async def get_by_run_id(self, run_id: str) -> MeasurementSetRecord | None:
         """Return the Measurement Set that a run made."""
@@ -398,6 +434,9 @@ class StatsRepositoryProtocol(Protocol):
 
 class ProvenanceRepositoryProtocol(Protocol):
     """Reads how products were made; kept by ``AsyncProvenanceRepository(adapter)``."""
+
+    async def get_run_origin(self, run_id: str) -> RunOrigin | None:
+        """Return what the run of exactly this id used and made."""
 
     async def list_for_run(self, run_id: str) -> list[ProvenanceRecord]:
         """Return the stages of a run in the order in which they began."""

@@ -18,6 +18,7 @@ from dsa110_contimg.api.async_repositories import (
     AsyncProductRecorder,
     AsyncProvenanceRepository,
     AsyncQARepository,
+    AsyncReportRepository,
     AsyncSchemaRepository,
     AsyncServiceHistoryRepository,
     AsyncSourceRepository,
@@ -56,6 +57,7 @@ class ImageRepository(_Repository):
     get_by_path = _blocking(AsyncImageRepository.get_by_path)
     list_all = _blocking(AsyncImageRepository.list_all)
     list_for_ms = _blocking(AsyncImageRepository.list_for_ms)
+    list_ids_of_run = _blocking(AsyncImageRepository.list_ids_of_run)
     count = _blocking(AsyncImageRepository.count)
     list_page = _blocking(AsyncImageRepository.list_page)
 
@@ -65,6 +67,8 @@ class MSRepository(_Repository):
 
     _awaited = AsyncMSRepository
     get_metadata = _blocking(AsyncMSRepository.get_metadata)
+    get_path = _blocking(AsyncMSRepository.get_path)
+    get_origin = _blocking(AsyncMSRepository.get_origin)
     get_by_run_id = _blocking(AsyncMSRepository.get_by_run_id)
     list_all = _blocking(AsyncMSRepository.list_all)
     list_page = _blocking(AsyncMSRepository.list_page)
@@ -108,6 +112,15 @@ class CalibrationRepository(_Repository):
     list_solved_from = _blocking(AsyncCalibrationRepository.list_solved_from)
     list_active = _blocking(AsyncCalibrationRepository.list_active)
     count = _blocking(AsyncCalibrationRepository.count)
+
+
+class ReportRepository(_Repository):
+    """Reads all that a report on quality is made of."""
+
+    _awaited = AsyncReportRepository
+    get_image = _blocking(AsyncReportRepository.get_image)
+    get_ms = _blocking(AsyncReportRepository.get_ms)
+    get_run = _blocking(AsyncReportRepository.get_run)
 
 
 class QARepository(_Repository):
@@ -161,6 +174,7 @@ class ProvenanceRepository(_Repository):
     """Reads how products were made."""
 
     _awaited = AsyncProvenanceRepository
+    get_run_origin = _blocking(AsyncProvenanceRepository.get_run_origin)
     list_for_run = _blocking(AsyncProvenanceRepository.list_for_run)
     list_for_file = _blocking(AsyncProvenanceRepository.list_for_file)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, BindParameter, Table, bindparam
@@ -53,6 +54,26 @@ def record_reader(record: type[T], columns: Sequence[ColumnElement[Any]]) -> Cal
 def _default(item: "dataclasses.Field[Any]") -> Any:
     """Return what a field without a value has; shared between records, which are not to be changed."""
     return item.default_factory() if callable(item.default_factory) else item.default
+
+
+def side_by_side(*parts: tuple[Callable[[Any], Any], int]) -> Callable[[Row], tuple[Any, ...]]:
+    """Return what makes several things of one row; each has its reader and the number of its columns.
+
+    One whose first column is NULL is None: an outer join found no row.
+    """
+    ends = list(accumulate(width for _, width in parts))
+    cuts = [(read, end - width, end) for (read, width), end in zip(parts, ends, strict=True)]
+
+    def read_all(row: Row) -> tuple[Any, ...]:
+        values = tuple(row)
+        return tuple([None if values[begin] is None else read(values[begin:end]) for read, begin, end in cuts])
+
+    return read_all
+
+
+def value_of(values: Sequence[Any]) -> Any:
+    """Return the one value of a part of a row."""
+    return values[0]
 
 
 def every(read: Callable[[Row], T]) -> Callable[[Sequence[Row]], list[T]]:

@@ -48,6 +48,11 @@ _BY_ID = Statement(SELECTED.with_only_columns(*_DETAIL).where(images.c.id == bin
 _BY_PATH = Statement(SELECTED.where(images.c.path == bindparam("path")))
 _ALL = paged(SELECTED.order_by(*_NEWEST))
 _FOR_MS = Statement(SELECTED.where(images.c.ms_path == bindparam("ms_path")).order_by(*_NEWEST))
+_OF_RUN = Statement(
+    select(images.c.id)
+    .where(images.c.ms_path == bindparam("ms_path"), images.c.run_id == bindparam("run_id"))
+    .order_by(*_NEWEST)
+)
 LIST = ListQuery(
     "images",
     {
@@ -95,6 +100,12 @@ def recent(limit: int) -> Steps[list[Document]]:
 def for_ms(ms_path: str) -> Steps[list[ImageRecord]]:
     """Read the images of a Measurement Set, newest first."""
     return ask(Query(_FOR_MS, {"ms_path": ms_path}, every(READ), prompt=True))
+
+
+def ids_of_run(run_id: str, ms_path: str) -> Steps[list[int]]:
+    """Read the ids of the images that a run made, newest first: others of its Measurement Set may be later versions."""
+    params = {"run_id": run_id, "ms_path": ms_path}
+    return ask(Query(_OF_RUN, params, lambda rows: [row[0] for row in rows], prompt=True))
 
 
 def count() -> Steps[int]:

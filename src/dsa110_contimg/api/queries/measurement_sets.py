@@ -1,10 +1,15 @@
 """Statements on Measurement Sets."""
 
+from collections.abc import Callable
+from typing import Any
+
 from sqlalchemy import bindparam, case, func, or_, select
+from sqlalchemy.sql import Select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.interfaces import IMAGED_STAGES, MeasurementSetRecord
 from dsa110_contimg.api.queries import counts
+from dsa110_contimg.api.queries.calibration import first_match
 from dsa110_contimg.api.queries.decoding import (
     ask,
     every,
@@ -12,29 +17,60 @@ from dsa110_contimg.api.queries.decoding import (
     paged,
     record_columns,
     record_reader,
+    value_of,
 )
 from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import images, ms_index
 
-_COLUMNS = record_columns(MeasurementSetRecord, ms_index)
-_read = record_reader(MeasurementSetRecord, _COLUMNS)
-_SELECT = select(*_COLUMNS)
+COLUMNS = record_columns(MeasurementSetRecord, ms_index)
+READ = record_reader(MeasurementSetRecord, COLUMNS)
+_SELECT = select(*COLUMNS)
+#: The newest image that is no further version of another: those are trials of its parameters.
+_own = images.alias("own")
+_NEWEST_IMAGE = (
+    select(_own.c.id)
+    .where(_own.c.ms_path == ms_index.c.path, _own.c.parent_id.is_(None))
+    .order_by(_own.c.created_at.desc(), _own.c.id.desc())
+    .limit(1)
+)
+ASSESSED_IMAGE = _NEWEST_IMAGE.where(_own.c.qa_grade.is_not(None))
+_IMAGE_GRADE = ASSESSED_IMAGE.with_only_columns(_own.c.qa_grade).scalar_subquery()
+_ONE = (*COLUMNS, _IMAGE_GRADE.label("image_grade"), _NEWEST_IMAGE.scalar_subquery().label("image_id"))
+_ORIGIN = (*_ONE, first_match(ms_index.c.path, ms_index.c.mid_mjd).label("cal_table"))
 
-_BY_PATH = Statement(_SELECT.where(ms_index.c.path == bindparam("path")))
+
+class OneSet:
+    """The question for one Measurement Set by its path or its short id, with some columns.
+
+    Parameters
+    ----------
+    selected : Select
+        Of rows of ``ms_index``.
+    read : callable
+        Makes of a row what is asked for.
+    """
+
+    def __init__(self, selected: Select[Any], read: Callable[[Any], Any]) -> None:
+        newest = (ms_index.c.created_at.desc(), ms_index.c.path)
+        self._by_path = Statement(selected.where(ms_index.c.path == bindparam("path")))
+        self._by_group = Statement(
+            selected.where(ms_index.c.group_id == bindparam("group_id")).order_by(*newest).limit(1)
+        )
+        self._decode = first(read)
+
+    def by_id(self, ms_id: str) -> Steps[Any]:
+        """Find it by the path, or by the short id: the stamp of its group (the newest one of it)."""
+        found = yield Query(self._by_path, {"path": ms_id}, self._decode, prompt=True)
+        if found is None and not ms_id.startswith("/"):
+            found = yield Query(self._by_group, {"group_id": ms_id}, self._decode, prompt=True)
+        return found
+
+
+_BY_ID = OneSet(select(*_ONE), record_reader(MeasurementSetRecord, _ONE))
+_ORIGIN_BY_ID = OneSet(select(*_ORIGIN), record_reader(MeasurementSetRecord, _ORIGIN))
+_PATH_BY_ID = OneSet(select(ms_index.c.path), value_of)
 _BY_RUN = Statement(_SELECT.where(ms_index.c.run_id == bindparam("run_id")).order_by(ms_index.c.path).limit(1))
-_BY_GROUP = Statement(
-    _SELECT.where(ms_index.c.group_id == bindparam("group_id"))
-    .order_by(ms_index.c.created_at.desc(), ms_index.c.path)
-    .limit(1)
-)
 _ALL = paged(_SELECT.order_by(ms_index.c.mid_mjd.desc(), ms_index.c.path))
-_IMAGE_GRADE = (
-    select(images.c.qa_grade)
-    .where(images.c.ms_path == ms_index.c.path, images.c.qa_grade.is_not(None), images.c.parent_id.is_(None))
-    .order_by(images.c.created_at.desc(), images.c.id.desc())
-    .limit(1)
-    .scalar_subquery()
-)
 #: The same verdict as ``services.qa_service.ms_grade`` gives.
 _GRADE = func.coalesce(
     _IMAGE_GRADE,
@@ -64,27 +100,29 @@ LIST = ListQuery(
 )
 
 
-def by_path(path: str) -> Steps[MeasurementSetRecord | None]:
-    """Find a Measurement Set by its path."""
-    return ask(Query(_BY_PATH, {"path": path}, first(_read), prompt=True))
-
-
 def by_id(ms_id: str) -> Steps[MeasurementSetRecord | None]:
-    """Find a Measurement Set by its path, or by its short id: the stamp of its group (the newest one of it)."""
-    found: MeasurementSetRecord | None = yield Query(_BY_PATH, {"path": ms_id}, first(_read), prompt=True)
-    if found is None and not ms_id.startswith("/"):
-        found = yield Query(_BY_GROUP, {"group_id": ms_id}, first(_read), prompt=True)
-    return found
+    """Find a Measurement Set by its path or its short id, with its newest image and the verdict on it."""
+    return _BY_ID.by_id(ms_id)
+
+
+def origin(ms_id: str) -> Steps[MeasurementSetRecord | None]:
+    """Find the same with the calibration table that is applied first."""
+    return _ORIGIN_BY_ID.by_id(ms_id)
+
+
+def path_of(ms_id: str) -> Steps[str | None]:
+    """Find the path of the Measurement Set of a path or a short id."""
+    return _PATH_BY_ID.by_id(ms_id)
 
 
 def by_run(run_id: str) -> Steps[MeasurementSetRecord | None]:
     """Find the Measurement Set of a run."""
-    return ask(Query(_BY_RUN, {"run_id": run_id}, first(_read), prompt=True))
+    return ask(Query(_BY_RUN, {"run_id": run_id}, first(READ), prompt=True))
 
 
 def page(limit: int, offset: int) -> Steps[list[MeasurementSetRecord]]:
     """Read a part of all Measurement Sets, latest observation first."""
-    return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(_read)))
+    return ask(Query(_ALL, {"limit": limit, "offset": offset}, every(READ)))
 
 
 def count() -> Steps[int]:

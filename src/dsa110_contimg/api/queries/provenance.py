@@ -7,9 +7,10 @@ from sqlalchemy import bindparam, select
 
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.interfaces import ProductFile, ProvenanceRecord
-from dsa110_contimg.api.queries.decoding import every, record_columns, record_reader
-from dsa110_contimg.api.tables import provenance, provenance_files
+from dsa110_contimg.api.interfaces import ProductFile, ProvenanceRecord, RunOrigin, StageSummary
+from dsa110_contimg.api.queries.calibration import first_match
+from dsa110_contimg.api.queries.decoding import ask, every, first, record_columns, record_reader
+from dsa110_contimg.api.tables import images, jobs, ms_index, provenance, provenance_files
 
 _COLUMNS = record_columns(ProvenanceRecord, provenance)
 _read = record_reader(ProvenanceRecord, _COLUMNS)
@@ -35,6 +36,37 @@ def _files(condition: Any) -> Statement:
     )
 
 
+_made = images.alias("made")
+_IMAGE_OF_RUN = (
+    select(_made.c.id)
+    .where(_made.c.ms_path == jobs.c.ms_path, _made.c.run_id == jobs.c.run_id)
+    .order_by(_made.c.created_at.desc(), _made.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_RUN_COLUMNS = record_columns(
+    RunOrigin,
+    jobs,
+    ms_index.c.pointing_ra_deg,
+    ms_index.c.pointing_dec_deg,
+    first_match(jobs.c.ms_path, ms_index.c.mid_mjd).label("cal_table"),
+    images.c.id.label("image_id"),
+    images.c.qa_grade,
+    images.c.qa_summary,
+)
+_RUN = Statement(
+    select(*_RUN_COLUMNS)
+    .select_from(
+        jobs.outerjoin(ms_index, ms_index.c.path == jobs.c.ms_path).outerjoin(images, images.c.id == _IMAGE_OF_RUN)
+    )
+    .where(jobs.c.run_id == bindparam("run_id"))
+)
+_read_run = record_reader(RunOrigin, _RUN_COLUMNS)
+
+_SUMMARY_COLUMNS = record_columns(StageSummary, provenance)
+_SUMMARIES = Statement(select(*_SUMMARY_COLUMNS).where(_OF_RUN).order_by(*_ORDER))
+_read_summary = record_reader(StageSummary, _SUMMARY_COLUMNS)
+
 _RUN_STAGES, _RUN_FILES = _stages(_OF_RUN), _files(_OF_RUN)
 _FILE_STAGES, _FILE_FILES = _stages(_OF_FILE), _files(_OF_FILE)
 
@@ -53,11 +85,23 @@ def _together(
     stages: Statement, files: Statement, params: dict[str, str], *, prompt: bool
 ) -> Steps[list[ProvenanceRecord]]:
     numbered: list[tuple[int, ProvenanceRecord]] = yield Query(stages, params, every(_numbered_stage), prompt=prompt)
+    if not numbered:
+        return []
     used: list[tuple[int, ProductFile]] = yield Query(files, params, every(_numbered_file), prompt=prompt)
     by_stage: dict[int, list[ProductFile]] = {}
     for number, file in used:
         by_stage.setdefault(number, []).append(file)
     return [replace(record, files=tuple(by_stage.get(number, ()))) for number, record in numbered]
+
+
+def run_origin(run_id: str) -> Steps[RunOrigin | None]:
+    """Find what the run of exactly this id used and made."""
+    return ask(Query(_RUN, {"run_id": run_id}, first(_read_run), prompt=True))
+
+
+def summaries(run_id: str) -> Steps[list[StageSummary]]:
+    """Read what the stages of a run told of their products, in the order in which they began."""
+    return ask(Query(_SUMMARIES, {"run_id": run_id}, every(_read_summary), prompt=True))
 
 
 def for_run(run_id: str) -> Steps[list[ProvenanceRecord]]:

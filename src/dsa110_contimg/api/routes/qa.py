@@ -13,7 +13,7 @@ router = router_of("/qa", "quality", StrictRoute)
 
 
 @router.get("/image/{image_id}", response_model=schemas.ImageReport)
-@cached("qa:image", "images", "ms_index", "caltables", "image_regions", "image_qa")
+@cached("qa:image", "images", "image_qa")
 async def get_image_report(image_id: str, service: QAService) -> Response:
     """Return the verdict on an image: by its assessment, else by the same limits on its own numbers."""
     return json_reply(await service.of_image(image_id))

@@ -59,9 +59,8 @@ class AsyncImageService:
 class AsyncMSService:
     """Measurement Sets."""
 
-    def __init__(self, measurement_sets: MSRepositoryProtocol, images: ImageRepositoryProtocol) -> None:
+    def __init__(self, measurement_sets: MSRepositoryProtocol) -> None:
         self.measurement_sets = measurement_sets
-        self.images = images
 
     async def list_measurement_sets(self, wish: Wish) -> Page:
         """Return a page of Measurement Sets, by falling path unless asked for otherwise."""
@@ -84,13 +83,12 @@ class AsyncMSService:
     async def get_metadata(self, ms_id: str) -> View:
         """Return one Measurement Set with its calibration tables and the verdict on its newest image."""
         ms = await self.find(ms_id)
-        grade = qa_service.ms_grade(ms, await self.images.list_for_ms(ms.path))
-        return views.ms_detail(ms, await self._matches(ms.path), grade, qa_service.ms_summary(ms))
+        return views.ms_detail(ms, await self._matches(ms.path), qa_service.ms_grade(ms), qa_service.ms_summary(ms))
 
     async def get_calibrator_matches(self, ms_id: str) -> View:
         """Return the calibration tables of a Measurement Set, in the order of application."""
-        ms = await self.find(ms_id)
-        return {"ms_path": ms.path, "matches": await self._matches(ms.path)}
+        path = required(await self.measurement_sets.get_path(ms_id), "MeasurementSet", ms_id)
+        return {"ms_path": path, "matches": await self._matches(path)}
 
     async def _matches(self, ms_path: str) -> list[View]:
         return [views.match(table) for table in await self.measurement_sets.get_calibrator_matches(ms_path)]
@@ -182,7 +180,7 @@ class AsyncJobService:
     async def get_job(self, run_id: str) -> View:
         """Return one run."""
         job = await self.find(run_id)
-        return views.job_detail(job, await images_of(self.images, job))
+        return views.job_detail(job, await self.images.list_ids_of_run(run_id, job.ms_path))
 
 
 class AsyncProvenanceService:
@@ -191,55 +189,45 @@ class AsyncProvenanceService:
     def __init__(
         self,
         images: AsyncImageService,
-        measurement_sets: AsyncMSService,
-        jobs: AsyncJobService,
+        measurement_sets: MSRepositoryProtocol,
         provenance: ProvenanceRepositoryProtocol,
     ) -> None:
         self.images = images
         self.measurement_sets = measurement_sets
-        self.jobs = jobs
         self.provenance = provenance
 
     async def of_image(self, image_id: str) -> View:
         """Return where an image comes from."""
         image = await self.images.find(image_id)
         return await self._document(
-            image.run_id, image.ms_path, image, created_at=image.created_at, cal_table=image.cal_table,
+            image.run_id, image.ms_path, image.id, created_at=image.created_at, cal_table=image.cal_table,
             pointing=(image.center_ra_deg, image.center_dec_deg),
             qa=(image.qa_grade, image.qa_summary, f"/api/qa/image/{image.id}"),
         )  # fmt: skip
 
-    async def of_ms(self, ms_path: str) -> View:
+    async def of_ms(self, ms_id: str) -> View:
         """Return where a Measurement Set comes from."""
-        ms = await self.measurement_sets.find(ms_path)
-        images = await self.images.images.list_for_ms(ms.path)
-        first_versions = [image for image in images if image.parent_id is None]
+        ms = required(await self.measurement_sets.get_origin(ms_id), "MeasurementSet", ms_id)
         return await self._document(
-            ms.run_id, ms.path, _first(first_versions), created_at=ms.processed_at,
-            cal_table=await self._cal_table(ms.path),
+            ms.run_id, ms.path, ms.image_id, created_at=ms.processed_at, cal_table=ms.cal_table,
             pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg),
-            qa=(qa_service.ms_grade(ms, images), qa_service.ms_summary(ms), f"/api/qa/ms/{path_segment(ms.path)}"),
+            qa=(qa_service.ms_grade(ms), qa_service.ms_summary(ms), f"/api/qa/ms/{path_segment(ms.path)}"),
         )  # fmt: skip
 
     async def of_job(self, run_id: str) -> View:
         """Return what a run used and made."""
-        job = await self.jobs.find(run_id)
-        image = _first(await images_of(self.images.images, job))
-        ms = await self.measurement_sets.measurement_sets.get_metadata(job.ms_path)
+        run = required(await self.provenance.get_run_origin(run_id), "Job", run_id)
         return await self._document(
-            run_id, job.ms_path, image, created_at=job.started_at, cal_table=await self._cal_table(job.ms_path),
-            pointing=(ms.pointing_ra_deg, ms.pointing_dec_deg) if ms else (None, None),
-            qa=(*_verdict(image), f"/api/qa/job/{path_segment(run_id)}"),
+            run_id, run.ms_path, run.image_id, created_at=run.started_at, cal_table=run.cal_table,
+            pointing=(run.pointing_ra_deg, run.pointing_dec_deg),
+            qa=(run.qa_grade, run.qa_summary, f"/api/qa/job/{path_segment(run_id)}"),
         )  # fmt: skip
-
-    async def _cal_table(self, ms_path: str) -> str | None:
-        return await cal_table_of(self.measurement_sets.measurement_sets, ms_path)
 
     async def _document(
         self,
         run_id: str,
         ms_path: str,
-        image: ImageRecord | None,
+        image_id: int | None,
         *,
         created_at: float | None,
         cal_table: str | None,
@@ -257,29 +245,10 @@ class AsyncProvenanceService:
             "qa_url": qa[2],
             "created_at": iso_time(created_at),
         }
-        return views.provenance(facts, image, await self.provenance.list_for_run(run_id))
-
-
-async def cal_table_of(measurement_sets: MSRepositoryProtocol, ms_path: str) -> str | None:
-    """Return the calibration table that is applied first, the same for a Measurement Set, its images and its run."""
-    tables = await measurement_sets.get_calibrator_matches(ms_path)
-    return tables[0].path if tables else None
-
-
-async def images_of(images: ImageRepositoryProtocol, job: JobRecord) -> list[ImageRecord]:
-    """Return the images that a run made, newest first: others of its Measurement Set may be later versions."""
-    return [image for image in await images.list_for_ms(job.ms_path) if image.run_id == job.run_id]
+        return views.provenance(facts, image_id, await self.provenance.list_for_run(run_id))
 
 
 def _dated(images: list[View]) -> list[View]:
     for image in images:
         image["created_at"] = iso_time(image["created_at"])
     return images
-
-
-def _verdict(image: ImageRecord | None) -> tuple[str | None, str | None]:
-    return (image.qa_grade, image.qa_summary) if image else (None, None)
-
-
-def _first(images: Sequence[ImageRecord]) -> ImageRecord | None:
-    return images[0] if images else None

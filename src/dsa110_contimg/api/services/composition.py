@@ -12,7 +12,7 @@ from dsa110_contimg.api.async_repositories import (
     AsyncJobRepository,
     AsyncMSRepository,
     AsyncProvenanceRepository,
-    AsyncQARepository,
+    AsyncReportRepository,
     AsyncSchemaRepository,
     AsyncServiceHistoryRepository,
     AsyncSourceRepository,
@@ -107,7 +107,7 @@ def compose(
     tally = tally or Tally(config.paths.state_dir / "metrics")  # not open: what is not the server counts no requests
     image_rows, ms_rows = AsyncImageRepository(adapter), AsyncMSRepository(adapter)
     images = AsyncImageService(image_rows)
-    measurement_sets = AsyncMSService(ms_rows, image_rows)
+    measurement_sets = AsyncMSService(ms_rows)
     jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
     absurd = AbsurdServices.over(queue, queue_name)
     stat_rows, schema = AsyncStatsRepository(adapter), AsyncSchemaRepository(adapter)
@@ -135,8 +135,8 @@ def compose(
         jobs=jobs,
         logs=RunLogService(jobs, logs),
         stats=AsyncStatsService(stat_rows),
-        provenance=AsyncProvenanceService(images, measurement_sets, jobs, history),
-        quality=AsyncQAService(images, measurement_sets, jobs, AsyncQARepository(adapter), history),
+        provenance=AsyncProvenanceService(images, ms_rows, history),
+        quality=AsyncQAService(AsyncReportRepository(adapter)),
         health=health,
         monitor=_services_monitor(config, adapter, ServiceChecks(config, health, schema, absurd.monitoring), queue),
         cache=ReplyCache(_cache_settings(config), tally),

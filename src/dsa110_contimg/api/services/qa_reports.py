@@ -2,54 +2,31 @@
 
 from typing import Any
 
-from dsa110_contimg.api.interfaces import (
-    ProvenanceRepositoryProtocol,
-)
-from dsa110_contimg.api.quality_interfaces import QARepositoryProtocol
+from dsa110_contimg.api.exceptions import required
+from dsa110_contimg.api.report_interfaces import ReportRepositoryProtocol
 from dsa110_contimg.api.services import qa_service
-from dsa110_contimg.api.services.async_services import (
-    AsyncImageService,
-    AsyncJobService,
-    AsyncMSService,
-    cal_table_of,
-    images_of,
-)
 
 View = dict[str, Any]
 
 
 class AsyncQAService:
-    """Verdicts on images, Measurement Sets and runs, with the numbers and the reasons."""
+    """Verdicts on images, Measurement Sets and runs, with the numbers and the reasons.
 
-    def __init__(
-        self,
-        images: AsyncImageService,
-        measurement_sets: AsyncMSService,
-        jobs: AsyncJobService,
-        measured: QARepositoryProtocol,
-        provenance: ProvenanceRepositoryProtocol,
-    ) -> None:
-        self.images = images
-        self.measurement_sets = measurement_sets
-        self.jobs = jobs
-        self.measured = measured
-        self.provenance = provenance
+    Each method raises RecordNotFoundError for what is not known.
+    """
+
+    def __init__(self, reports: ReportRepositoryProtocol) -> None:
+        self.reports = reports
 
     async def of_image(self, image_id: str) -> View:
         """Return the verdict on an image."""
-        image = await self.images.find(image_id)
-        return qa_service.image_report(image, await self.measured.get_image_qa(image.path))
+        known = required(await self.reports.get_image(image_id), "Image", image_id)
+        return qa_service.image_report(known.image, known.measured)
 
     async def of_ms(self, ms_id: str) -> View:
         """Return the verdict on a Measurement Set."""
-        ms = await self.measurement_sets.find(ms_id)
-        images = await self.images.images.list_for_ms(ms.path)
-        stages = await self.provenance.list_for_run(ms.run_id) if ms.run_id else []
-        return qa_service.ms_report(ms, images, await self.measured.get_calibration_qa(ms.path), stages)
+        return qa_service.ms_report(required(await self.reports.get_ms(ms_id), "MeasurementSet", ms_id))
 
     async def of_job(self, run_id: str) -> View:
         """Return the verdict on a run."""
-        job = await self.jobs.find(run_id)
-        images = await images_of(self.images.images, job)
-        table = await cal_table_of(self.measurement_sets.measurement_sets, job.ms_path)
-        return qa_service.job_report(job, images, table, await self.provenance.list_for_run(run_id))
+        return qa_service.job_report(required(await self.reports.get_run(run_id), "Job", run_id))

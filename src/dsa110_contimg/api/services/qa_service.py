@@ -3,15 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsa110_contimg.api.interfaces import (
-    IMAGED_STAGES,
-    ImageRecord,
-    JobRecord,
-    MeasurementSetRecord,
-    ProvenanceRecord,
-)
+from dsa110_contimg.api.interfaces import IMAGED_STAGES, ImageRecord, MeasurementSetRecord, StageSummary
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.replies import iso_time
+from dsa110_contimg.api.report_interfaces import MSFacts, RunFacts
 from dsa110_contimg.pipeline.quality import WORDS, Finding, judge, worst
 
 _HIGH_NOISE_JY = 0.01
@@ -70,25 +65,17 @@ def image_warnings(image: ImageRecord) -> list[str]:
     return warnings
 
 
-def ms_grade(ms: MeasurementSetRecord, images: Sequence[ImageRecord] = ()) -> str:
+def ms_grade(ms: MeasurementSetRecord) -> str:
     """Return the grade of a Measurement Set: that of its newest assessed image, else how far it came.
 
-    Further versions of an image are trials of its parameters, and no verdict on the observation.
-
-    Without an image: ``fail`` when its status is failed; ``good`` once imaged; ``warn`` once calibrated; else ``fail``,
-    as existing clients expect it.
+    Without such an image: ``fail`` when its status is failed; ``good`` once imaged; ``warn`` once calibrated; else
+    ``fail``, as existing clients expect it.
     """
-    graded = _assessed(images)
-    if graded is not None and graded.qa_grade is not None:
-        return graded.qa_grade
+    if ms.image_grade is not None:
+        return ms.image_grade
     if ms.status == "failed":
         return "fail"
     return "good" if ms.stage in IMAGED_STAGES else "warn" if ms.stage == "calibrated" else "fail"
-
-
-def _assessed(images: Sequence[ImageRecord]) -> ImageRecord | None:
-    """Return the newest assessed image that is no further version of another."""
-    return next((image for image in images if image.qa_grade is not None and image.parent_id is None), None)
 
 
 def findings(metrics: Mapping[str, Any]) -> list[Finding]:
@@ -117,10 +104,7 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
     metrics = image_metrics(image)
     found = findings(metrics)
     counted = measured.num_sources if measured else None
-    reasons = metrics.pop("reasons", None)
     grade = image.qa_grade or worst(finding.grade for finding in found)
-    if not isinstance(reasons, list):
-        reasons = [finding.reason for finding in found if finding.grade != "good"]
     return {
         "image_id": str(image.id),
         "qa_grade": grade,
@@ -137,7 +121,7 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
         "flags": _names_beyond(found),
         "timestamp": iso_time(measured.timestamp if measured else image.created_at),
         "assessed": image.qa_grade is not None,
-        "reasons": reasons,
+        "reasons": _reasons(metrics, found),
         "findings": [_told(finding) for finding in found],
         "overall_quality": _word(measured),
         "n_sources": _n_sources(metrics) if counted is None else counted,
@@ -145,27 +129,36 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
     }
 
 
+def image_reasons(image: ImageRecord) -> list[Any]:
+    """Return why an image has its grade: in the words of the assessment, else by the same limits."""
+    metrics = image_metrics(image)
+    return _reasons(metrics, findings(metrics))
+
+
+def _reasons(metrics: Mapping[str, Any], found: Sequence[Finding]) -> list[Any]:
+    told = metrics.get("reasons")
+    return told if isinstance(told, list) else [finding.reason for finding in found if finding.grade != "good"]
+
+
 def _word(measured: ImageQARecord | CalibrationQARecord | None) -> str:
     """Return the quality in a word; an earlier database may hold anything there."""
     return measured.overall_quality if measured and measured.overall_quality in WORDS else "unknown"
 
 
-def ms_report(
-    ms: MeasurementSetRecord, images: Sequence[ImageRecord], measured: CalibrationQARecord | None,
-    stages: Sequence[ProvenanceRecord],
-) -> dict[str, Any]:  # fmt: skip
+def ms_report(known: MSFacts) -> dict[str, Any]:
     """Return the verdict on a Measurement Set: that of its newest assessed image, else how far it came."""
-    metrics = {"missing_subbands": len(ms.missing_subbands), **stage_metrics(stages)}
+    ms, image, measured = known.ms, known.image, known.measured
+    metrics = {"missing_subbands": len(ms.missing_subbands), **stage_metrics(known.stages)}
     found = findings(metrics)
-    graded = _assessed(images)
-    if graded is not None:
-        reasons = image_report(graded, None)["reasons"]
+    if image is not None:
+        grade, reasons = image.qa_grade, image_reasons(image)
     else:
+        grade = ms_grade(ms)
         state = "its processing failed" if ms.status == "failed" else f"no image of it was assessed; stage {ms.stage}"
-        reasons = [f"{ms_grade(ms, images)}: {state}", *(one.reason for one in found if one.grade != "good")]
+        reasons = [f"{grade}: {state}", *(one.reason for one in found if one.grade != "good")]
     return {
         "ms_path": ms.path,
-        "qa_grade": ms_grade(ms, images),
+        "qa_grade": grade,
         "qa_summary": ms_summary(ms),
         "stage": ms.stage,
         "status": ms.status,
@@ -178,7 +171,7 @@ def ms_report(
         "reasons": reasons,
         "findings": [_told(finding) for finding in found],
         "calibration": None if measured is None else calibration_report(measured),
-        "image_id": str(graded.id) if graded else None,
+        "image_id": str(image.id) if image else None,
     }  # fmt: skip
 
 
@@ -203,7 +196,7 @@ _STAGE_METRICS = {
 }
 
 
-def stage_metrics(stages: Sequence[ProvenanceRecord]) -> dict[str, Any]:
+def stage_metrics(stages: Sequence[StageSummary]) -> dict[str, Any]:
     """Return the numbers with a limit that the stages of a run told of their products."""
     return {
         metric: stage.summary[told]
@@ -213,30 +206,28 @@ def stage_metrics(stages: Sequence[ProvenanceRecord]) -> dict[str, Any]:
     }
 
 
-def job_report(
-    job: JobRecord, images: Sequence[ImageRecord], cal_table: str | None, stages: Sequence[ProvenanceRecord]
-) -> dict[str, Any]:
+def job_report(known: RunFacts) -> dict[str, Any]:
     """Return the verdict on a run: failed, or that of its newest assessed image; null before there is one."""
-    metrics = stage_metrics(stages)
-    found = findings(metrics)
-    graded = next((image for image in images if image.qa_grade is not None), None)
+    job = known.job
+    found = findings(stage_metrics(known.stages))
+    graded = next((image for image in known.images if image.qa_grade is not None), None)
     grade = "fail" if job.status == "failed" else graded.qa_grade if graded else None
     reasons = [f"fail: {job.error or 'the run failed'}"] if job.status == "failed" else []
     if graded is not None:
-        reasons += image_report(graded, None)["reasons"]
+        reasons += image_reasons(graded)
     return {
         "run_id": job.run_id,
         "qa_grade": grade,
         "qa_summary": (graded.qa_summary or image_summary(graded)) if graded else job.error,
         "ms_path": job.ms_path,
-        "cal_table": cal_table,
+        "cal_table": known.cal_table,
         "flags": _names_beyond(found),
         "queue_status": job.status,
         "pipeline_config": dict(job.params) or None,
         "reasons": reasons,
         "findings": [_told(finding) for finding in found],
-        "stages": [stage.stage for stage in stages],
-        "image_ids": [str(image.id) for image in images],
+        "stages": [stage.stage for stage in known.stages],
+        "image_ids": [str(image.id) for image in known.images],
         "timestamp": iso_time(job.finished_at),
     }
 

@@ -20,7 +20,7 @@ from dsa110_contimg.api.exceptions import (
 )
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.replies import iso_time
-from dsa110_contimg.api.services.async_services import AsyncJobService, AsyncMSService, cal_table_of
+from dsa110_contimg.api.services.async_services import AsyncJobService, AsyncMSService
 from dsa110_contimg.api.services.work_service import WorkService
 from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, order_id, run_name
 
@@ -193,10 +193,10 @@ class RerunService:
 
     async def _known(self, job: JobRecord) -> View:
         """Return the configuration of a run, as the database has it."""
-        ms = await self._measurement_sets.get_metadata(job.ms_path)
+        ms = await self._measurement_sets.get_origin(job.ms_path)
         return {
             "ms_path": job.ms_path,
-            "cal_table": await cal_table_of(self._measurement_sets, job.ms_path) if ms else None,
+            "cal_table": ms.cal_table if ms else None,
             "phase_center_ra": ms.pointing_ra_deg if ms else None,
             "phase_center_dec": ms.pointing_dec_deg if ms else None,
         }

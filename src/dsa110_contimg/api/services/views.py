@@ -165,7 +165,7 @@ def job_item(job: JobRecord) -> View:
     }
 
 
-def job_detail(job: JobRecord, images: Sequence[ImageRecord]) -> View:
+def job_detail(job: JobRecord, image_ids: Sequence[int]) -> View:
     """Return one run."""
     return job_item(job) | {
         "logs_url": f"/api/logs/{path_segment(job.run_id)}",
@@ -173,20 +173,20 @@ def job_detail(job: JobRecord, images: Sequence[ImageRecord]) -> View:
         "config": dict(job.params) or None,
         "ms_path": job.ms_path,
         "workflow_id": job.workflow_id,
-        "image_ids": [str(image.id) for image in images],
+        "image_ids": [str(image_id) for image_id in image_ids],
         "provenance_url": f"/api/v1/jobs/{path_segment(job.run_id)}/provenance",
     }
 
 
-def provenance(facts: Mapping[str, Any], image: ImageRecord | None, stages: Sequence[ProvenanceRecord]) -> View:
+def provenance(facts: Mapping[str, Any], image_id: int | None, stages: Sequence[ProvenanceRecord]) -> View:
     """Return where a product comes from.
 
     Parameters
     ----------
     facts
         ``run_id, ms_path, cal_table, pointing_ra_deg, pointing_dec_deg, qa_grade, qa_summary, qa_url, created_at``.
-    image
-        The image that belongs to it.
+    image_id
+        Of the image that belongs to it.
     stages
         How each stage was run.
     """
@@ -195,12 +195,12 @@ def provenance(facts: Mapping[str, Any], image: ImageRecord | None, stages: Sequ
         **facts,
         "logs_url": f"/api/logs/{path_segment(facts['run_id'])}" if facts["run_id"] else None,
         "ms_url": f"/api/ms/{ms_segment}/metadata" if ms_segment else None,
-        "image_url": f"/api/images/{image.id}" if image else None,
+        "image_url": f"/api/images/{image_id}" if image_id else None,
     }
     camel = {camel: told[snake] for snake, camel in _CAMEL_CASE.items()} | {
         "calUrl": f"/cal/{path_segment(facts['cal_table'])}" if facts["cal_table"] else None,
         "msUrl": f"/ms/{ms_segment}" if ms_segment else None,
-        "imageUrl": f"/images/{image.id}" if image else None,
+        "imageUrl": f"/images/{image_id}" if image_id else None,
     }
     return {**told, **camel, "stages": [stage(record) for record in stages]}
 
