@@ -19,8 +19,8 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from dsa110_contimg.absurd.client import Dependency, TaskSpec
-from dsa110_contimg.absurd.connection import SCHEMA_VERSION
 from dsa110_contimg.absurd.console.app import app
+from dsa110_contimg.absurd.release import SCHEMA_VERSION
 from dsa110_contimg.absurd.templates import Step
 from dsa110_contimg.exit_codes import ExitCode
 from fixtures.queue_bench import QUEUE, Bench
@@ -494,17 +494,27 @@ async def test_top_is_live_and_ends_with_q(queue: Bench) -> None:
         os.write(master, b"p")
         await asyncio.to_thread(read_until, master, b"PAUSED")
         os.write(master, b"q")
-        assert await asyncio.to_thread(process.wait, 10) == 0
+        await asyncio.to_thread(read_to_the_end, master)
+        assert process.wait() == 0
     finally:
         process.kill()
         process.wait()
         os.close(master)
 
 
-def read_until(descriptor: int, wanted: bytes, limit_s: float = 15.0) -> None:
-    """Read what a terminal shows until something is seen."""
+def read_until(descriptor: int, wanted: bytes, limit_s: float = 120.0) -> None:
+    """Read what a terminal shows until something is seen; a process that ends before makes the reading fail at once.
+
+    The limit is for a process that hangs: on a busy machine only to start took one more than 15 s.
+    """
     seen, end_s = b"", time.monotonic() + limit_s
     while wanted not in seen:
         assert time.monotonic() < end_s, seen[-2000:]
         if select.select([descriptor], [], [], 0.2)[0]:
             seen += os.read(descriptor, 65536)
+
+
+def read_to_the_end(descriptor: int) -> None:
+    """Read what a terminal shows until its process ends: one whose output nobody takes waits, and reads no keys."""
+    with pytest.raises(OSError, match="Input/output error"):
+        read_until(descriptor, b"what nobody shows")

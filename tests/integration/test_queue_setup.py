@@ -14,12 +14,12 @@ from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.connection import (
-    SCHEMA_VERSION,
     Database,
     QueueUnavailableError,
     SchemaError,
     open_connection,
 )
+from dsa110_contimg.absurd.release import SCHEMA_VERSION
 from fixtures.queue_bench import Bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -103,6 +103,28 @@ async def test_a_client_refuses_the_queue_of_another_version(postgres_database: 
         await AbsurdClient(AbsurdConfig(database_url=postgres_database)).connect()
     with pytest.raises(SchemaError, match="99"):
         await setup.init(postgres_database)
+
+
+async def test_a_queue_of_this_version_with_other_functions_says_which_command_brings_them(
+    postgres_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = await open_connection(postgres_database, "test")
+    await setup.init(postgres_database)
+    for of_before in ("null", "'another release'"):
+        await connection.execute(f"comment on schema absurd is {of_before}")
+        assert (await setup.status(postgres_database))["up_to_date"] is False
+        caplog.clear()
+        async with AbsurdClient(AbsurdConfig(database_url=postgres_database)) as client:
+            assert "absurd.setup init" in caplog.text
+            assert "absurd.setup init" in (await client.monitor.health())["message"]
+            await client.spawn("small")  # it goes on as before
+            await setup.init(postgres_database)
+            assert "absurd.setup init" not in (await client.monitor.health())["message"]
+    await connection.close()
+    caplog.clear()
+    async with AbsurdClient(AbsurdConfig(database_url=postgres_database)):
+        assert "absurd.setup init" not in caplog.text
+    assert (await setup.status(postgres_database))["up_to_date"] is True
 
 
 @pytest.mark.parametrize("part", ["wrong password", "unknown database", "closed port"])

@@ -15,8 +15,9 @@ import pytest
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.connection import SCHEMA_VERSION, QueueUnavailableError, SchemaError, open_connection
+from dsa110_contimg.absurd.connection import QueueUnavailableError, SchemaError, open_connection
 from dsa110_contimg.absurd.ids import new_id
+from dsa110_contimg.absurd.release import SCHEMA_VERSION
 from dsa110_contimg.up.servers import EmbeddedPostgres, wheel_directory
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,10 +12,12 @@ from typing import Any, TypeVar
 import asyncpg
 
 from dsa110_contimg.absurd.payloads import encode
+from dsa110_contimg.absurd.release import OUTDATED, SCHEMA_VERSION, is_outdated
 from dsa110_contimg.absurd.statements import installation
 from dsa110_contimg.secret_files import masked
 
-SCHEMA_VERSION = 3
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 60.0
 
@@ -213,6 +216,8 @@ class Database:
                 f"the queue of {masked(self.url)} has schema version {version} and serves code from version "
                 f"{serves_from} on; this code is of version {SCHEMA_VERSION}: install the newer one"
             )
+        if is_outdated(installed):
+            log.warning("%s: %s", masked(self.url), OUTDATED)
 
     def _unavailable(self, error: Exception) -> QueueUnavailableError:
         reason = str(error) or type(error).__name__

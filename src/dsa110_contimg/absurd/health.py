@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from dsa110_contimg.absurd.release import OUTDATED
 from dsa110_contimg.absurd.rows import Row
 
 #: Age of a worker's last beat, in seconds, below which it is called so; older ones have crashed.
@@ -37,6 +38,8 @@ class Figures:
         Least time since a task completed; None when none did within a week.
     paused : sequence of str
         Queues that are paused.
+    outdated : bool
+        Whether the functions in the database are not those of this code.
     """
 
     queue_depth: int = 0
@@ -45,6 +48,7 @@ class Figures:
     oldest_pending_s: float | None = None
     last_completed_s: float | None = None
     paused: Sequence[str] = ()
+    outdated: bool = False
 
 
 def worker_state(worker: Mapping[str, Any]) -> str:
@@ -135,6 +139,8 @@ def _judge_figures(figures: Figures, latency_ms: float) -> tuple[list[str], list
     warnings = [text.format(value) for value, warning, alert, text in limits if warning < value <= alert]
     if figures.paused:
         warnings.append(f"paused: {', '.join(figures.paused)}")
+    if figures.outdated:
+        warnings.append(OUTDATED)
     idle_s = figures.last_completed_s
     since_s = waiting_s if idle_s is None else min(idle_s, waiting_s)
     if figures.queue_depth and since_s > NOTHING_COMPLETED_ALERT_S and not figures.paused:

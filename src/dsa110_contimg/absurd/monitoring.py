@@ -14,6 +14,7 @@ from dsa110_contimg.absurd.connection import AbsurdError, Database, QueueUnavail
 from dsa110_contimg.absurd.figures import Counts, by_queue, mean, metrics_of, point_of, stage_of, worker_counts
 from dsa110_contimg.absurd.health import Figures, down, judge, present, worker_state
 from dsa110_contimg.absurd.metrics import Snapshot, exposition
+from dsa110_contimg.absurd.release import is_outdated
 from dsa110_contimg.absurd.rows import Row, as_row, as_task
 from dsa110_contimg.absurd.statements import monitoring as statements
 
@@ -127,8 +128,8 @@ class Monitor:
             workers = [w for w in await self.workers() if queue is None or queue in w["queues"]]
         except QueueUnavailableError as error:
             return down(str(error))
-        at = row.pop("at")
-        return judge(Figures(**row), workers, latency_ms, at)
+        at, outdated = row.pop("at"), is_outdated({key: row.pop(key) for key in ("schema_version", "made_of")})
+        return judge(Figures(**row, outdated=outdated), workers, latency_ms, at)
 
     async def alerts(self, queue: str | None = None) -> list[Row]:
         """Return what to be warned of, the worst first: ``level`` (critical or warning), ``message``, ``timestamp``."""

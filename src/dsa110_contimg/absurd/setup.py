@@ -14,8 +14,6 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import asyncpg
@@ -24,65 +22,20 @@ from dsa110_contimg.absurd.config import AbsurdConfig, ConfigError
 from dsa110_contimg.absurd.connection import (
     PASSING,
     REFUSED,
-    SCHEMA_VERSION,
     AbsurdError,
     QueueUnavailableError,
     SchemaError,
     open_connection,
     persist,
 )
+from dsa110_contimg.absurd.release import SCHEMA_VERSION, Release, current_release, is_outdated
 from dsa110_contimg.absurd.statements import installation
 from dsa110_contimg.secret_files import masked
-
-#: The queue, in the order in which it is made.
-SCHEMA_FILES = (
-    "schema.sql",
-    "sql/events.sql",
-    "sql/keys.sql",
-    "sql/ending.sql",
-    "sql/spawning.sql",
-    "sql/work.sql",
-    "sql/workers.sql",
-    "sql/operators.sql",
-    "sql/views.sql",
-    "sql/dead_letters.sql",
-    "sql/retention.sql",
-    "sql/schedules.sql",
-    "sql/templates.sql",
-    "sql/monitoring.sql",
-    "sql/pruning.sql",
-    "sql/roles.sql",
-)
-
-#: The oldest version of the code that works with this schema.
-SERVES_FROM = 2
 
 #: How long ``init`` goes on trying to get its locks.
 PATIENCE_S = 60.0
 
 _INDEXES = re.compile(r"^create (?:unique )?index if not exists .*?;$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """One version of the queue: how it is made, and how an older one becomes it."""
-
-    version: int
-    serves_from: int
-    schema: tuple[str, ...]
-    upgrades: Mapping[int, str]  # by the version that each leads to
-
-
-def current_release() -> Release:
-    """Return the release that this code belongs to."""
-    home = files("dsa110_contimg.absurd")
-    steps = {int(step.name[:4]): step for step in home.joinpath("upgrades").iterdir() if step.name.endswith(".sql")}
-    return Release(
-        SCHEMA_VERSION,
-        SERVES_FROM,
-        tuple(home.joinpath(name).read_text(encoding="utf-8") for name in SCHEMA_FILES),
-        {version: step.read_text(encoding="utf-8") for version, step in steps.items()},
-    )
 
 
 async def init(
@@ -122,7 +75,8 @@ async def status(database_url: str) -> dict[str, Any]:
     """Return ``exists`` and, when the queue exists, what it is and holds.
 
     These are ``schema_version``, ``serves_from``, ``installed_at``, the numbers of ``tables``, ``functions``, ``tasks``
-    and of tasks that are ``misplaced`` (0, always), and the ``roles``.
+    and of tasks that are ``misplaced`` (0, always), the ``roles``, and whether it is ``up_to_date``: made of the SQL of
+    this code.
     """
     result: dict[str, Any] = await _run(database_url, _status)
     return result
@@ -172,6 +126,7 @@ async def _init(connection: Any, release: Release, roles: bool) -> None:
         await connection.execute(_INDEXES.sub("", text) if found == release.version else text)
     roles = roles or bool(installed.get("roles"))
     await connection.execute(installation.SET_VERSION, release.version, release.serves_from, roles)
+    await connection.execute(installation.SET_MADE_OF.format(release.fingerprint))
     if roles:
         await connection.execute(installation.CREATE_ROLES)
         await connection.execute(installation.GRANT_ROLES)
@@ -199,7 +154,8 @@ async def _status(connection: Any) -> dict[str, Any]:
     installed = dict(await connection.fetchrow(installation.INSTALLED))
     if installed["schema_version"] != SCHEMA_VERSION:
         return {"exists": True, "schema_version": installed["schema_version"]}
-    return {"exists": True, **dict(await connection.fetchrow(installation.STATUS))}
+    told = dict(await connection.fetchrow(installation.STATUS))
+    return {"exists": True, **told, "up_to_date": not is_outdated(installed)}
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -8,7 +8,6 @@ from rich.text import Text
 
 from dsa110_contimg.absurd import setup
 from dsa110_contimg.absurd.client import AbsurdClient
-from dsa110_contimg.absurd.connection import SCHEMA_VERSION
 from dsa110_contimg.absurd.console.layout import STATUS_STYLES, Column, print_facts, print_table
 from dsa110_contimg.absurd.console.session import (
     AsJson,
@@ -23,6 +22,7 @@ from dsa110_contimg.absurd.console.session import (
 )
 from dsa110_contimg.absurd.console.tasks import State
 from dsa110_contimg.absurd.console.texts import clock, duration
+from dsa110_contimg.absurd.release import SCHEMA_VERSION
 from dsa110_contimg.absurd.rows import Row
 from dsa110_contimg.exit_codes import ExitCode
 from dsa110_contimg.secret_files import masked

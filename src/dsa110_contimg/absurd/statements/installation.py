@@ -1,7 +1,7 @@
 """Setting the queue up, and asking which one is there."""
 
 SCHEMA_EXISTS = "select to_regclass('absurd.meta') is not null"
-INSTALLED = "select * from absurd.meta"
+INSTALLED = "select m.*, obj_description('absurd'::regnamespace, 'pg_namespace') as made_of from absurd.meta m"
 STATUS = """
 select m.schema_version, m.serves_from, m.installed_at,
        (select count(*) from pg_class where relnamespace = 'absurd'::regnamespace and relkind in ('r', 'p')
@@ -19,6 +19,7 @@ insert into absurd.meta (schema_version, serves_from, roles) values ($1, $2, $3)
 on conflict (one) do update
 set schema_version = excluded.schema_version, serves_from = excluded.serves_from, roles = excluded.roles
 """
+SET_MADE_OF = "comment on schema absurd is '{}'"  # a checksum; it takes no parameter
 CREATE_ROLES = "select absurd.create_roles()"
 GRANT_ROLES = "select absurd.grant_roles()"
 DROP_SCHEMA = "drop schema if exists absurd cascade"

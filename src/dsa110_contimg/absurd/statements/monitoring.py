@@ -60,7 +60,8 @@ select w.worker_id, w.host, w.pid, w.queues, w.slots, w.state, w.started_at, w.b
 from absurd.worker w order by w.started_at, w.worker_id
 """
 HEALTH = """
-select absurd.clock() as at,
+select absurd.clock() as at, (select m.schema_version from absurd.meta m) as schema_version,
+       obj_description('absurd'::regnamespace, 'pg_namespace') as made_of,
        (select count(*) from absurd.ready r where $1::text is null or r.queue = $1) as queue_depth,
        (select extract(epoch from absurd.clock() - min(v.since))::float8 from absurd.live v
         where v.state = 'pending' and ($1::text is null or v.queue = $1)) as oldest_pending_s,
