@@ -1,6 +1,7 @@
 """Pictures of images: what is drawn where, and what is refused."""
 
 import gzip
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,22 @@ async def test_a_picture_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -
     [picture] = store.directory.iterdir()
     assert calls[0].startswith(f"fsync {picture.name}.partial-")
     assert calls[1:] == ["rename", "fsync pictures"]
+
+
+async def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(tmp_path: Path) -> None:
+    async def draw() -> bytes:
+        return b"picture" * 3
+
+    (tmp_path / "state").write_text("no directory")
+    store = PictureStore(tmp_path / "state" / "pictures")
+    for _ in range(2):
+        shown = await store.find("a", "png", draw)
+        assert (os.pread(shown.fd, 99, 0), shown.size_bytes) == (b"picture" * 3, 21)
+        assert shown.tag == '"e87f350712804cc97767304c"'
+        shown.close()
+    (tmp_path / "state").unlink()
+    (await store.find("a", "png", draw)).close()
+    assert [path.read_bytes() for path in store.directory.iterdir()] == [b"picture" * 3]
 
 
 @pytest.mark.slow

@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import hashlib
+import logging
+import os
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dsa110_contimg.api.file_access import FileStore, OpenFile
 from dsa110_contimg.pipeline.products import give_name
+
+log = logging.getLogger(__name__)
 
 _MOST_KEPT = 5000  # some 100 KB each
 
@@ -33,7 +38,8 @@ class PictureStore:
     async def find(self, told: str, suffix: str, draw: Callable[[], Awaitable[bytes]]) -> OpenFile:
         """Return a picture, open; several askers at once share one drawing.
 
-        It is drawn to its end when those who asked have left: who asks next has it at once.
+        It is drawn to its end when those who asked have left: who asks next has it at once. Where it cannot be kept
+        (the disk is full, or may only be read) it is shown all the same, and drawn anew for the next one.
 
         Parameters
         ----------
@@ -50,7 +56,11 @@ class PictureStore:
             async with lock:
                 if not picture.exists():
                     drawn = await draw()
-                    await asyncio.to_thread(self._keep, picture, drawn)
+                    try:
+                        await asyncio.to_thread(self._keep, picture, drawn)
+                    except OSError as error:
+                        log.warning("the picture %s is not kept: %s", picture.name, error)
+                        return _unkept(picture.name, drawn)
         finally:
             if not lock.locked():
                 self._locks.pop(picture.name, None)
@@ -69,6 +79,14 @@ class PictureStore:
         if len(kept) > self.most_kept:
             for old in sorted(kept, key=_age)[: len(kept) - self.most_kept]:
                 old.unlink(missing_ok=True)
+
+
+def _unkept(name: str, drawn: bytes) -> OpenFile:
+    """Return a picture as a file that has no other place than memory."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(drawn)
+    return OpenFile(fd, name, len(drawn), time.time(), f'"{hashlib.sha256(drawn).hexdigest()[:24]}"')
 
 
 def _age(path: Path) -> float:
