@@ -208,6 +208,10 @@ async def cache(redis_url: str, tmp_path: Path) -> AsyncIterator[ReplyCache]:
     await made.close()
 
 
+async def unchanged() -> bool:
+    return True
+
+
 def slow_handler(calls: list[int], fail: bool = False) -> Callable[[Request], Awaitable[Response]]:
     async def handler(asked: Request) -> Response:
         calls.append(1)
@@ -221,7 +225,9 @@ def slow_handler(calls: list[int], fail: bool = False) -> Callable[[Request], Aw
 
 async def test_who_asks_the_same_at_once_is_answered_by_one_query(cache: ReplyCache) -> None:
     calls: list[int] = []
-    replies = await asyncio.gather(*(cache.answer(RULE, request(), slow_handler(calls), SEEN) for _ in range(20)))
+    replies = await asyncio.gather(
+        *(cache.answer(RULE, request(), slow_handler(calls), SEEN, unchanged) for _ in range(20))
+    )
     assert len(calls) == 1
     assert {bytes(reply.body) for reply in replies} == {b"x"}
     assert sorted(reply.headers["x-cache"] for reply in replies) == ["hit"] * 19 + ["miss"]
@@ -229,14 +235,14 @@ async def test_who_asks_the_same_at_once_is_answered_by_one_query(cache: ReplyCa
 
 async def test_who_goes_away_or_fails_takes_nobody_along(cache: ReplyCache) -> None:
     calls: list[int] = []
-    first = asyncio.create_task(cache.answer(RULE, request(), slow_handler(calls), SEEN))
+    first = asyncio.create_task(cache.answer(RULE, request(), slow_handler(calls), SEEN, unchanged))
     await asyncio.sleep(0.02)
-    second = asyncio.create_task(cache.answer(RULE, request(), slow_handler(calls), SEEN))
+    second = asyncio.create_task(cache.answer(RULE, request(), slow_handler(calls), SEEN, unchanged))
     await asyncio.sleep(0.01)
     first.cancel()
     assert (await second).headers["x-cache"] == "miss"
     failed = await asyncio.gather(
-        *(cache.answer(RULE, request("q=1"), slow_handler(calls, fail=True), SEEN) for _ in range(3)),
+        *(cache.answer(RULE, request("q=1"), slow_handler(calls, fail=True), SEEN, unchanged) for _ in range(3)),
         return_exceptions=True,
     )
     assert [type(end) for end in failed] == [LookupError] * 3
@@ -245,15 +251,15 @@ async def test_who_goes_away_or_fails_takes_nobody_along(cache: ReplyCache) -> N
 async def test_kept_replies_of_one_database_are_not_those_of_another_and_end(
     cache: ReplyCache, redis_url: str, tmp_path: Path
 ) -> None:
-    await cache.answer(RULE, request(), slow_handler([]), SEEN)
+    await cache.answer(RULE, request(), slow_handler([]), SEEN, unchanged)
     other = ReplyCache(CacheSettings(redis_url, str(tmp_path / "other"), patience_s=20), Tally(tmp_path))
-    assert (await other.answer(RULE, request(), slow_handler([]), SEEN)).headers["x-cache"] == "miss"
+    assert (await other.answer(RULE, request(), slow_handler([]), SEEN, unchanged)).headers["x-cache"] == "miss"
     assert await other.invalidate("*") == 1
-    assert (await cache.answer(RULE, request(), slow_handler([]), SEEN)).headers["x-cache"] == "hit"
+    assert (await cache.answer(RULE, request(), slow_handler([]), SEEN, unchanged)).headers["x-cache"] == "hit"
     link = redis.Redis.from_url(redis_url)
     kept = [key for key in link.scan_iter(match=f"{cache.name_space}*")]
     assert [0 < link.ttl(key) <= TTLS_S["images:list"] for key in kept] == [True]
-    long = await cache.answer(RULE, request("q=" + "y" * 500), slow_handler([]), SEEN)
+    long = await cache.answer(RULE, request("q=" + "y" * 500), slow_handler([]), SEEN, unchanged)
     assert long.headers["x-cache"] == "miss"
     assert all(len(key) < 300 for key in link.scan_iter(match=f"{cache.name_space}*"))
     await cache.invalidate("*")

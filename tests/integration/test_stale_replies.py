@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.cache import TTLS_S
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.exceptions import InvalidRecordError
@@ -41,8 +42,14 @@ TABLES = tuple(dict.fromkeys(table for table, _ in CHANGES))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> APIConfig:
-    environ = {"REDIS_CACHE_ENABLED": "false", "DSA110_TIMEOUT_DB_CONNECTION": "5"}
+def config(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> APIConfig:
+    """Settings by which this process and Redis keep whatever may be kept."""
+    environ = {
+        "REDIS_URL": redis_url,
+        "DSA110_CACHED_REPLIES": ",".join(TTLS_S),
+        "DSA110_TIMEOUT_CACHE": "20",
+        "DSA110_TIMEOUT_DB_CONNECTION": "5",
+    }
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_database")
         environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
@@ -233,11 +240,11 @@ async def walking(config: APIConfig, directory: Path, per_route: int = 4) -> Asy
 async def test_who_remembers_answers_as_who_does_not(config: APIConfig, tmp_path: Path) -> None:
     async with walking(config, tmp_path) as walk:
         await walk.take(15)
-        assert walk.pair.remembered > walk.pair.asked / 10
+        assert walk.pair.remembered > walk.pair.asked / 50
 
 
 @pytest.mark.slow
 async def test_who_remembers_answers_as_who_does_not_for_long(config: APIConfig, tmp_path: Path) -> None:
     async with walking(config, tmp_path, 8) as walk:
         await walk.take(100, slow=True)
-        assert walk.pair.remembered > walk.pair.asked / 10
+        assert walk.pair.remembered > walk.pair.asked / 50 and walk.pair.hits

@@ -51,6 +51,7 @@ _MOST_STARS = 8
 _AWAY = (RedisError, OSError, TimeoutError)
 
 Handler = Callable[[Request], Awaitable[Response]]
+Judgement = Callable[[], Awaitable[bool]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -123,11 +124,23 @@ class ReplyCache:
         """Tell whether replies of a route are kept."""
         return self._settings.enabled and rule.prefix in self._settings.prefixes
 
-    async def answer(self, rule: CacheRule, request: Request, handler: Handler, seen: Mapping[str, int]) -> Response:
+    async def answer(
+        self, rule: CacheRule, request: Request, handler: Handler, seen: Mapping[str, int], still: Judgement
+    ) -> Response:
         """Return the kept reply to a request, or that of its handler, which is then kept.
 
-        ``seen`` are the numbers of the last writes since the request came, none where nobody can say how old the tables
-        are.
+        Parameters
+        ----------
+        rule : CacheRule
+            Of the route.
+        request : Request
+            What is asked.
+        handler : callable
+            Makes the reply.
+        seen : mapping
+            The numbers of the last writes since the request came, none where nobody can say how old the tables are.
+        still : callable
+            Tells afterwards whether they are as they were, so that the reply is of these numbers.
         """
         if not self.keeps(rule):
             return _told(await handler(request), "off")
@@ -142,9 +155,9 @@ class ReplyCache:
             return _told(_copy(shared), "hit")
         if flight is not None:  # who asked first failed or went away
             return _told(await handler(request), "miss")
-        return await self._lead(rule, key, request, handler)
+        return await self._lead(rule, key, request, handler, still)
 
-    async def _lead(self, rule: CacheRule, key: str, request: Request, handler: Handler) -> Response:
+    async def _lead(self, rule: CacheRule, key: str, request: Request, handler: Handler, still: Judgement) -> Response:
         """Look for a reply, or make it, while others who want the same wait."""
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         reply: Response | None = None
@@ -156,7 +169,7 @@ class ReplyCache:
                 return _told(reply, "hit")
             made = await handler(request)
             self._count(rule, "miss")
-            if made.status_code == 200 and len(made.body) <= _LARGEST_REPLY:
+            if made.status_code == 200 and len(made.body) <= _LARGEST_REPLY and await still():
                 reply = made
                 await self._bounded(self._link.set(key, _packed(made), ex=rule.life_s(self._settings.default_ttl_s)))
             return _told(_copy(made), "bypass" if time.monotonic() < self._asked_again_at_s else "miss")

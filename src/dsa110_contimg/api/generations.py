@@ -1,9 +1,10 @@
 """The numbers of the last writes of each table, by which a reply that is kept is known to be right."""
 
-from collections.abc import Hashable, Mapping, MutableMapping
+from collections.abc import Hashable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
+from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.interfaces import StatsRepositoryProtocol
 from dsa110_contimg.api.shared_reading import SharedReading
 
@@ -53,3 +54,20 @@ class Generations:
             state["generations"] = await self()
         found: Mapping[str, int] = state["generations"]
         return found
+
+    async def still(self, scope: MutableMapping[str, Any], tables: Iterable[str]) -> bool:
+        """Tell, when the reply to a request was made, whether tables were not written since :meth:`of`; looked at once.
+
+        They count as written where that cannot be known.
+        """
+        state = scope["state"]
+        if "unwritten" not in state:
+            state["unwritten"] = await self._are_still(state.get("generations", {}), tables)
+        return bool(state["unwritten"])
+
+    async def _are_still(self, seen: Mapping[str, int], tables: Iterable[str]) -> bool:
+        try:
+            now = await self() if seen else {}
+        except DatabaseError:
+            return False
+        return bool(now) and all(now.get(table) == seen.get(table) for table in tables)

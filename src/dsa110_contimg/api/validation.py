@@ -7,6 +7,7 @@ parameter that nobody reads is an error, because a misspelt filter would silentl
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
@@ -97,7 +98,10 @@ class StrictRoute(APIRoute):
         cache: ReplyCache = services.cache
         memory: ReplyMemory = services.memory
         seen = await _seen(services.generations, request.scope) if memory.keeps or cache.keeps(rule) else {}
-        reply = await cache.answer(rule, request, handler, seen)
+        still = partial(services.generations.still, request.scope, rule.tables)
+        reply = await cache.answer(rule, request, handler, seen, still)
+        if not memory.keeps or not await still():
+            return reply
         told = {name: request.scope[name] for name in ("route", "route_template")}
         question = (request.scope["state"]["asked_path"], request.scope["query_string"])
         memory.keep(question, rule, seen, told, reply)
