@@ -65,7 +65,7 @@ def server(tmp_path: Path) -> Iterator[Process]:
             [sys.executable, "-m", "dsa110_contimg.api"], env={**os.environ, **environ}, stdout=file, stderr=file
         )
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=10), timeout=60.0) as client:
                 client.get(f"http://127.0.0.1:{port}/api/health/live", timeout=60)
             yield Process(port, tmp_path, said)
         finally:

@@ -61,8 +61,8 @@ def test_a_request_knows_how_many_are_ahead_of_it() -> None:
         application.go_on.set()
         for thread in asking:
             thread.join()
-        assert httpx.get(f"{url}/broken").status_code == 500
-        assert httpx.get(f"{url}/").status_code == 200
+        assert httpx.get(f"{url}/broken", timeout=60.0).status_code == 500
+        assert httpx.get(f"{url}/", timeout=60.0).status_code == 200
         assert application.ahead[3:] == [0, 0]
 
 

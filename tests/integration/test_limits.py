@@ -46,7 +46,9 @@ def directory(tmp_path: Path) -> Path:
 
 
 def client(port: int, address: str = "127.0.0.1") -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(local_address=address))
+    """Return a client that is patient: on a busy disk the record of a wrong key alone can take seconds."""
+    transport = httpx.HTTPTransport(local_address=address)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=60.0)
 
 
 # --- rates ------------------------------------------------------------------------------------------------------------
@@ -234,7 +236,7 @@ def test_what_is_too_much_at_once_is_shed_and_health_answers(directory: Path) ->
     served = uvicorn.Config(app, port=0, log_config=None)
     with running(served) as port, ThreadPoolExecutor(3) as pool, client(port) as http:
         assert http.get("/wake/").status_code == 200
-        held = [pool.submit(lambda: httpx.get(f"http://127.0.0.1:{port}/wait/").text) for _ in range(3)]
+        held = [pool.submit(lambda: httpx.get(f"http://127.0.0.1:{port}/wait/", timeout=60.0).text) for _ in range(3)]
         while (reply := http.get("/api/v1/images")).status_code == 200:
             time.sleep(0.01)
         took = []

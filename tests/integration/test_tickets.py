@@ -110,7 +110,7 @@ class Server:
 
     def ask(self, method: str, path: str, scope: str | None = None) -> httpx.Response:
         headers = {"X-API-Key": self.keys[scope]} if scope else {}
-        return httpx.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        return httpx.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=60.0)
 
     async def socket(self, *protocols: str, **headers: str) -> tuple[int, str | None]:
         """Return the status of a handshake, and the protocol that was chosen."""

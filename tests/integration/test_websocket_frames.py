@@ -150,7 +150,7 @@ def opened(port: int) -> AbstractContextManager[Line]:
 
 def still_serves(target: Target) -> None:
     """Ask over HTTP and over a WebSocket."""
-    assert httpx.get(f"http://127.0.0.1:{target.port}/api/v1/jobs/{RUN_ID}").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{target.port}/api/v1/jobs/{RUN_ID}", timeout=60.0).status_code == 200
     with opened(target.port) as line:
         line.say(frame(TEXT, HELLO)).hear("pong")
 
