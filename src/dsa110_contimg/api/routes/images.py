@@ -40,7 +40,7 @@ class ImageParameters(ListParameters):
 
 
 @router.get("", response_model=list[schemas.ImageListItem])
-@cached("images:list", "images", "ms_index")
+@cached("images:list", "images")
 async def list_images(request: Request, asked: Annotated[ImageParameters, Query()], service: ImageService) -> Response:
     """List images, newest first; ``X-Total-Count`` has the number of all where known, ``Link`` the next page."""
     return list_reply(request, await service.list_images(wish_of(asked, schemas.ImageListItem)))

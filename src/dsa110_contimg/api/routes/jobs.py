@@ -38,7 +38,7 @@ async def list_jobs(request: Request, asked: Annotated[JobParameters, Query()], 
 
 
 @router.get("/{run_id}", response_model=schemas.JobDetail)
-@cached("jobs:detail", "jobs", "images", "ms_index")
+@cached("jobs:detail", "jobs", "images")
 async def get_job(run_id: str, service: JobService) -> Response:
     """Return one run, by exactly its id."""
     return json_reply(await service.get_job(run_id))

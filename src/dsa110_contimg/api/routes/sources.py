@@ -53,7 +53,7 @@ _CONE = frozenset({"ra", "dec", "radius"})
 
 
 @router.get("", response_model=list[schemas.SourceListItem])
-@cached("sources:list", "sources", "photometry", "images")
+@cached("sources:list", "sources")
 async def list_sources(
     request: Request, asked: Annotated[SourceParameters, Query()], service: SourceService
 ) -> Response:
@@ -86,7 +86,7 @@ async def export_sources(
 
 
 @router.get("/{source_id}", response_model=schemas.SourceDetail)
-@cached("sources:detail", "sources", "photometry", "images", "ms_index")
+@cached("sources:detail", "sources", "photometry", "images")
 async def get_source(source_id: str, service: SourceService) -> Response:
     """Return one source and the images in which it was measured."""
     return json_reply(await service.get_source(source_id))
