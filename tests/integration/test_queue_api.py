@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from fastapi import FastAPI
 from pydantic import TypeAdapter
@@ -599,6 +600,20 @@ async def test_health_asks_the_database_and_tells_who_is_missing(calls: Caller) 
     assert plain["alerts"][0]["message"] == detailed["alerts"][0]["message"] == "there is no worker"
     await calls.bench.claim()
     assert (await calls.json("/health/detailed"))["worker_pool_healthy"]
+
+
+async def test_health_does_not_wait_for_a_database_that_hangs(calls: Caller) -> None:
+    await calls.json("/health")
+    holder = await asyncpg.connect(calls.bench.url)
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE absurd.task IN ACCESS EXCLUSIVE MODE")
+            told = await calls.json("/health")
+    finally:
+        await holder.close()
+    assert (told["status"], told["database_available"]) == ("error", False)
+    assert "within 2 s" in told["message"]
+    assert (await calls.json("/health"))["status"] == "healthy"
 
 
 # --- who may change what ----------------------------------------------------------------------------------------------

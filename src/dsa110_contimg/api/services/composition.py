@@ -109,7 +109,7 @@ def compose(
     images = AsyncImageService(image_rows)
     measurement_sets = AsyncMSService(ms_rows)
     jobs = AsyncJobService(AsyncJobRepository(adapter), image_rows)
-    absurd = AbsurdServices.over(queue, queue_name)
+    absurd = AbsurdServices.over(queue, queue_name, config.timeouts.health_check)
     stat_rows, schema = AsyncStatsRepository(adapter), AsyncSchemaRepository(adapter)
     health = HealthMonitor(config, schema, absurd.monitoring.presence)
     files = FileStore(config.paths.served_roots)

@@ -30,11 +30,14 @@ class AbsurdServices:
     events: QueueEvents
 
     @classmethod
-    def over(cls, client: AbsurdClient | None, queue_name: str) -> Self:
-        """Return the services over a client of the queue; None: it is switched off."""
+    def over(cls, client: AbsurdClient | None, queue_name: str, patience_s: float = 2.0) -> Self:
+        """Return the services over a client of the queue; None: it is switched off.
+
+        Who asks for its health waits ``patience_s`` at most.
+        """
         gateway = QueueGateway(client, queue_name)
         return cls(
             gateway, TaskService(gateway), WorkflowService(gateway), QueueService(gateway), ScheduleService(gateway),
-            TemplateService(gateway), DeadLetterService(gateway), MonitoringService(gateway),
+            TemplateService(gateway), DeadLetterService(gateway), MonitoringService(gateway, patience_s),
             QueueEvents(gateway),
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """What the queue says about itself: health, workers, figures. Everything comes from its tables, nothing is invented."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,19 @@ _UNKNOWN: Row = {
 
 
 class MonitoringService:
-    """Answers how the queue is."""
+    """Answers how the queue is.
 
-    def __init__(self, gateway: QueueGateway) -> None:
+    Parameters
+    ----------
+    gateway : QueueGateway
+        Asks the queue.
+    patience_s : float
+        Longest wait for its health.
+    """
+
+    def __init__(self, gateway: QueueGateway, patience_s: float) -> None:
         self._gateway = gateway
+        self._patience_s = patience_s
 
     async def health(self) -> Row:
         """Return whether the queue can be asked: ``healthy``, ``disabled`` or ``error``; never raises for these.
@@ -45,7 +55,11 @@ class MonitoringService:
     async def detailed_health(self) -> Row:
         """Return the verdict on the queue, with what it was judged by; never raises when it is down."""
         try:
-            told = await self._gateway.ask(lambda client: client.monitor.health(self._gateway.queue_name))
+            async with asyncio.timeout(self._patience_s):
+                told = await self._gateway.ask(lambda client: client.monitor.health(self._gateway.queue_name))
+        except TimeoutError:
+            message = f"the queue's database does not answer within {self._patience_s:g} s"
+            return {"status": "error", "message": message, **_UNKNOWN}
         except QueueDisabledError as error:
             return {"status": "disabled", "message": error.message, **_UNKNOWN}
         except ServiceUnavailableError as error:
