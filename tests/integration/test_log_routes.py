@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from dsa110_contimg.api import run_logs
+from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.run_logs import RunLogs
 from fixtures.api_server import Served
 from fixtures.api_world import RUN_ID
@@ -54,6 +56,51 @@ async def test_provenance_leads_to_the_log(small: Served) -> None:
     job = await small.json("/api/v1/jobs/{run}")
     assert told["logs_url"] == told["logsUrl"] == job["logs_url"] == f"/api/logs/{RUN_ID}"
     assert (await small.get(told["logs_url"])).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["/api/v1/jobs/{run}/logs", "/api/logs/{run}?tail=5"])
+async def test_a_reply_that_a_process_has_still_is_that_of_the_log_as_it_is(
+    own: Served, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_logs, "_REST_S", -1.0)  # as if each change was some seconds ago
+    directory = own.world.config.log.run_directory
+    logs, path = RunLogs(directory), directory / f"{RUN_ID}.log"
+    kept = []
+    for number in range(12):
+        for _ in range(3):
+            reply = await own.get(address)
+            kept.append(reply.headers["x-cache"])
+            told = reply.json()
+            content = path.read_text() if path.exists() else ""
+            assert "".join(told["logs"]) == "".join(content.splitlines(keepends=True)[-5:]), number
+            assert (told["error"] is None) == path.exists()
+        if number % 4 == 3:
+            path.unlink()
+        elif number % 4 == 2:
+            path.write_text(f"{content.swapcase()}as another\n")
+        else:
+            logs.append(RUN_ID, "INFO", "imaging", f"line {number}")
+    assert kept == ["off", "memory", "memory"] * 12
+
+
+async def test_a_reply_about_a_log_is_made_anew_when_its_run_ends(own: Served) -> None:
+    for _ in range(2):
+        before = await own.get("/api/v1/logs/{run}")
+    assert (before.headers["x-cache"], before.headers["cache-control"]) == ("memory", "no-store")
+    config = own.world.config
+    async with open_database(config.database, config.timeouts) as adapter:
+        await adapter.execute("UPDATE jobs SET status = 'failed'")
+    after = await own.get("/api/v1/logs/{run}")
+    assert (after.headers["x-cache"], after.json()["status"]) == ("off", "failed")
+
+
+async def test_a_log_that_grows_is_read_each_time(own: Served) -> None:
+    logs = RunLogs(own.world.config.log.run_directory)
+    for number in range(4):
+        logs.append(RUN_ID, "INFO", "imaging", f"line {number}")
+        for _ in range(2):
+            reply = await own.get("/api/v1/logs/{run}")
+            assert (reply.headers["x-cache"], reply.json()["total_lines"]) == ("off", number + 1)
 
 
 async def test_a_log_is_never_kept_by_a_cache(small: Served) -> None:

@@ -1,6 +1,8 @@
 """Logs of runs: whole lines, read from the end, bounded, named by checked names only."""
 
 import os
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pytest
 
 from dsa110_contimg.absurd.executor import ChildFailed, ChildResult
 from dsa110_contimg.absurd.stage_log import StageLog
-from dsa110_contimg.api.run_logs import MOST_BYTES, MOST_LINES, NoRunLogError, RunLogs
+from dsa110_contimg.api import run_logs
+from dsa110_contimg.api.run_logs import MOST_BYTES, MOST_LINES, LogSight, NoRunLogError, RunLogs
 
 RUN = "job-2026-02-11-030405"
 
@@ -77,6 +80,112 @@ def test_a_huge_foreign_log_is_not_counted(logs: RunLogs, tmp_path: Path) -> Non
         file.write(b"\nlast\n")
     found = logs.tail(RUN, 1)
     assert (found.lines, found.total_lines) == (["last\n"], None)
+
+
+def rested(path: Path) -> None:
+    """Let a log be an hour old; its ctime is the time of this, and only waiting makes that older."""
+    os.utime(path, (time.time() - 3600,) * 2)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a file that was just changed count as one that was not."""
+    monkeypatch.setattr(run_logs, "_REST_S", -1.0)
+
+
+def sight_of(logs: RunLogs) -> LogSight:
+    sight = logs.tail(RUN, 10).sight
+    assert sight is not None
+    assert sight.holds()
+    return sight
+
+
+def append_a_byte(path: Path) -> None:
+    with path.open("ab") as log:
+        log.write(b"x")
+
+
+def write_as_much(path: Path) -> None:
+    """Write other words of the same length, and say that it was not written since."""
+    before = path.stat()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # until the clock of the file system has ticked
+        path.write_bytes(path.read_bytes().swapcase())
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def put_another_in_its_place(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes().swapcase())
+    found = path.stat()
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    other.replace(path)
+
+
+def put_a_link_in_its_place(path: Path) -> None:
+    path.symlink_to(path.rename(path.with_name("other")))
+
+
+def put_a_directory_in_its_place(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    "change",
+    [
+        append_a_byte, write_as_much, put_another_in_its_place, put_a_link_in_its_place, put_a_directory_in_its_place,
+        Path.unlink, lambda path: os.truncate(path, 3), lambda path: path.chmod(0o600),
+    ],
+)  # fmt: skip
+def test_a_log_that_was_seen_is_the_same_until_anything_happens_to_it(
+    logs: RunLogs, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    written(logs, tmp_path, b"one\ntwo\n")
+    path = tmp_path / "runs" / f"{RUN}.log"
+    rested(path)
+    sight = sight_of(logs)
+    change(path)
+    assert not sight.holds()
+
+
+def test_a_log_that_is_not_there_is_so_until_it_is(logs: RunLogs, tmp_path: Path) -> None:
+    with pytest.raises(NoRunLogError) as told:
+        logs.tail(RUN, 10)
+    sight = told.value.sight
+    assert sight is not None
+    assert sight.holds()
+    logs.append(RUN, "INFO", "x", "begins")
+    assert not sight.holds()
+    (tmp_path / "runs" / "a.log").mkdir()
+    with pytest.raises(NoRunLogError) as told:
+        logs.tail("a", 10)
+    assert told.value.sight is None
+
+
+def test_a_log_that_was_just_written_cannot_be_known_again(logs: RunLogs, tmp_path: Path) -> None:
+    written(logs, tmp_path, b"one\n")
+    path = tmp_path / "runs" / f"{RUN}.log"
+    assert logs.tail(RUN, 10).sight is None
+    rested(path)  # changes its ctime, which cannot be set
+    assert logs.tail(RUN, 10).sight is None
+    os.utime(path, (time.time() + 3600,) * 2)
+    assert logs.tail(RUN, 10).sight is None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_log_that_is_written_while_it_is_read_cannot_be_known_again(
+    logs: RunLogs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(logs, tmp_path, b"one\n")
+
+    def reading_late(fd: int, size_bytes: int, lines: int) -> tuple[bytes, int]:
+        logs.append(RUN, "INFO", "x", "meanwhile")
+        return os.pread(fd, size_bytes, 0), 0
+
+    monkeypatch.setattr(run_logs, "_read_back", reading_late)
+    found = logs.tail(RUN, 10)
+    assert (found.lines, found.sight) == (["one\n"], None)
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,21 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
-    """That the replies of a route may be kept."""
+    """That the replies of a route may be kept.
+
+    Attributes
+    ----------
+    prefix : str
+        Their kind.
+    tables : tuple of str
+        What they are made of.
+    witnessed : bool
+        They are made of a file too: kept in the process only, each with what tells whether its file is the same.
+    """
 
     prefix: str
     tables: tuple[str, ...]
+    witnessed: bool = False
 
     def life_s(self, default_s: int) -> int:
         """Return how long a reply is kept at most, s; ``default_s`` where the contract says nothing of its kind."""
@@ -74,6 +85,19 @@ def cached(prefix: str, *tables: str) -> Callable[[Endpoint], Endpoint]:
 
     def marked(endpoint: Endpoint) -> Endpoint:
         endpoint.cache_rule = CacheRule(prefix, tables)  # type: ignore[attr-defined]
+        return endpoint
+
+    return marked
+
+
+def remembered(prefix: str, *tables: str) -> Callable[[Endpoint], Endpoint]:
+    """Let the replies of a route be kept by this process until one of ``tables``, or the file of each, has changed.
+
+    A reply is kept only if its route leaves a :class:`Witness` in ``request.state.witness``.
+    """
+
+    def marked(endpoint: Endpoint) -> Endpoint:
+        endpoint.cache_rule = CacheRule(prefix, tables, witnessed=True)  # type: ignore[attr-defined]
         return endpoint
 
     return marked
@@ -122,7 +146,7 @@ class ReplyCache:
 
     def keeps(self, rule: CacheRule) -> bool:
         """Tell whether replies of a route are kept."""
-        return self._settings.enabled and rule.prefix in self._settings.prefixes
+        return self._settings.enabled and rule.prefix in self._settings.prefixes and not rule.witnessed
 
     async def answer(
         self, rule: CacheRule, request: Request, handler: Handler, seen: Mapping[str, int], still: Judgement

@@ -2,7 +2,8 @@
 
 What may be kept, of which tables it is made and how long it lives is said by :func:`~dsa110_contimg.api.cache.cached`.
 A kept reply is compared with the numbers of the last writes (``table_generations``) each time that it is asked for, so
-that a client sees every write that ended before its question. The gate has judged the request before; what follows it
+that a client sees every write that ended before its question; what is made of a file too is compared with the file
+as it is then. The gate has judged the request before; what follows it
 (routing, query, encoding, checksum) is what a kept reply saves.
 """
 
@@ -46,6 +47,8 @@ class KeptReply:
         Of the reply.
     size_bytes : int
         Memory that it takes with its question, about.
+    witness : Witness or None
+        Of the file that it was made of.
     """
 
     told: Mapping[str, Any]
@@ -55,6 +58,20 @@ class KeptReply:
     headers: list[tuple[bytes, bytes]]
     body: bytes
     size_bytes: int
+    witness: "Witness | None"
+
+    def is_right(self, seen: Generations) -> bool:
+        """Tell whether the route would say the same now, by the numbers of the last writes."""
+        if not seen or self.numbers != _numbers(self.rule, seen) or time.monotonic() >= self.until_s:
+            return False
+        return self.witness is None or self.witness.holds()
+
+
+class Witness(Protocol):
+    """Knows the file that a reply was made of."""
+
+    def holds(self) -> bool:
+        """Tell whether the file is the same still, to the byte."""
 
 
 class Reading(Protocol):
@@ -122,7 +139,7 @@ class ReplyMemory:
         kept = self._kept.get(question)
         if kept is None:
             return None  # it has gone while we asked
-        if not seen or kept.numbers != _numbers(kept.rule, seen) or time.monotonic() >= kept.until_s:
+        if not kept.is_right(seen):
             self._drop(question)
             return None
         self._kept.move_to_end(question)
@@ -136,7 +153,13 @@ class ReplyMemory:
         return self._most_bytes > 0
 
     def keep(
-        self, question: Question, rule: CacheRule, seen: Generations, told: Mapping[str, Any], reply: Response
+        self,
+        question: Question,
+        rule: CacheRule,
+        seen: Generations,
+        told: Mapping[str, Any],
+        reply: Response,
+        witness: Witness | None = None,
     ) -> None:
         """Keep a reply.
 
@@ -152,15 +175,17 @@ class ReplyMemory:
         told : mapping
             What the route left in the scope.
         reply : Response
+        witness : Witness, optional
+            Of the file that it was made of.
         """
-        if reply.status_code != 200 or not seen:
+        if reply.status_code != 200 or not seen or (rule.witnessed and witness is None):
             return
         headers = [(name, value) for name, value in reply.raw_headers if name != b"x-cache"]
         until_s = time.monotonic() + rule.life_s(self._default_ttl_s)
         body = bytes(reply.body)
         size_bytes = len(body) + len(question[0]) + len(question[1]) + _size(headers) + _OVERHEAD_BYTES
         headers.append((b"x-cache", b"memory"))
-        kept = KeptReply(told, rule, _numbers(rule, seen), until_s, headers, body, size_bytes)
+        kept = KeptReply(told, rule, _numbers(rule, seen), until_s, headers, body, size_bytes, witness)
         if kept.size_bytes > self._most_bytes // _LARGEST_SHARE:
             return
         self._drop(question)

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ LARGEST_BYTES = 16 << 20
 _LONGEST_LINE = 4000
 _BLOCK_BYTES = 64 << 10
 _SHORT_BYTES = 16 << 10
+_REST_S = 2.0  # clocks of file systems tick in some milliseconds, at worst in seconds
 #: What a run may be called to have a log; the name becomes a file name.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,199}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -32,8 +34,40 @@ _FULL = b" the log is full: nothing that came later was kept\n"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
 
 
+@dataclass(frozen=True, slots=True)
+class LogSight:
+    """A log as it was seen.
+
+    Attributes
+    ----------
+    path : str
+    marks : tuple of int, optional
+        What the file system told of the file; None of one that was not there.
+    """
+
+    path: str
+    marks: tuple[int, ...] | None
+
+    def holds(self) -> bool:
+        """Tell whether it is the same still, to the byte; an open file tells it, also where names are remembered."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | _FLAGS)
+        except FileNotFoundError:
+            return self.marks is None
+        except OSError:
+            return False
+        try:
+            return _marks(os.fstat(fd)) == self.marks
+        finally:
+            os.close(fd)
+
+
 class NoRunLogError(LookupError):
-    """A run has no log that can be read; the message says why."""
+    """A run has no log that can be read; the message says why, and ``sight`` what was seen if that can be compared."""
+
+    def __init__(self, message: str, sight: LogSight | None = None) -> None:
+        super().__init__(message)
+        self.sight = sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +80,13 @@ class LogTail:
         Each with its line end.
     total_lines : int or None
         Of the whole log; None when it is larger than what we write, and not counted.
+    sight : LogSight or None
+        By which to know later that it is the same; None of a log that is being written.
     """
 
     lines: list[str]
     total_lines: int | None
+    sight: LogSight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +144,21 @@ class RunLogs:
             There is none, or it cannot be read.
         """
         with self._opened(run_id) as (fd, size_bytes):
-            return _tail(fd, size_bytes, min(lines, MOST_LINES))
+            return self._tail(run_id, fd, size_bytes, min(lines, MOST_LINES))
 
     def short_tail(self, run_id: str, lines: int) -> LogTail | None:
         """Return the same of a log that is read in less time than a change of threads takes; None of a longer one."""
         with self._opened(run_id) as (fd, size_bytes):
-            return _tail(fd, size_bytes, lines) if size_bytes <= _SHORT_BYTES else None
+            return self._tail(run_id, fd, size_bytes, lines) if size_bytes <= _SHORT_BYTES else None
+
+    def _tail(self, run_id: str, fd: int, size_bytes: int, lines: int) -> LogTail:
+        before = os.fstat(fd)
+        content, begin = _read_back(fd, size_bytes, lines)
+        found = _lines(content, whole=begin == 0)[-lines:]
+        total = _count(fd, begin, content) if size_bytes <= 2 * LARGEST_BYTES else None
+        marks = _marks(before)
+        settled = before.st_size == size_bytes and _has_rested(before) and _marks(os.fstat(fd)) == marks
+        return LogTail(found, total, LogSight(self._path(run_id), marks) if settled else None)
 
     def after(self, run_id: str, offset: int) -> LogPart:
         """Return whole lines from a byte offset on, at most ``MOST_BYTES``; a run without a log has none yet."""
@@ -165,10 +211,11 @@ class RunLogs:
     @contextmanager
     def _opened(self, run_id: str) -> Iterator[tuple[int, int]]:
         """Give descriptor and size of a log."""
+        path = self._path(run_id)
         try:
-            fd = os.open(self._path(run_id), os.O_RDONLY | _FLAGS)
+            fd = os.open(path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError as error:
-            raise NoRunLogError("nothing was logged for this run") from error
+            raise NoRunLogError("nothing was logged for this run", LogSight(path, None)) from error
         except OSError as error:
             raise NoRunLogError(f"the log cannot be read: {error.strerror}") from error
         try:
@@ -180,10 +227,17 @@ class RunLogs:
             os.close(fd)
 
 
-def _tail(fd: int, size_bytes: int, lines: int) -> LogTail:
-    content, begin = _read_back(fd, size_bytes, lines)
-    found = _lines(content, whole=begin == 0)[-lines:]
-    return LogTail(found, _count(fd, begin, content) if size_bytes <= 2 * LARGEST_BYTES else None)
+def _marks(found: os.stat_result) -> tuple[int, ...]:
+    """Return what is not the same of a file that is another, or that was written.
+
+    Whoever appends changes the size; the times tell of one that was written anew in the same length.
+    """
+    return (found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _has_rested(found: os.stat_result) -> bool:
+    """Tell whether a file was last changed long ago enough that the next change has another time."""
+    return time.time() - max(found.st_mtime, found.st_ctime) > _REST_S
 
 
 def _escaped(line: str) -> str:

@@ -104,7 +104,7 @@ class StrictRoute(APIRoute):
             return reply
         told = {name: request.scope[name] for name in ("route", "route_template")}
         question = (request.scope["state"]["asked_path"], request.scope["query_string"])
-        memory.keep(question, rule, seen, told, reply)
+        memory.keep(question, rule, seen, told, reply, request.scope["state"].get("witness"))
         return reply
 
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.cache import remembered
 from dsa110_contimg.api.dependencies import LogService
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.routers import router_of
@@ -18,12 +19,16 @@ _LIVE = {"Cache-Control": "no-store"}
 
 
 @router.get("/jobs/{run_id}/logs", response_model=schemas.RunLog)
-async def get_job_logs(run_id: str, service: LogService, tail: Tail = 100) -> Response:
+@remembered("logs", "jobs")
+async def get_job_logs(request: Request, run_id: str, service: LogService, tail: Tail = 100) -> Response:
     """Return the last lines of a run's log; a run without a log has none, and ``error`` says why."""
-    return json_reply(await service.tail(run_id, tail), _LIVE)
+    told, request.state.witness = await service.tail(run_id, tail)
+    return json_reply(told, _LIVE)
 
 
 @router.get("/logs/{run_id}", response_model=schemas.RunLog)
-async def get_run_log(run_id: str, service: LogService, tail: Tail = 100) -> Response:
+@remembered("logs", "jobs")
+async def get_run_log(request: Request, run_id: str, service: LogService, tail: Tail = 100) -> Response:
     """Return the same as the logs of the job of this name."""
-    return json_reply(await service.tail(run_id, tail), _LIVE)
+    told, request.state.witness = await service.tail(run_id, tail)
+    return json_reply(told, _LIVE)

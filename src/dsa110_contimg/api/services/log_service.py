@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from dsa110_contimg.api.exceptions import required
-from dsa110_contimg.api.run_logs import NoRunLogError, RunLogs
+from dsa110_contimg.api.run_logs import LogSight, NoRunLogError, RunLogs
 from dsa110_contimg.api.services.async_services import AsyncJobService
 
 
@@ -22,8 +22,10 @@ class RunLogService:
         self.jobs = jobs
         self.logs = logs
 
-    async def tail(self, run_id: str, lines: int) -> dict[str, Any]:
-        """Return the last lines of a run's log; for a run that has none, no line and the reason.
+    async def tail(self, run_id: str, lines: int) -> tuple[dict[str, Any], LogSight | None]:
+        """Return the last lines of a run's log, and by what to know later that they are the same.
+
+        Of a run that has no log there is no line, and the reason.
 
         Raises
         ------
@@ -37,5 +39,5 @@ class RunLogService:
             if found is None:
                 found = await asyncio.to_thread(self.logs.tail, run_id, lines)
         except NoRunLogError as error:
-            return told | {"error": str(error)}
-        return told | {"logs": found.lines, "total_lines": found.total_lines}
+            return told | {"error": str(error)}, error.sight
+        return told | {"logs": found.lines, "total_lines": found.total_lines}, found.sight
