@@ -30,7 +30,10 @@ RECORDS = {
     "provenance": interfaces.ProvenanceRecord,
     "provenance_files": interfaces.ProductFile,
 }
-ELSEWHERE = {("images", "ms_stage"), ("images", "cal_table"), ("images", "mask_id"), ("provenance", "files")}
+ELSEWHERE = {
+    ("images", "ms_stage"), ("images", "cal_table"), ("images", "mask_id"), ("provenance", "files"),
+    ("ms_index", "image_grade"), ("ms_index", "image_id"), ("ms_index", "cal_table"),
+}  # fmt: skip
 
 
 @NAMED
