@@ -85,6 +85,21 @@ def empty_products(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseCo
     return config
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings of a products database of each kind, which only this test uses."""
+    if request.param == "sqlite":
+        return {}
+    return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": request.getfixturevalue("postgres_database")}
+
+
+@pytest.fixture
+async def served(world: World) -> AsyncIterator[Served]:
+    """The application over the world that a module describes."""
+    async with serving(world.config, names=segments(world), world=world) as found:
+        yield found
+
+
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[Served]:
     """The same over a world that nobody else sees."""

@@ -33,8 +33,8 @@ KEPT = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> World:
+@pytest.fixture
+def world(each_database: dict[str, str], tmp_path: Path, redis_url: str) -> World:
     """A world of its own in each kind of database, with a Redis."""
     environ = {
         "REDIS_URL": redis_url,
@@ -42,17 +42,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Wor
         "DSA110_CACHED_REPLIES": ",".join((*TTLS_S, "logs")),
         **PATIENT,
         **FORGETFUL,
+        **each_database,
     }
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
     return asyncio.run(build(settings(tmp_path / "state", **environ)))
-
-
-@pytest.fixture
-async def served(world: World) -> AsyncIterator[Served]:
-    async with serving(world.config, names=segments(world), world=world) as found:
-        yield found
 
 
 async def said(served: Served, path: str, **headers: str) -> str:

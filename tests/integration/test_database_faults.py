@@ -26,6 +26,7 @@ from dsa110_contimg.api.exceptions import (
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import build, settings
+from fixtures.databases import hung
 from fixtures.queue_bench import open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
@@ -342,19 +343,6 @@ async def test_a_postgresql_that_was_killed_is_missed_in_two_seconds_and_served_
             await well(served)
 
 
-@contextmanager
-def hung(server: psutil.Process) -> Iterator[None]:
-    """Stop all processes of a database server."""
-    stopped = [server, *server.children(recursive=True)]
-    for process in stopped:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in stopped:
-            process.resume()
-
-
 @pytest.mark.slow
 async def test_a_queue_database_that_hangs_is_not_waited_for_and_used_again_when_it_goes_on(
     queue_database: str, tmp_path: Path
@@ -364,7 +352,7 @@ async def test_a_queue_database_that_hangs_is_not_waited_for_and_used_again_when
     async with open_bench(queue_database) as bench, serving(config, queue) as served:
         await answered(served, "/api/v1/absurd/queues/stats")
         backend = await bench.connection.fetchval("select pg_backend_pid()")
-        with hung(psutil.Process(psutil.Process(backend).ppid())):
+        with hung(backend):
             reply = await served.get("/api/v1/absurd/queues/stats")
             assert (reply.status_code, reply.json()["error"]) == (503, "SERVICE_UNAVAILABLE"), reply.text
             assert int(reply.headers["retry-after"]) > 0

@@ -40,19 +40,9 @@ FOLLOWS = {"provenance_files": "provenance"}
 ONLY_COUNTED = {"/api/v1/stats"}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    environ = {"REDIS_CACHE_ENABLED": "false"}
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
-    return asyncio.run(build(settings(tmp_path / "state", **environ)))
-
-
 @pytest.fixture
-async def served(world: World) -> AsyncIterator[Served]:
-    async with serving(world.config, names=segments(world), world=world) as found:
-        yield found
+def world(each_database: dict[str, str], tmp_path: Path) -> World:
+    return asyncio.run(build(settings(tmp_path / "state", REDIS_CACHE_ENABLED="false", **each_database)))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dsa110_contimg.api.operation_records import ServiceState
 from dsa110_contimg.api.services import service_views
 from dsa110_contimg.api.services_monitor import ServicesMonitor
 from fixtures.api_server import Served, serving
-from fixtures.api_world import QUEUE_OFF, World, build, settings
+from fixtures.api_world import World, build, settings
 
 
 class Past:
@@ -123,20 +123,10 @@ def test_a_service_is_told_in_the_spelling_and_the_units_that_clients_know() -> 
 # --- over HTTP ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> World:
-    """A world of its own in each kind of database, with a Redis and three more services."""
-    environ = {"REDIS_URL": redis_url, "DSA110_ENV": "testing"}
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
-    return asyncio.run(build(settings(tmp_path / "state", **environ)))
-
-
 @pytest.fixture
-async def served(world: World) -> AsyncIterator[Served]:
-    async with serving(world.config, QUEUE_OFF) as found:
-        yield found
+def world(each_database: dict[str, str], tmp_path: Path, redis_url: str) -> World:
+    """A world of its own in each kind of database, with a Redis and three more services."""
+    return asyncio.run(build(settings(tmp_path / "state", REDIS_URL=redis_url, **each_database)))
 
 
 async def test_the_services_of_the_contract_are_told_with_their_ports(served: Served) -> None:

@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
@@ -24,7 +25,9 @@ from dsa110_contimg.api.exceptions import InvalidRecordError
 from dsa110_contimg.api.interfaces import PhotometryRecord, Recording, SourceRecord
 from dsa110_contimg.api.migrations.migrator import Migrator
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
+from fixtures.api_server import segments, serving
 from fixtures.api_world import CREATED_AT, GROUP_ID, RUN_ID, World, build, recordings, settings
+from fixtures.databases import hung
 from fixtures.live_api import add_keys
 from fixtures.twins import Twins, copy_database, put_in_place, twins
 from fixtures.writers import write_earlier_database
@@ -41,8 +44,8 @@ CHANGES = (
 TABLES = tuple(dict.fromkeys(table for table, _ in CHANGES))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> APIConfig:
+@pytest.fixture
+def config(each_database: dict[str, str], tmp_path: Path, redis_url: str) -> APIConfig:
     """Settings by which this process and Redis keep whatever may be kept."""
     environ = {
         "REDIS_URL": redis_url,
@@ -50,10 +53,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> AP
         "DSA110_TIMEOUT_CACHE": "20",
         "DSA110_TIMEOUT_DB_CONNECTION": "5",
     }
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_database")
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
-    return settings(tmp_path / "state", **environ)
+    return settings(tmp_path / "state", **environ, **each_database)
 
 
 class Walk:
@@ -220,11 +220,14 @@ class Walk:
             await self.pair.agree(8)
 
     async def beside(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write, sometimes while others ask."""
+        """Write, sometimes while others ask, of whom some go away."""
         if write in (self.replace, self.earlier_file, self.migrate) or self.chance.random() < 0.5:
             await write()
         else:
-            await asyncio.gather(write(), *(self.pair.ask(each) for each in self.chance.sample(self.pair.questions, 5)))
+            pair = self.pair
+            left = self.chance.choices([*pair.lately] or pair.questions, k=4)
+            asked = [pair.ask(each) for each in self.chance.sample(pair.questions, 5)]
+            await asyncio.gather(write(), *asked, *(pair.ask_and_leave(each) for each in left))
 
 
 @asynccontextmanager
@@ -248,3 +251,37 @@ async def test_who_remembers_answers_as_who_does_not_for_long(config: APIConfig,
     async with walking(config, tmp_path, 8) as walk:
         await walk.take(100, slow=True)
         assert walk.pair.remembered > walk.pair.asked / 50 and walk.pair.hits
+
+
+@pytest.mark.slow
+async def test_who_waits_for_a_postgresql_that_hangs_is_told_in_time_and_nothing_is_stale_when_it_goes_on(
+    postgres_database: str, tmp_path: Path
+) -> None:
+    environ = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": postgres_database, "REDIS_CACHE_ENABLED": "false"}
+    config = settings(tmp_path / "state", DSA110_TIMEOUT_DB_STATEMENT="1", DSA110_TIMEOUT_REQUEST="6", **environ)
+    world = await build(config)
+    async with serving(config, names=segments(world), world=world) as served:
+
+        def ask() -> asyncio.Task[httpx.Response]:
+            return asyncio.create_task(served.get("/api/v1/images/{image}"))
+
+        while (await ask()).headers["x-cache"] != "memory":
+            continue
+        link = await asyncpg.connect(postgres_database)
+        await link.execute("BEGIN; UPDATE images SET noise_jy = 0.5")
+        with hung(link.get_server_pid()):
+            gone, first = [ask(), ask()], [ask() for _ in range(3)]
+            await asyncio.sleep(0.05)
+            later = [ask() for _ in range(3)]  # their reading is the next one
+            ending = asyncio.create_task(link.execute("COMMIT"))
+            await asyncio.sleep(0.05)
+            for task in (*gone, *later[:1]):
+                task.cancel()
+            replies = await asyncio.gather(*first, *later, return_exceptions=True)
+            assert [isinstance(each, asyncio.CancelledError) for each in replies] == [False] * 3 + [True, False, False]
+            assert {each.status_code for each in replies if isinstance(each, httpx.Response)} == {503}
+        await ending
+        while (reply := await ask()).status_code != 200:
+            assert reply.status_code == 503
+        assert reply.json()["noise_jy"] == 0.5
+        await link.close()
