@@ -508,7 +508,7 @@ async def test_whoever_waits_for_a_known_reply_waits_no_longer_than_for_another(
 async def test_a_known_reply_is_sent_like_one_that_is_made(when: str) -> None:
     tag = (b"etag", b'"x"')
     known = FakeMemory(
-        **{when: KeptReply({}, CacheRule("tests", ()), (), 0.0, [tag, (b"content-length", b"5")], b"known", 0)}
+        **{when: KeptReply({}, CacheRule("tests", ()), (), 0.0, [tag, (b"content-length", b"5")], b"known", 0, None)}
     )
     for method, headers, status, body in (
         ("GET", [], 200, b"known"),
