@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,11 +20,13 @@ from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, Memory
 from dsa110_contimg.api.middleware.headers import cache_control
 from dsa110_contimg.api.middleware.judge import GateRules, Judge
+from dsa110_contimg.api.middleware.meter import RequestMeter
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.reply_memory import KeptReply
 from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule, RefusedError
 from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
+from dsa110_contimg.api.tally import Tally
 
 PROXY = "192.0.2.10"  # TEST-NET addresses (RFC 5737) stand for the outside world
 PROXY_2 = "192.0.2.11"
@@ -50,6 +53,10 @@ def rules(*, proxies: tuple[str, ...] = (), allowed: tuple[str, ...] = PRIVATE_N
 def doorkeeper(**limits: Any) -> Admission:
     """Return an admission that counts in this process; nobody has a key."""
     return Admission(AdmissionRules(**limits), RateLimiter(RateLimitConfig(store="memory"), ""))
+
+
+def meter() -> RequestMeter:
+    return RequestMeter(Tally(Path("nowhere")))
 
 
 @dataclass
@@ -118,7 +125,7 @@ async def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    gate = Gate(app, gate_rules, admission or doorkeeper(), lambda _: memory or FakeMemory())
+    gate = Gate(app, gate_rules, admission or doorkeeper(), meter(), lambda _: memory or FakeMemory())
     gate.judge = judge or gate.judge
     await gate(scope, receive, send)
     return Reply(sent, scope)
@@ -551,7 +558,7 @@ async def test_lifespan_messages_pass_the_gate() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    await Gate(app, rules(), doorkeeper())({"type": "lifespan"}, _nothing, _nothing)
+    await Gate(app, rules(), doorkeeper(), meter())({"type": "lifespan"}, _nothing, _nothing)
     assert seen == ["lifespan"]
 
 

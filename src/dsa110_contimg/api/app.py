@@ -6,12 +6,14 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Response
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg import __version__
 from dsa110_contimg.absurd.client import AbsurdClient
@@ -31,7 +33,7 @@ from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate
 from dsa110_contimg.api.middleware.judge import GateRules
-from dsa110_contimg.api.middleware.meter import Meter
+from dsa110_contimg.api.middleware.meter import RequestMeter
 from dsa110_contimg.api.route_index import RouteIndex
 from dsa110_contimg.api.routes import (
     absurd,
@@ -108,7 +110,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     config = config or get_config()
     limiter = RateLimiter(config.rates, config.redis.url)
     tally = Tally(config.paths.state_dir / "metrics")
-    app = FastAPI(
+    app = GuardedAPI(
         routes=[route for router in _ROUTERS for route in router.routes],
         title="DSA-110 Continuum Imaging Pipeline API",
         version=__version__,
@@ -123,9 +125,20 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.router.routes.insert(0, RouteIndex(app.routes, BASE))
     exception_handler.install(app)
     app.add_middleware(Bases)
-    app.add_middleware(Gate, rules=gate_rules(config), admission=Admission(admission_rules(config), limiter))
-    app.add_middleware(Meter, tally=tally)
+    admission = Admission(admission_rules(config), limiter)
+    app.gate = Gate(partial(FastAPI.__call__, app), gate_rules(config), admission, RequestMeter(tally))
     return app
+
+
+class GuardedAPI(FastAPI):
+    """The framework's application, with the gate before all of it: what the gate answers needs none of its layers."""
+
+    gate: Gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
+        scope["app"] = self
+        await self.gate(scope, receive, send)
 
 
 async def front_page() -> Response:

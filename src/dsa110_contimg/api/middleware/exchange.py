@@ -50,6 +50,8 @@ class Exchange:
     ----------
     status : int
         Status of the reply, 0 until it has begun.
+    size_bytes : int
+        Of the body of the reply, so far.
     added : list of headers
         Headers of every reply to this request.
     secure : bool
@@ -63,6 +65,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.secure = scope.get("scheme") in ("https", "wss")
         self.status = 0
+        self.size_bytes = 0
         self.added: list[Header] = []
         self._send = send
         self._limits = limits
@@ -118,9 +121,16 @@ class Exchange:
         if message["type"] == "http.response.start":
             deadline.reschedule(None)
             message = self._begun(message)
-        elif message["type"] == "http.response.body" and self._has_no_body:
-            message = {**message, "body": b""}
+        elif message["type"] == "http.response.body":
+            message = self._cut(message)
         await self._send(message)
+
+    def _cut(self, message: Message) -> Message:
+        """Return a part of the body as it is sent: HEAD and 304 have none."""
+        if self.method == "HEAD" or self.status == 304:
+            return {**message, "body": b""}
+        self.size_bytes += len(message.get("body", b""))
+        return message
 
     def _begun(self, message: Message) -> Message:
         self._give_back_method()
@@ -130,10 +140,6 @@ class Exchange:
             self.status = 304
             headers = [(name, value) for name, value in headers if name not in (b"content-length", b"content-type")]
         return {**message, "status": self.status, "headers": headers}
-
-    @property
-    def _has_no_body(self) -> bool:
-        return self.method == "HEAD" or self.status == 304
 
     def _give_back_method(self) -> None:
         """Let the server see HEAD again: it then frames no body, and does not miss one of the announced length."""
@@ -162,7 +168,7 @@ class Exchange:
         """Send a whole reply that no route made."""
         kind = "websocket.http.response" if self.websocket else "http.response"
         await self._send(self._begun({"type": f"{kind}.start", "status": status, "headers": headers}))
-        await self._send({"type": f"{kind}.body", "body": b"" if self._has_no_body else content})
+        await self._send(self._cut({"type": f"{kind}.body", "body": content}))
 
     async def refuse(self, refusal: RefusedError) -> None:
         """Answer a request that may not pass; a WebSocket gets the same reply where the server can send one."""

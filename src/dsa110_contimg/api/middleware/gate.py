@@ -28,6 +28,7 @@ from dsa110_contimg.api.middleware.admission import Admission
 from dsa110_contimg.api.middleware.exchange import ASGIApp, Exchange, Receive, Scope, Send
 from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.judge import Client, GateRules, Judge
+from dsa110_contimg.api.middleware.meter import RequestMeter
 from dsa110_contimg.api.reply_memory import KeptReply
 from dsa110_contimg.api.security import Address, RefusedError
 
@@ -59,6 +60,8 @@ class Gate:
         What passes.
     admission : Admission
         How many pass, and as whom.
+    meter : RequestMeter
+        Counts what has ended.
     memory_of : callable
         Gives the replies that are known already, for the scope of a request.
     """
@@ -68,11 +71,13 @@ class Gate:
         app: ASGIApp,
         rules: GateRules,
         admission: Admission,
+        meter: RequestMeter,
         memory_of: Callable[[Scope], Memory] = lambda scope: scope["app"].state.services.memory,
     ) -> None:
         self.app = app
         self.judge = Judge(rules)
         self.admission = admission
+        self.meter = meter
         self.memory_of = memory_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +91,7 @@ class Gate:
         except RefusedError as refusal:
             await passage.exchange.refuse(refusal)
         finally:
-            passage.log()
+            passage.end()
 
 
 class _Passage:
@@ -99,6 +104,7 @@ class _Passage:
         self.memory_of = gate.memory_of
         self.judge = gate.judge
         self.admission = gate.admission
+        self.meter = gate.meter
         self.started_s = time.perf_counter()
         self.head = head = gate.judge.read(scope["headers"])
         self.exchange = Exchange(scope, send, gate.judge.rules.limits, head)
@@ -191,15 +197,22 @@ class _Passage:
             self.scope["scheme"] = scheme[0]
             self.exchange.secure = scheme[0] == "https"
 
-    def log(self) -> None:
+    def end(self) -> None:
+        """Count the request, and write one line of it if that is asked."""
+        elapsed_s = time.perf_counter() - self.started_s
+        if not self.websocket:
+            # Without a reply the server sends 500.
+            status = self.exchange.status or 500
+            self.meter.count(self.scope, self.exchange.method, status, self.exchange.size_bytes, elapsed_s)
+        if access_log.isEnabledFor(logging.INFO):
+            self._log(elapsed_s)
+
+    def _log(self, elapsed_s: float) -> None:
         """Write one line; the path is quoted so that no line break in it makes a second one."""
-        if not access_log.isEnabledFor(logging.INFO):
-            return
-        elapsed_ms = round((time.perf_counter() - self.started_s) * 1e3, 1)
         facts = {
             "request_id": self.request_id,
             "client": self.scope["state"].get("client_ip"),
-            "elapsed_ms": elapsed_ms,
+            "elapsed_ms": round(elapsed_s * 1e3, 1),
         }
         access_log.info("%s %r %d", self.exchange.method, self.exchange.path, self.exchange.status, extra=facts)
 

@@ -1,14 +1,13 @@
-"""How many requests, how long and how large: counted for Prometheus, outside the gate, as plain ASGI.
+"""How many requests, how long and how large: counted for Prometheus.
 
 The label ``handler`` is the template of the route (``/api/v1/images/{image_id}``), never a path that was asked, and
 ``none`` for what no route answered; so clients cannot make series. Health and metrics themselves are not counted.
 """
 
-import time
 from bisect import bisect_left
 
 from dsa110_contimg.api.middleware.bases import BASE
-from dsa110_contimg.api.middleware.exchange import ASGIApp, Message, Receive, Scope, Send
+from dsa110_contimg.api.middleware.exchange import Scope
 from dsa110_contimg.api.tally import Cell, Family, Tally
 
 REQUESTS = Family("counter", "http_requests", "Requests by route, method and class of status.")
@@ -71,48 +70,47 @@ class _RouteCells:
         self._sum_s.add(seconds)
 
 
-class Meter:
-    """Pure ASGI middleware; see the module's text."""
+class RequestMeter:
+    """Counts the requests of one process.
 
-    def __init__(self, app: ASGIApp, tally: Tally) -> None:
-        self.app = app
-        self.tally = tally
+    Parameters
+    ----------
+    tally : Tally
+        Keeps the numbers.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._routes: dict[tuple[str, str], _RouteCells] = {}
         self._fine: tuple[list[Cell], Cell] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request on and count how it went."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
+    def count(self, scope: Scope, method: str, status: int, size: int, seconds: float) -> None:
+        """Count one request that has ended.
+
+        Parameters
+        ----------
+        scope : mapping
+            Of ASGI, in which the route has left its template.
+        method : str
+            As the client said it: the gate routes HEAD as GET.
+        status : int
+            Of the reply.
+        size : int
+            Of its body, bytes that were sent.
+        seconds : float
+            From the first look at the request to the end of the reply.
+        """
+        if scope["path"] in _UNCOUNTED:
             return
-        status, size = 500, 0  # what the server sends when the application sends nothing
-        method = scope["method"]  # the gate routes HEAD as GET
-
-        async def watched(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            else:
-                size += len(message.get("body", b""))
-            await send(message)
-
-        began_s = time.perf_counter()
-        try:
-            await self.app(scope, receive, watched)
-        finally:
-            if scope["path"] not in _UNCOUNTED:
-                handler = scope.get("route_template", NO_ROUTE)
-                self._count(scope, handler, method, status, size, time.perf_counter() - began_s)
-
-    def _count(self, scope: Scope, handler: str, method: str, status: int, size: int, seconds: float) -> None:
         if method not in _METHODS:
             method = "other"
+        handler = scope.get("route_template", NO_ROUTE)
         cells = self._routes.get((handler, method))
         if cells is None:
-            cells = self._routes[handler, method] = _RouteCells(self.tally, handler, method)
+            cells = self._routes[handler, method] = _RouteCells(self._tally, handler, method)
         cells.add(status, _announced(scope) if method not in ("GET", "HEAD") else 0, size, seconds)
         if self._fine is None:
-            self._fine = self.tally.histogram(FINE_DURATION, {}, _bounds(FINE_BOUNDS_S))
+            self._fine = self._tally.histogram(FINE_DURATION, {}, _bounds(FINE_BOUNDS_S))
         buckets, total_s = self._fine
         buckets[bisect_left(FINE_BOUNDS_S, seconds)].add()
         total_s.add(seconds)
