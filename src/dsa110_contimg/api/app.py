@@ -34,7 +34,7 @@ from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate
 from dsa110_contimg.api.middleware.judge import GateRules
 from dsa110_contimg.api.middleware.meter import RequestMeter
-from dsa110_contimg.api.route_index import RouteIndex
+from dsa110_contimg.api.route_index import RouteIndex, Shortcut
 from dsa110_contimg.api.routes import (
     absurd,
     batches,
@@ -122,11 +122,11 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.mount("/web", StaticFiles(directory=_WEB))
     documentation.install(app)
     require_scopes(app)
-    app.router.routes.insert(0, RouteIndex(app.routes, BASE))
+    index = RouteIndex(app.routes, BASE)
+    app.router.routes.insert(0, index)
     exception_handler.install(app)
-    app.add_middleware(Bases)
-    admission = Admission(admission_rules(config), limiter)
-    app.gate = Gate(partial(FastAPI.__call__, app), gate_rules(config), admission, RequestMeter(tally))
+    behind = Bases(Shortcut(partial(FastAPI.__call__, app), index))
+    app.gate = Gate(behind, gate_rules(config), Admission(admission_rules(config), limiter), RequestMeter(tally))
     return app
 
 

@@ -72,8 +72,12 @@ def _within_stacks(handler: Handler) -> Handler:
     """Return the framework's way with what it expects around itself: where resources of dependencies are closed."""
 
     async def usual(request: Request) -> Response:
-        async with AsyncExitStack() as of_request, AsyncExitStack() as of_function:
-            request.scope.update(fastapi_inner_astack=of_request, fastapi_function_astack=of_function)
+        async with AsyncExitStack() as of_files, AsyncExitStack() as of_request, AsyncExitStack() as of_function:
+            request.scope.update(
+                fastapi_middleware_astack=of_files,
+                fastapi_inner_astack=of_request,
+                fastapi_function_astack=of_function,
+            )
             return await handler(request)
 
     return usual

@@ -7,9 +7,12 @@ from typing import Any
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dsa110_contimg.api.middleware.exception_handler import KNOWN_ERRORS, CatchAll, reply_to
 
 _CHOSEN = "dsa110.chosen_route"
+_DIRECT = "dsa110.direct"
 _HOLDS_A_PATH = ":path}"  # in a parameter that may have any number of slashes
 
 
@@ -56,11 +59,43 @@ class RouteIndex(BaseRoute):
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve by the chosen route; what the framework has around a handler is left out where nobody needs it."""
+        """Serve by the chosen route."""
         chosen: Any = scope[_CHOSEN]
-        direct = getattr(chosen.original_route, "direct", None)
+        await chosen.app(scope, receive, send)
+
+
+class Shortcut:
+    """Plain ASGI before the framework: serves the routes that need nothing of it.
+
+    Parameters
+    ----------
+    app
+        The framework's application, which serves all others.
+    index : RouteIndex
+        Of its routes.
+    """
+
+    def __init__(self, app: ASGIApp, index: RouteIndex) -> None:
+        self.app = app
+        self._index = index
+        self._direct = CatchAll(_serve)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
+        match, found = self._index.matches(scope) if scope["type"] == "http" else (Match.NONE, {})
+        direct = getattr(found["route"], "direct", None) if match is Match.FULL else None
         if direct is None:
-            await chosen.app(scope, receive, send)
+            await self.app(scope, receive, send)
         else:
-            response = await direct(Request(scope, receive, send))
-            await response(scope, receive, send)
+            scope.update(found)
+            scope[_DIRECT] = direct
+            await self._direct(scope, receive, send)
+
+
+async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive, send)
+    try:
+        response = await scope[_DIRECT](request)
+    except KNOWN_ERRORS as error:
+        response = await reply_to(request, error)
+    await response(scope, receive, send)

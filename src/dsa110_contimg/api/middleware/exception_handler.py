@@ -90,6 +90,20 @@ def _told(item: Mapping[str, Any]) -> Any:
     return value[:200] if isinstance(value, str) else value
 
 
+_HANDLERS = {
+    DSA110APIError: on_api_error,
+    HTTPException: on_framework_error,
+    RequestValidationError: on_invalid_parameters,
+}
+#: What a route may raise.
+KNOWN_ERRORS: tuple[type[Exception], ...] = tuple(_HANDLERS)
+
+
+async def reply_to(request: Request, error: Exception) -> Response:
+    """Return the reply to one of the known errors."""
+    return await next(handler for kind, handler in _HANDLERS.items() if isinstance(error, kind))(request, error)
+
+
 class CatchAll:
     """Plain ASGI: whatever nobody else caught becomes a 500 with the common body, and a traceback in the log."""
 
@@ -123,7 +137,6 @@ class CatchAll:
 
 def install(app: FastAPI) -> None:
     """Give the handlers to an application."""
-    app.add_exception_handler(DSA110APIError, on_api_error)
-    app.add_exception_handler(HTTPException, on_framework_error)
-    app.add_exception_handler(RequestValidationError, on_invalid_parameters)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_middleware(CatchAll)
