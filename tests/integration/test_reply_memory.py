@@ -281,6 +281,7 @@ class Database:
     numbers: dict[str, int] = field(default_factory=lambda: {"images": 1})
     error: DatabaseError | None = None
     times: int = 0
+    hangs: bool = False
     read_only = False
 
     def write_mark(self) -> None:
@@ -290,11 +291,13 @@ class Database:
         self.times += 1
         if self.error:
             raise self.error
+        if self.hangs:
+            await asyncio.Event().wait()
         return dict(self.numbers)
 
 
 def memory(database: Any, tmp_path: Path, most_bytes: int = 1 << 20, life_s: int = 60) -> ReplyMemory:
-    return ReplyMemory(Generations(database, database), most_bytes, life_s, Tally(tmp_path))
+    return ReplyMemory(Generations(database, database, patience_s=0.05), most_bytes, life_s, Tally(tmp_path))
 
 
 async def look(kept: ReplyMemory) -> Mapping[str, int]:
@@ -456,6 +459,20 @@ async def test_where_nobody_numbers_the_writes_nothing_is_kept(tmp_path: Path) -
     assert await ask(kept) == b"x"
     database.numbers = {}  # the file was replaced by one of the earlier pipeline
     assert await ask(kept) is None
+
+
+async def test_numbers_that_are_not_told_are_waited_for_together_and_once(tmp_path: Path) -> None:
+    """The gate sets no bound for a kept reply; the reading has its own, and then the route says what is wrong."""
+    database = Database()
+    kept = memory(database, tmp_path)
+    for number in range(3):
+        await ask(kept, (f"/{number}", b""))
+    database.hangs, before = True, database.times
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*(find(kept, (f"/{number}", b"")) for number in range(3))) == [None] * 3
+    assert database.times == before + 1
+    database.hangs = False
+    assert await find(kept, ("/1", b"")) is None, "it was forgotten, so that its next question asked nothing"
 
 
 async def test_a_database_that_cannot_be_asked_is_waited_for_once(tmp_path: Path) -> None:

@@ -61,16 +61,12 @@ def meter() -> RequestMeter:
 
 @dataclass
 class FakeMemory:
-    """Knows one reply, at once or when it is asked for."""
+    """Knows one reply."""
 
-    at_once: KeptReply | None = None
-    later: KeptReply | None = None
-
-    def recall_at_once(self, scope: Any) -> KeptReply | None:
-        return self.at_once
+    known: KeptReply | None = None
 
     async def recall(self, scope: Any) -> KeptReply | None:
-        return self.later
+        return self.known
 
 
 Headers = list[tuple[str, str]]
@@ -502,21 +498,9 @@ async def test_what_the_client_already_has_is_not_sent_again(asked: str, status:
     assert (reply.body == b"") == (status == 304)
 
 
-async def test_whoever_waits_for_a_known_reply_waits_no_longer_than_for_another() -> None:
-    class Slow(FakeMemory):
-        async def recall(self, scope: Any) -> None:
-            await asyncio.Event().wait()
-
-    reply = await ask(replace(rules(), limits=ExchangeLimits(request_s=0.01)), memory=Slow())
-    assert (reply.status, orjson.loads(reply.body)["error"]) == (503, "REQUEST_TIMED_OUT")
-
-
-@pytest.mark.parametrize("when", ["at_once", "later"])
-async def test_a_known_reply_is_sent_like_one_that_is_made(when: str) -> None:
-    tag = (b"etag", b'"x"')
-    known = FakeMemory(
-        **{when: KeptReply({}, CacheRule("tests", ()), (), 0.0, [tag, (b"content-length", b"5")], b"known", 0, None)}
-    )
+async def test_a_known_reply_is_sent_like_one_that_is_made() -> None:
+    headers_of_it = [(b"etag", b'"x"'), (b"content-length", b"5")]
+    known = FakeMemory(KeptReply({}, CacheRule("tests", ()), (), 0.0, headers_of_it, b"known", 0, None))
     for method, headers, status, body in (
         ("GET", [], 200, b"known"),
         ("HEAD", [], 200, b""),

@@ -77,9 +77,6 @@ class Witness(Protocol):
 class Reading(Protocol):
     """Tells the numbers of the last writes."""
 
-    def at_once(self) -> Generations | None:
-        """Return them if they are known without asking anybody."""
-
     async def of(self, scope: MutableMapping[str, Any]) -> Generations:
         """Return them as they were at some moment since a request came."""
 
@@ -108,17 +105,6 @@ class ReplyMemory:
         self._size_bytes = 0
         self._counters: dict[str, Cell] = {}
 
-    def recall_at_once(self, scope: MutableMapping[str, Any]) -> KeptReply | None:
-        """Return the reply to a request (ASGI) if it is known to be right without asking anybody.
-
-        What its route would have left in the scope is left there.
-        """
-        question = (scope["path"], scope["query_string"])
-        if question not in self._kept:
-            return None
-        seen = self._generations.at_once()
-        return None if seen is None else self._judged(scope, question, seen)
-
     async def recall(self, scope: MutableMapping[str, Any]) -> KeptReply | None:
         """Return the reply to a request (ASGI) if it is still right; what its route would have left is left.
 
@@ -133,9 +119,6 @@ class ReplyMemory:
         except DatabaseError:
             self.forget()
             return None
-        return self._judged(scope, question, seen)
-
-    def _judged(self, scope: MutableMapping[str, Any], question: Question, seen: Generations) -> KeptReply | None:
         kept = self._kept.get(question)
         if kept is None:
             return None  # it has gone while we asked

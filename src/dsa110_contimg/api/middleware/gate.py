@@ -42,11 +42,8 @@ _OPEN_PATHS = frozenset({f"{base}{path}" for base in ("/api", "/api/v1") for pat
 class Memory(Protocol):
     """What is asked of the replies that are known already."""
 
-    def recall_at_once(self, scope: Scope) -> KeptReply | None:
-        """Return the reply to a request if it is known to be right without asking anybody."""
-
     async def recall(self, scope: Scope) -> KeptReply | None:
-        """Return the reply to a request if it is right."""
+        """Return the reply to a request if it is right, within a few seconds."""
 
 
 class Gate:
@@ -140,18 +137,10 @@ class _Passage:
             await self.exchange.answer(204, self.judge.rules.cross_origin.preflight(), b"")
         elif self.exchange.method not in ("GET", "HEAD"):
             await self.exchange.serve(self.app, receive)
-        elif (kept := self.memory_of(self.scope).recall_at_once(self.scope)) is not None:
+        elif (kept := await self.memory_of(self.scope).recall(self.scope)) is not None:
             await self.exchange.answer(200, kept.headers, kept.body)
         else:
-            await self.exchange.serve(self._known_or_made, receive)
-
-    async def _known_or_made(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kept = await self.memory_of(scope).recall(scope)
-        if kept is None:
-            await self.app(scope, receive, send)
-        else:
-            await send({"type": "http.response.start", "status": 200, "headers": kept.headers})
-            await send({"type": "http.response.body", "body": kept.body})
+            await self.exchange.serve(self.app, receive)
 
     async def _admit(self, address: Address) -> None:
         allowance = await self.admission.admit(self.scope, address, forwarded=self.forwarded)
