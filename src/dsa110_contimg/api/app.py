@@ -28,6 +28,7 @@ from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.middleware import exception_handler
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.bases import BASE, Bases
+from dsa110_contimg.api.middleware.busy import BusyReply
 from dsa110_contimg.api.middleware.connection import patient, patient_socket
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
@@ -97,7 +98,7 @@ _AGAIN_AFTER_S = 1.0
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | None = None) -> FastAPI:
+def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | None = None) -> "GuardedAPI":
     """Return the application.
 
     Parameters
@@ -126,14 +127,24 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     app.router.routes.insert(0, index)
     exception_handler.install(app)
     behind = Bases(Shortcut(partial(FastAPI.__call__, app), index))
-    app.gate = Gate(behind, gate_rules(config), Admission(admission_rules(config), limiter), RequestMeter(tally))
+    rules, meter = gate_rules(config), RequestMeter(tally)
+    app.gate = Gate(behind, rules, Admission(admission_rules(config), limiter), meter)
+    app.busy = BusyReply(config.access.max_in_flight, rules.cross_origin, meter)
     return app
 
 
 class GuardedAPI(FastAPI):
-    """The framework's application, with the gate before all of it: what the gate answers needs none of its layers."""
+    """The framework's application, with the gate before all of it: what the gate answers needs none of its layers.
+
+    Attributes
+    ----------
+    gate : Gate
+    busy : BusyReply
+        For the server, where more is asked than can be served.
+    """
 
     gate: Gate
+    busy: BusyReply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
@@ -227,8 +238,9 @@ async def _open(adapter: DatabaseAdapter, tried: asyncio.Event) -> None:
 
 def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None) -> uvicorn.Config:
     """Return how uvicorn serves: it rewrites no address (the gate does), names no software, bounds what it buffers."""
+    app = create_app(config, queue_config)
     return uvicorn.Config(
-        create_app(config, queue_config),
+        app,
         host=config.server.host,
         port=config.server.port,
         loop="uvloop",
@@ -237,6 +249,7 @@ def server_settings(config: APIConfig, queue_config: AbsurdConfig | None = None)
             config.access.idle_timeout_s,
             2 * config.access.max_header_bytes,
             config.access.max_in_flight,
+            app.busy,
         ),
         proxy_headers=False,
         server_header=False,

@@ -107,10 +107,7 @@ class Admission:
             503: there are too many.
         """
         if max(ahead, self._in_flight) >= self._rules.max_in_flight:
-            raise RefusedError(
-                503, "OVERLOADED", f"{self._rules.max_in_flight} requests are being worked at; try again in a moment.",
-                {"Retry-After": str(_RETRY_SHED_S)},
-            )  # fmt: skip
+            raise too_many_at_once(self._rules.max_in_flight)
         self._in_flight += 1
         try:
             yield
@@ -257,6 +254,14 @@ class Admission:
         self._known.move_to_end(checksum)
         if len(self._known) > _MOST_KNOWN_KEYS:
             self._known.popitem(last=False)
+
+
+def too_many_at_once(most: int) -> RefusedError:
+    """Return the refusal of a request where so many are being worked at."""
+    return RefusedError(
+        503, "OVERLOADED", f"{most} requests are being worked at; try again in a moment.",
+        {"Retry-After": str(_RETRY_SHED_S)},
+    )  # fmt: skip
 
 
 def _is_public(path: str) -> bool:

@@ -8,11 +8,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from dsa110_contimg.api.middleware.busy import BusyReply
+from dsa110_contimg.api.middleware.exchange import Scope
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -22,6 +25,9 @@ _NO_HANDSHAKE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+
+
+_CLOSE = (b"connection", b"close")
 
 
 class Crowd:
@@ -77,6 +83,7 @@ class PatientConnection(HttpToolsProtocol):
     idle_timeout_s = 30.0
     max_head_bytes = 32 << 10
     crowd = Crowd(100)
+    busy: BusyReply | None = None
 
     _in_head = False
     _head_bytes = 0  # of the request whose head is not complete yet, but for what came together with its first byte
@@ -115,9 +122,27 @@ class PatientConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Tell the gate how many are ahead; it cannot see those that wait for their turn in the event loop."""
+        if self.crowd.size >= self.crowd.most and self._refused(cycle):
+            return
         cycle.scope["state"]["ahead"] = self.crowd.size
         begin = super()._start_asgi_task
         self.crowd.join(self.loop, lambda: begin(cycle, partial(_leaving, self.crowd, app)))
+
+    def _refused(self, cycle: RequestResponseCycle) -> bool:
+        """Refuse a request without the gate if nothing else is to be done on this connection.
+
+        Who does not take replies, closes, or has sent more before this one was begun, is left to the way that waits.
+        """
+        more = cycle.default_headers
+        if self.busy is None or self.pipeline or self.flow.write_paused or not cycle.keep_alive or _CLOSE in more:
+            return False
+        reply = self.busy(cast("Scope", cycle.scope), more)
+        if reply is None:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(reply)
+        self.on_response_complete()
+        return True
 
     def _watch(self) -> None:
         idle = self.cycle is None or self.cycle.response_complete
@@ -181,10 +206,15 @@ async def _leaving(crowd: Crowd, app: Any, scope: Any, receive: Any, send: Any) 
         crowd.leave()
 
 
-def patient(header_s: float, idle_s: float, max_head_bytes: int, max_in_flight: int) -> type[PatientConnection]:
-    """Return the connection with these bounds, in seconds, bytes, and requests of one server."""
+def patient(
+    header_s: float, idle_s: float, max_head_bytes: int, max_in_flight: int, busy: BusyReply | None = None
+) -> type[PatientConnection]:
+    """Return the connection with these bounds, in seconds, bytes, and requests of one server.
+
+    ``busy`` makes the reply to those beyond them; without it the gate does.
+    """
     bounds = {"header_timeout_s": header_s, "idle_timeout_s": idle_s, "max_head_bytes": max_head_bytes}
-    return type("PatientConnection", (PatientConnection,), bounds | {"crowd": Crowd(max_in_flight)})
+    return type("PatientConnection", (PatientConnection,), bounds | {"crowd": Crowd(max_in_flight), "busy": busy})
 
 
 class PatientSocket(WebSocketsSansIOProtocol):

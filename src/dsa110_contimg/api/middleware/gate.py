@@ -36,7 +36,7 @@ access_log = logging.getLogger("dsa110_contimg.api.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _HEALTH = ("/health", "/health/live", "/health/ready")
-_OPEN_PATHS = frozenset({f"{base}{path}" for base in ("/api", "/api/v1") for path in _HEALTH} | {"/metrics"})
+OPEN_PATHS = frozenset({f"{base}{path}" for base in ("/api", "/api/v1") for path in _HEALTH} | {"/metrics"})
 
 
 class Memory(Protocol):
@@ -112,7 +112,7 @@ class _Passage:
         state["request_id"] = self.request_id = _request_id(head)
         state["head"] = self.exchange.method == "HEAD"
         #: Plain health and metrics: open to everybody, and answered however busy the rest is.
-        self.is_open = self.exchange.path in _OPEN_PATHS and not self.websocket and not self.scope.get("query_string")
+        self.is_open = self.exchange.path in OPEN_PATHS and not self.websocket and not self.scope.get("query_string")
 
     async def run(self, receive: Receive) -> None:
         """Judge the request and hand it on.
