@@ -54,12 +54,12 @@ async def on_sqlite(tmp_path: Path) -> AsyncIterator[Served]:
 
 def kept_routes(served: Served) -> dict[str, CacheRule]:
     """Return the address and the rule of every route whose replies may be kept."""
-    nouns = {"image_id": "image", "source_id": "source", "run_id": "run", "ms_id:path": "ms", "table_id:path": "table"}
+    nouns = {"image_id": "image", "source_id": "source", "run_id": "run", "ms_id": "ms", "table_id": "table"}
     found = {}
     for route in iter_route_contexts(served.app.routes):
         rule = rule_of(route.endpoint) if route.endpoint else None
-        if rule and route.path:
-            address = route.path
+        if rule and route.path_format:
+            address = route.path_format
             for name, noun in nouns.items():
                 address = address.replace(f"{{{name}}}", f"{{{noun}}}")
             found[address] = rule

@@ -13,7 +13,11 @@ from dsa110_contimg.api.middleware.exception_handler import KNOWN_ERRORS, CatchA
 
 _CHOSEN = "dsa110.chosen_route"
 _DIRECT = "dsa110.direct"
-_HOLDS_A_PATH = ":path}"  # in a parameter that may have any number of slashes
+_PATHS = (":path}", ":last_path}")  # in the address of a parameter that may have any number of slashes
+
+
+def _holds_a_path(address: str) -> bool:
+    return any(parameter in address for parameter in _PATHS)
 
 
 class RouteIndex(BaseRoute):
@@ -32,10 +36,10 @@ class RouteIndex(BaseRoute):
         self._of_any_length: dict[str, list[RouteContext]] = {}
         self._of_length: dict[tuple[str, int], list[RouteContext]] = {}
         for noun, known in by_noun.items():
-            self._of_any_length[noun] = [each for path, each in known if _HOLDS_A_PATH in path]
+            self._of_any_length[noun] = [each for path, each in known if _holds_a_path(path)]
             for slashes in {path.count("/") for path, _ in known}:
                 self._of_length[noun, slashes] = [
-                    each for path, each in known if _HOLDS_A_PATH in path or path.count("/") == slashes
+                    each for path, each in known if _holds_a_path(path) or path.count("/") == slashes
                 ]
 
     def _noun(self, path: str) -> str:

@@ -6,8 +6,29 @@ of each of its routes a second time, which took a tenth of the start.
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 
 from dsa110_contimg.api.middleware.bases import BASE
+
+
+class LastPath(Convertor[str]):
+    """``{name:last_path}``: a path as the last part of an address, without the slash that may follow any address.
+
+    So a slash too many leads to the address without it here too, as it does where the last part is no path.
+    """
+
+    regex = "(?s:.*[^/])"
+
+    def convert(self, value: str) -> str:
+        """Return the path."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the path."""
+        return value
+
+
+register_url_convertor("last_path", LastPath())
 
 
 def router_of(prefix: str, tag: str, route_class: type[APIRoute]) -> APIRouter:

@@ -49,7 +49,7 @@ async def list_valid_calibration_tables(service: CalibrationService, mjd: Mjd) -
     return json_reply(await service.list_valid(mjd))
 
 
-@router.get("/{table_id:path}", response_model=schemas.CalTable)
+@router.get("/{table_id:last_path}", response_model=schemas.CalTable)
 @cached("cal:detail", "caltables")
 async def get_calibration_table(table_id: str, service: CalibrationService) -> Response:
     """Return one calibration table: validity, place in the order, solver and quality."""

@@ -119,7 +119,7 @@ async def get_ms_raster(ms_id: str, service: MSFiles, wanted: Annotated[Raster, 
     return FileReply(await service.raster(ms_id, wanted.look, wanted.data), "image/png", _PICTURE)
 
 
-@router.get("/{ms_id:path}", response_model=schemas.MSDetail)
+@router.get("/{ms_id:last_path}", response_model=schemas.MSDetail)
 @cached("ms:metadata", "ms_index", "images", "caltables")
 async def get_ms(ms_id: str, service: MSService) -> Response:
     """Return one Measurement Set, as its metadata."""

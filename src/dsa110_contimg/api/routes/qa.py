@@ -19,7 +19,7 @@ async def get_image_report(image_id: str, service: QAService) -> Response:
     return json_reply(await service.of_image(image_id))
 
 
-@router.get("/ms/{ms_id:path}", response_model=schemas.MSReport)
+@router.get("/ms/{ms_id:last_path}", response_model=schemas.MSReport)
 @cached("qa:ms", "ms_index", "images", "calibration_qa", "provenance")
 async def get_ms_report(ms_id: str, service: QAService) -> Response:
     """Return the verdict on a Measurement Set, named by its encoded path or its short id."""
