@@ -5,7 +5,9 @@ import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import PostgreSQLAdapter, SQLiteAdapter
 from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnection
-from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseSchemaError
+from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseSchemaError
 from fixtures.migrated import migrate
 from fixtures.observation import IMAGE_PATH, WHOLE
+from fixtures.twins import put_in_place
+from fixtures.writers import write_earlier_database
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,89 @@ async def test_a_file_that_was_replaced_is_read_as_it_is_now(adapter: SQLiteAdap
     os.replace(other, adapter.path)  # noqa: PTH105 - what a restore does
     for _ in range(2):
         assert await images.get_by_path(IMAGE_PATH) is None
+
+
+class Meanwhile(ThreadPoolExecutor):
+    """Lets one thing after the other happen, each when the adapter is about to look at its file in a thread."""
+
+    def __init__(self, *happens: Callable[[], object]) -> None:
+        super().__init__()
+        self.happens = list(happens)
+
+    def submit(self, *work: Any, **named: Any) -> Any:
+        if self.happens:
+            self.happens.pop(0)()
+        return super().submit(*work, **named)
+
+
+@pytest.fixture
+def others(filled: Path, tmp_path: Path) -> list[Path]:
+    """Databases of 10, 11, 12, ... sources."""
+    found = [Path(shutil.copy(filled, tmp_path / f"other-{number}")) for number in range(7)]
+    for number, path in enumerate(found):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM sources")
+            names = [(f"s{each}", f"s{each}") for each in range(10 + number)]
+            connection.executemany("INSERT INTO sources (id, name, ra_deg, dec_deg) VALUES (?, ?, 1, 2)", names)
+            connection.commit()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return found
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A database of the earlier pipeline without sources."""
+    return write_earlier_database(tmp_path / "earlier", "U", {})
+
+
+async def sources(adapter: SQLiteAdapter) -> list[int]:
+    """Count them by each of the reading connections, and promptly."""
+    async with AsyncExitStack() as lent:
+        every = [await lent.enter_async_context(adapter.acquire()) for _ in range(4)]
+        counts = [await each.fetch_val("SELECT count(*) FROM sources") for each in every]
+    return sorted({*counts, *[(await adapter.fetch_prompt("SELECT count(*) FROM sources"))[0][0] for _ in range(2)]})
+
+
+async def test_of_files_that_are_replaced_while_they_are_opened_the_last_is_read(
+    adapter: SQLiteAdapter, others: list[Path], earlier: Path
+) -> None:
+    first, second, third, fourth, *_ = [partial(put_in_place, adapter.path, each) for each in others]
+    old = partial(put_in_place, adapter.path, earlier)
+    for before, meanwhile, count in ((first, [second], 11), (third, [old], 0), (fourth, [], 13)):
+        asyncio.get_running_loop().set_default_executor(Meanwhile(*meanwhile))
+        before()
+        assert await sources(adapter) == [count]
+        assert adapter.read_only is (count == 0)
+        assert await sources(adapter) == [count]
+
+
+async def test_a_file_that_is_replaced_again_and_again_is_asked_for_later(
+    adapter: SQLiteAdapter, others: list[Path]
+) -> None:
+    places = [partial(put_in_place, adapter.path, each) for each in others]
+    places.pop(0)()
+    asyncio.get_running_loop().set_default_executor(Meanwhile(*places[:5]))
+    with pytest.raises(DatabaseBusyError, match="again and again"):
+        await adapter.fetch_all("SELECT 1")
+    assert await sources(adapter) == [15]
+
+
+async def test_a_file_that_was_not_looked_at_is_not_read_promptly(
+    adapter: SQLiteAdapter, others: list[Path], earlier: Path
+) -> None:
+    await adapter.disconnect()
+    with closing(sqlite3.connect(adapter.path, isolation_level=None)) as holder:
+        holder.execute("PRAGMA journal_mode=DELETE")
+        await adapter.connect()
+        holder.execute("BEGIN EXCLUSIVE")
+        reading = asyncio.create_task(adapter.fetch_prompt("SELECT count(*) FROM images"))
+        await until(lambda: asyncio.sleep(0, adapter._readers.qsize() == 3))  # then it waits for the holder
+        put_in_place(adapter.path, earlier)
+        holder.execute("COMMIT")
+        assert [row[0] for row in await reading] == [1]
+    assert adapter.write_mark() is None
+    assert await sources(adapter) == [0]
+    assert [path.name for path in adapter.path.parent.glob("products.sqlite3*")] == ["products.sqlite3"]
 
 
 async def test_a_file_that_is_gone_is_said_to_be(adapter: SQLiteAdapter) -> None:

@@ -24,9 +24,16 @@ from dsa110_contimg.api.db_adapters.adapters.earlier_file import EarlierFile
 from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import in_our_words
 from dsa110_contimg.api.db_adapters.adapters.sqlite_prompt import PromptReader
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
-from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseReadOnlyError
+from dsa110_contimg.api.exceptions import (
+    DatabaseBusyError,
+    DatabaseConnectionError,
+    DatabaseError,
+    DatabaseReadOnlyError,
+)
 
 Identity = tuple[int, int]
+
+_MOST_OPENINGS = 5
 
 
 def existing(path: Path) -> Path:
@@ -82,9 +89,9 @@ class SQLiteConnection:
         self.read_only = read_only
         self.seen: Identity | EarlierFile | None = None
 
-    def open(self, raw: aiosqlite.Connection, seen: Identity | EarlierFile | None) -> None:
+    def use(self, raw: aiosqlite.Connection) -> None:
         """Use another connection of the driver."""
-        self._raw, self.seen = raw, seen
+        self._raw = raw
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -193,29 +200,49 @@ class SQLiteAdapter:
         return seen is not None and seen == identity_of(self.name)
 
     async def _renew(self, connection: SQLiteConnection) -> None:
-        """Open the file of a connection anew, as what it is now."""
+        """Open the file of a connection anew, as what it is now.
+
+        A file that is replaced meanwhile is opened once more: what was opened may be either of the two, with the log of
+        the other beside it.
+        """
         async with self._renewing:
             connection.seen = None
-            identity = identity_of(existing(self.path))
-            self._refuse_log_of_another(identity)
-            await connection.close()
-            if await asyncio.to_thread(earlier_file.is_earlier, self.path):
-                await self._renew_earlier(connection)
-                return
-            self._forget_earlier()
-            with in_our_words(self.name):
-                raw = await open_connection(self.path, self._busy_timeout_s, read_only=connection.read_only)
-            connection.open(raw, identity)
-            self._log = (identity, identity_of(f"{self.name}-wal"))
+            for _ in range(_MOST_OPENINGS):
+                identity = identity_of(existing(self.path))
+                self._refuse_log_of_another(identity)
+                await connection.close()
+                try:
+                    seen = await self._opened(connection, identity)
+                except DatabaseError:
+                    if identity == identity_of(self.name):
+                        raise
+                    continue
+                log = identity_of(f"{self.name}-wal")
+                if identity == identity_of(self.name):
+                    connection.seen = seen
+                    if not isinstance(seen, EarlierFile):
+                        self._log = (identity, log)
+                    return
+                self._forget_earlier()
+        raise DatabaseBusyError(f"The products database {self.name} is being replaced again and again", self.name)
 
-    async def _renew_earlier(self, connection: SQLiteConnection) -> None:
+    async def _opened(self, connection: SQLiteConnection, identity: Identity | None) -> Identity | EarlierFile | None:
+        """Open the file and return as what: of this identity, or one of the earlier pipeline."""
+        if await asyncio.to_thread(earlier_file.is_earlier, self.path):
+            return await self._opened_earlier(connection)
+        self._forget_earlier()
+        with in_our_words(self.name):
+            connection.use(await open_connection(self.path, self._busy_timeout_s, read_only=connection.read_only))
+        return identity
+
+    async def _opened_earlier(self, connection: SQLiteConnection) -> EarlierFile:
         if self._earlier is None or not self._earlier.is_current(self.path):
             self._forget_earlier()
             self._earlier = await asyncio.to_thread(earlier_file.look, self.path, self._busy_timeout_s)
         if connection.read_only:
             with in_our_words(self.name):
-                raw = await self._earlier.open_connection(self._busy_timeout_s)
-            connection.open(raw, self._earlier)
+                connection.use(await self._earlier.open_connection(self._busy_timeout_s))
+        return self._earlier
 
     def _forget_earlier(self) -> None:
         earlier, self._earlier = self._earlier, None
@@ -304,9 +331,11 @@ class SQLiteAdapter:
         prompt = self._prompt
         rows = prompt.fetch_all(query, params) if self._is_prompt_now() else None
         if rows is None:
-            rows = await self.fetch_all(query, params)
-            if self._open and not self.read_only:
-                prompt.open(identity_of(self.name))
+            async with self._lent(self._readers) as connection:
+                rows = await connection.fetch_all(query, params)
+            seen = connection.seen
+            if self._open and isinstance(seen, tuple) and seen == identity_of(self.name):
+                prompt.open(seen)  # only a file that was looked at, and is ours
         return rows
 
     def _is_prompt_now(self) -> bool:
