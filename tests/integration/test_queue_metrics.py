@@ -12,6 +12,7 @@ from fixtures.queue_bench import QUEUE, Bench, open_bench
 
 pytest_plugins = ["fixtures.queue_database"]
 
+SQL = ROOT / "src" / "dsa110_contimg" / "absurd" / "sql"
 RULES = ROOT / "ops" / "prometheus" / "absurd-alerts.yml"
 WINDOWS = ("1min", "5min", "15min")
 #: Names that dashboards know.
@@ -99,6 +100,9 @@ async def test_what_is_not_known_has_no_sample(queue_database: str) -> None:
         exported = await read(bench)
     assert exported("absurd_throughput_1min_tasks_per_second", queue=QUEUE) == 0
     assert not exported.names & {"absurd_success_rate", "absurd_wait_time_seconds", "absurd_dead_letters"}
+    counted = re.findall(r"perform count_repairs\('(\w+)'", (SQL / "workers.sql").read_text())
+    told = {name: exported("absurd_repairs_total", kind=name) for name in counted}
+    assert told == {"edges": 0, "permits": 0}, "so that the first is an increase"
 
 
 def alert_expressions() -> dict[str, str]:

@@ -38,6 +38,10 @@ _FLAT_TOTALS = {
 }
 
 
+#: What is put right, as the queue's functions name it; told from the beginning, so that the first time is an increase.
+REPAIRS = ("edges", "permits")
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What Prometheus is told at one moment; all but ``health`` is empty when the database does not answer."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from dsa110_contimg.absurd.connection import AbsurdError, Database, QueueUnavailableError
 from dsa110_contimg.absurd.figures import Counts, by_queue, mean, metrics_of, point_of, stage_of, worker_counts
 from dsa110_contimg.absurd.health import Figures, down, judge, present, worker_state
-from dsa110_contimg.absurd.metrics import Snapshot, exposition
+from dsa110_contimg.absurd.metrics import REPAIRS, Snapshot, exposition
 from dsa110_contimg.absurd.release import is_outdated
 from dsa110_contimg.absurd.rows import Row, as_row, as_task
 from dsa110_contimg.absurd.statements import monitoring as statements
@@ -217,7 +217,8 @@ class Monitor:
                 tasks={key: metrics_of({key: row}) for key, row in by_task.items()},
                 workers=await self.worker_metrics(),
                 dead={row["queue"]: row for row in await self._fetch(statements.DEAD)},
-                repairs={row["name"]: row["value"] for row in await self._fetch(statements.COUNTERS)},
+                repairs=dict.fromkeys(REPAIRS, 0)
+                | {row["name"]: row["value"] for row in await self._fetch(statements.COUNTERS)},
                 paused={row["queue_name"]: row["paused"] for row in await self._fetch(statements.QUEUES, None)},
             )
         except QueueUnavailableError as error:

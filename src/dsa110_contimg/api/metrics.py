@@ -25,13 +25,15 @@ _LIFE_S = 1.0
 _DATABASE_PATIENCE_S = 2.0
 
 _STAGES = ("converted", "flagged", "calibrated", "imaged", "cataloged")
-#: Counter: its meaning, its labels, the values that are told even before anything happened.
+_FAILING_STAGES = (*_STAGES, "solved", "validated", "reimaged", "unknown")
+#: Counter: its meaning, its labels, the values that are told even before anything happened: of a series that begins
+#: with what happened first Prometheus sees no increase, and no alert tells of it.
 COUNTERS: Mapping[str, tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
     "ms_processed": (
         "Stages that Measurement Sets reached, and runs that failed at a stage.", ("status", "stage"),
-        tuple((status, stage) for status in ("success", "failed") for stage in _STAGES),
+        (*(("success", stage) for stage in _STAGES), *(("failed", stage) for stage in _FAILING_STAGES)),
     ),
-    "images_created": ("Images that were made.", ("type",), ()),
+    "images_created": ("Images that were made.", ("type",), (("image",),)),
     "photometry_records": (
         "Measurements of sources, by what the source is known as.", ("source_type",),
         (("known",), ("transient",), ("calibrator",)),
