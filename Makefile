@@ -58,10 +58,11 @@ test: $(STAMP) ## Run the tests on both cores; ARGS='-k name' passes options to 
 	@$(BIN)/python -m pytest $(BOTH_CORES) $(ARGS)
 
 # Files whose every branch the default tests take: the gate, paths and keys (those that give files, and those that judge).
-GUARDS := middleware/gate middleware/admission middleware/connection middleware/cross_origin middleware/error_body \
-  middleware/exchange middleware/headers security request_error access_settings file_access file_trees file_reply archive \
-  archive_reply run_logs strict_json credentials authorization audit rates services/access_service services/tokens \
-  services/rate_limiter services/rate_windows services/socket_limit queries/credentials queries/audit
+GUARDS := middleware/gate middleware/judge middleware/head middleware/busy middleware/bases middleware/admission \
+  middleware/connection middleware/cross_origin middleware/error_body middleware/exchange middleware/headers security \
+  request_error access_settings file_access file_trees file_reply archive archive_reply run_logs strict_json \
+  credentials authorization audit rates services/access_service services/tokens services/rate_limiter \
+  services/rate_windows services/socket_limit queries/credentials queries/audit
 comma := ,
 empty :=
 API_TESTS = $(shell grep -rlE --include='*.py' 'dsa110_contimg\.api|fixtures\.(api_|live_api|work_bench)' tests/unit tests/integration)

@@ -96,6 +96,8 @@ async def test_other_questions_have_other_answers(served: Served) -> None:
     assert await said(served, "/api/v1/images?limit=1&offset=0") == "miss"
     assert await said(served, "/api/v1/images?offset=0&limit=1") == "hit"
     assert await said(served, "/api/images?limit=1") == "miss", "the next page is named below the asked base"
+    for question, rows in (("offset=0&offset=1", 0), ("offset=1&offset=0", 1)):
+        assert len(await served.json(f"/api/v1/images?{question}")) == rows, "of a name said twice the last counts"
     missing = [await served.get("/api/v1/images/999") for _ in range(2)]
     assert [reply.status_code for reply in missing] == [404, 404]
     assert (await served.get("/api/v1/images?limt=1")).status_code == 400

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -204,7 +205,8 @@ class ReplyCache:
     def _key(self, rule: CacheRule, request: Request, seen: Mapping[str, int]) -> str:
         age = ".".join(str(seen.get(table, 0)) for table in rule.tables)
         path = request.scope["state"].get("asked_path", request.scope["path"])
-        asked = urlencode(sorted(request.query_params.multi_items()))
+        # By name alone: of a name that is said twice the last value counts.
+        asked = urlencode(sorted(request.query_params.multi_items(), key=itemgetter(0)))
         key = f"{rule.prefix}:{age}:{path}?{asked}"
         if len(key) > _LONGEST_KEY:
             key = f"{rule.prefix}:hash:{hashlib.blake2b(key.encode(), digest_size=20).hexdigest()}"

@@ -1,7 +1,7 @@
 """Tables as CSV that a spreadsheet opens without executing anything.
 
-A text that begins like a formula (``= + - @``, tab, carriage return) gets an apostrophe before it; numbers stay as they
-are. Lines end as RFC 4180 has it.
+A text that begins like a formula (``= + - @``, also in full width, tab, an end of a line) gets an apostrophe before it;
+numbers stay as they are. Lines end as RFC 4180 has it.
 """
 
 import csv
@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from dsa110_contimg.api.replies import tagged_reply
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def csv_reply(header: Sequence[str], rows: Iterable[Sequence[Any]], filename: str) -> Response:

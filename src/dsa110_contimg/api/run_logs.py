@@ -28,7 +28,7 @@ _SHORT_BYTES = 16 << 10
 _REST_S = 2.0  # clocks of file systems tick in some milliseconds, at worst in seconds
 #: What a run may be called to have a log; the name becomes a file name.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,199}")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # the last: of names that are no UTF-8
 _LINE_END = re.compile(b"\n")
 _FULL = b" the log is full: nothing that came later was kept\n"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
