@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -157,6 +158,21 @@ async def test_what_nobody_foresaw_ends_one_round_of_looking_after_work_and_not_
     with pytest.raises(asyncio.CancelledError):
         await looking
     assert [record.message for record in caplog.records if record.exc_info] == ["accepted work was not looked after"]
+
+
+async def test_looking_after_work_ends_at_any_moment_and_leaves_nothing_begun(adapter: DatabaseAdapter) -> None:
+    orders = AsyncWorkRepository(adapter)
+    means = Means(orders, AsyncJobRepository(adapter), JobQueue.from_config(get_config()), QueueGateway(None, "q"))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for steps in range(5):
+            looking = asyncio.create_task(WorkService(means, get_config()).run())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            looking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await looking
+    assert [str(warning.message) for warning in said] == []
 
 
 async def test_the_end_of_a_run_is_seen_however_many_runs_wait(

@@ -4,7 +4,9 @@ The exchange is made by the opener itself, just before it opens what was exchang
 moment at which it can be lost.
 """
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
 from dsa110_contimg.api.file_access import FILE_FLAGS, FileStore, descend
+from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.file_trees import list_tree
 
 INSIDE, OUTSIDE = b"product", b"secret!"
@@ -153,6 +156,59 @@ def test_a_tree_with_more_than_is_allowed_is_not_listed(served: Path) -> None:
         list_tree(directory, most=1)
     assert open_descriptors() == before
     directory.close()
+
+
+class Hanging:
+    """Opens like ``os.open``, but a file of one name only when somebody says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def __call__(self, path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        if path == self.name:
+            self.begun.set()
+            assert self.goes_on.wait(30)
+        return os.open(path, flags, dir_fd=dir_fd)
+
+
+def held(directory: Path) -> list[str]:
+    """Return what of a directory this process has open."""
+    names = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]  # noqa: PTH115
+    return sorted(name for name in names if name.startswith(str(directory)))
+
+
+@pytest.mark.parametrize(("how", "path"), [("open", "a/b/x.fits"), ("open_directory", "a/b")])
+async def test_what_is_open_at_last_when_nobody_waits_any_more_is_closed(served: Path, how: str, path: str) -> None:
+    hanging = Hanging(Path(path).name)
+    store = FileStore([served], hanging)
+    waiting = asyncio.create_task(asyncio.to_thread(getattr(store, how), f"{served}/{path}"))
+    assert await asyncio.to_thread(hanging.begun.wait, 30)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    hanging.goes_on.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await asyncio.sleep(0)  # what the thread returned is handed to nobody
+    assert held(served) == []
+
+
+def test_a_reply_that_is_never_sent_closes_its_file(served: Path) -> None:
+    reply = FileReply(FileStore([served]).open(f"{served}/a/b/x.fits"), "application/fits", "no-store")
+    assert held(served) == [f"{served}/a/b/x.fits"]
+    del reply
+    assert held(served) == []
+
+
+def test_what_is_closed_twice_closes_nothing_of_others(served: Path) -> None:
+    file = FileStore([served]).open(f"{served}/a/b/x.fits")
+    number, other = file.fd, os.open(served, os.O_RDONLY)
+    file.close()
+    os.dup2(other, number)
+    file.close()
+    assert held(served) == [str(served)] * 2
+    os.close(number)
+    os.close(other)
 
 
 HOSTILE = [

@@ -54,16 +54,41 @@ def descend(directory: int, parts: Sequence[str], flags: int, opener: Opener = o
         return opener(last, flags, dir_fd=directory)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """A regular file, open for reading; whoever has it closes it.
+@dataclass(slots=True, eq=False)
+class Opened:
+    """An open descriptor; whoever has it closes it, and what nobody has any more is closed by itself.
+
+    A file is opened in a thread. Who waits for it may be gone (cancelled, out of time) when it is open at last, or
+    before a reply sends it: nobody else knows its descriptor then.
 
     Attributes
     ----------
     fd : int
-        Descriptor.
+        Descriptor, -1 when it was closed.
     name : str
         Last part of its path.
+    """
+
+    fd: int
+    name: str
+
+    def close(self) -> None:
+        """Close the descriptor; done twice, nothing else is closed that has its number by now."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        """Close what was lost."""
+        self.close()
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile(Opened):
+    """A regular file, open for reading.
+
+    Attributes
+    ----------
     size_bytes : int
     modified_s : float
         Unix seconds.
@@ -71,27 +96,14 @@ class OpenFile:
         Strong validator: files are replaced by renaming, so inode, time and size change with the content.
     """
 
-    fd: int
-    name: str
     size_bytes: int
     modified_s: float
     tag: str
 
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.fd)
 
-
-@dataclass(frozen=True, slots=True)
-class OpenDirectory:
-    """A directory, open for reading; whoever has it closes it."""
-
-    fd: int
-    name: str
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.fd)
+@dataclass(slots=True, eq=False)
+class OpenDirectory(Opened):
+    """A directory, open for reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +147,13 @@ class FileStore:
             fd = self._walk(place.root, place.parts, FILE_FLAGS)
         except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
             raise place.refused("open", "it does not exist or is not a file") from error
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(fd)
-            raise place.refused("open", "it is not a regular file")
-        tag = f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"'
+        with ExitStack() as undo:
+            undo.callback(os.close, fd)
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise place.refused("open", "it is not a regular file")
+            tag = f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"'
+            undo.pop_all()
         return OpenFile(fd, place.parts[-1], found.st_size, found.st_mtime, tag)
 
     def open_directory(self, path: str) -> OpenDirectory:

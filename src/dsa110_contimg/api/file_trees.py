@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
-from dsa110_contimg.api.file_access import DIRECTORY_FLAGS, FILE_FLAGS, OpenDirectory, Opener, descend
+from dsa110_contimg.api.file_access import DIRECTORY_FLAGS, FILE_FLAGS, OpenDirectory, Opened, Opener, descend
 
 _CHUNK_BYTES = 256 << 10
 _MOST_ENTRIES = 100_000
@@ -150,17 +150,20 @@ class TarReply(Response):
         """
         if entry.is_directory:
             return
-        fd = await to_thread.run_sync(descend, self.directory.fd, entry.path.split("/"), FILE_FLAGS)
+        file = await to_thread.run_sync(self._open, entry.path)
         try:
             for start in range(0, entry.size_bytes, _CHUNK_BYTES):
                 length = min(_CHUNK_BYTES, entry.size_bytes - start)
-                piece = await to_thread.run_sync(os.pread, fd, length, start)
+                piece = await to_thread.run_sync(os.pread, file.fd, length, start)
                 if len(piece) < length:
                     raise OSError(f"{entry.path} ended at byte {start + len(piece)} while it was sent")
                 yield piece
-            if os.fstat(fd).st_mtime_ns != entry.modified_ns:
+            if os.fstat(file.fd).st_mtime_ns != entry.modified_ns:
                 raise OSError(f"{entry.path} was written while it was sent")
         finally:
-            os.close(fd)
+            file.close()
         if entry.padding_bytes:
             yield bytes(entry.padding_bytes)
+
+    def _open(self, path: str) -> Opened:
+        return Opened(descend(self.directory.fd, path.split("/"), FILE_FLAGS), path)

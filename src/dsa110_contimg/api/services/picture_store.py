@@ -83,10 +83,11 @@ class PictureStore:
 
 def _unkept(name: str, drawn: bytes) -> OpenFile:
     """Return a picture as a file that has no other place than memory."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
+    tag = f'"{hashlib.sha256(drawn).hexdigest()[:24]}"'
+    kept = OpenFile(os.memfd_create(name, os.MFD_CLOEXEC), name, len(drawn), time.time(), tag)
+    with open(kept.fd, "wb", closefd=False) as file:
         file.write(drawn)
-    return OpenFile(fd, name, len(drawn), time.time(), f'"{hashlib.sha256(drawn).hexdigest()[:24]}"')
+    return kept
 
 
 def _age(path: Path) -> float:

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVarTuple
 from uuid import UUID
 
 from dsa110_contimg.absurd.workflows import spawn_reimage, spawn_rerun
@@ -30,6 +30,7 @@ from dsa110_contimg.api.work_orders import MOST_ATTEMPTS, OPEN, REIMAGE_CHAIN, U
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 log = logging.getLogger(__name__)
+Given = TypeVarTuple("Given")
 
 ROUND_S = 2.0
 _SEND_PATIENCE_S = 0.5  # the caller waits no longer to hear whether the queue has it; it goes on in the background
@@ -104,7 +105,7 @@ class WorkService:
         return number
 
     async def _send_soon(self, order: WorkOrder) -> bool:
-        sending = asyncio.create_task(self._try(self._send(order)))
+        sending = asyncio.create_task(self._try(self._send, order))
         done, _ = await asyncio.wait([sending], timeout=_SEND_PATIENCE_S)
         return bool(done) and sending.result()
 
@@ -163,7 +164,7 @@ class WorkService:
     async def run(self, every_s: float = ROUND_S) -> None:
         """See to it that accepted work is done, for ever."""
         while True:
-            [outcome] = await asyncio.gather(self._try(self.look_after()), return_exceptions=True)
+            [outcome] = await asyncio.gather(self._try(self.look_after), return_exceptions=True)
             if isinstance(outcome, Exception):  # what nobody foresaw ends one round, not all
                 log.error("accepted work was not looked after", exc_info=outcome)
             await asyncio.sleep(every_s)
@@ -175,14 +176,14 @@ class WorkService:
         await self._look_after_rq([order for order in due if order.target == "rq"])
         for order in due:
             if order.target == "absurd":
-                await self._try(self._look_after_chain(order))
+                await self._try(self._look_after_chain, order)
         await self._sweep()
         return True
 
-    async def _try(self, work: Any) -> bool:
-        """Await something that may be impossible now; the next round tries again."""
+    async def _try(self, work: Callable[[*Given], Awaitable[object]], *given: *Given) -> bool:
+        """Do something that may be impossible now; the next round tries again."""
         try:
-            return bool(await work)
+            return bool(await work(*given))
         except DSA110APIError as error:
             if str(error) != self._said:  # once, not every two seconds
                 log.warning("accepted work waits: %s", error)
@@ -220,7 +221,7 @@ class WorkService:
             log.warning("%d accepted jobs wait for Redis: %s", len(orders), error)
             return
         for order in orders:
-            await self._try(self._look_after_job(order, states[order.id]))
+            await self._try(self._look_after_job, order, states[order.id])
 
     async def _look_after_job(self, order: WorkOrder, state: str | None) -> None:
         """Send what was not sent, or is lost; give up what kills its workers."""
