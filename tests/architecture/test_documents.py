@@ -202,6 +202,18 @@ def test_every_defect_of_the_earlier_backend_has_a_test_that_exists() -> None:
             assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (number, file, name)
 
 
+def test_every_check_names_tests_that_exist_or_a_command() -> None:
+    page = (ROOT / "docs/reference/checks.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([^|]*) \| [^|]*\|$", page, re.MULTILINE)
+    numbers = [int(number) for number, _ in rows]
+    assert numbers == list(range(14, numbers[-1] + 1))
+    for number, shown in rows:
+        named = re.findall(r"`([^`:]+)::(\w+)`", shown)
+        assert named or "`make " in shown or "`python " in shown, number
+        for file, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (number, file, name)
+
+
 def test_decisions_are_numbered_once_and_say_their_status() -> None:
     pages = sorted((ROOT / "docs" / "adr").glob("*.md"))
     numbers = [page.name[:4] for page in pages]

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -15,6 +15,7 @@ from dsa110_contimg.absurd.payloads import encode
 from dsa110_contimg.absurd.release import OUTDATED, SCHEMA_VERSION, is_outdated
 from dsa110_contimg.absurd.statements import installation
 from dsa110_contimg.secret_files import masked
+from dsa110_contimg.server_watch import ServerWatch
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +122,13 @@ class Database:
         How long a call goes on trying.
     command_timeout_s : float
         Longest statement, of a server that hangs too.
+    watched : bool
+        Whether a server that hangs is to be told from one that takes its time, so that nobody waits for it.
     """
 
     def __init__(
         self, url: str, name: str, max_size: int = 10, patience_s: float = 2.0,
-        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        command_timeout_s: float = COMMAND_TIMEOUT_S, *, watched: bool = False,
     ) -> None:  # fmt: skip
         self.url = url
         self._name = name
@@ -133,6 +136,7 @@ class Database:
         self._patience_s = patience_s
         self._command_timeout_s = command_timeout_s
         self._pool: Any = None
+        self._watch = ServerWatch("the queue's database", self._knock) if watched else None
 
     async def connect(self) -> None:
         """Open the pool and check the version of the schema.
@@ -162,6 +166,8 @@ class Database:
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        if self._watch:
+            self._watch.close()
         try:
             async with asyncio.timeout(5.0):
                 await pool.close()
@@ -181,10 +187,13 @@ class Database:
             raise ValueError("this client is not connected; await connect() first, or use `async with`")
 
         async def call() -> list[Any]:
-            connection = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
+            connection = await self._free(pool)
+            number = self._watch.begin(connection.terminate) if self._watch else 0
             try:
                 rows: list[Any] = await connection.fetch(statement, *args)
             finally:  # a server that hangs does not hear either that its statement is not waited for any more
+                if self._watch:
+                    self._watch.end(number)
                 await pool.release(connection, timeout=min(CONNECT_TIMEOUT_S, self._command_timeout_s))
             return rows
 
@@ -192,6 +201,20 @@ class Database:
             return await persist(call, self._patience_s if patience_s is None else patience_s)
         except PASSING as error:
             raise self._unavailable(error) from error
+
+    async def _free(self, pool: Any) -> Any:
+        """Return a connection of the pool, when one is free."""
+        async with asyncio.timeout(CONNECT_TIMEOUT_S) as limit:
+            if self._watch is None:
+                return await pool.acquire()
+            if self._watch.hangs:
+                raise TimeoutError
+            with self._watch.over(lambda: limit.reschedule(0.0)):
+                return await pool.acquire()
+
+    async def _knock(self) -> None:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
+            (await asyncpg.connect(self.url)).terminate()
 
     async def fetchval(self, statement: str, *args: Any, patience_s: float | None = None) -> Any:
         """Run a statement and return the first column of its first row."""

@@ -198,7 +198,7 @@ def _lifespan(config: APIConfig, queue_config: AbsurdConfig, limiter: RateLimite
                 await tried.wait()
         database = Database(
             queue_config.database_url, "dsa110 api", patience_s=_QUEUE_PATIENCE_S,
-            command_timeout_s=config.timeouts.db_statement,
+            command_timeout_s=config.timeouts.db_statement, watched=True,
         )  # fmt: skip
         client = AbsurdClient(queue_config, database) if queue_config.enabled else None
         services = compose(config, adapter, client, queue_config.queue_name, tally)

@@ -1,6 +1,7 @@
 """PostgreSQL through an asyncpg pool, with a limit on everything that can take long."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +14,12 @@ from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConn
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
 from dsa110_contimg.secret_files import masked
+from dsa110_contimg.server_watch import ServerWatch
 
 # The client gives up this long after the server should have: a server that vanished says nothing.
 GRACE_S = 2.0
+# The longest wait for a connection of the pool: by then as many as there are have worked that long.
+FREE_S = 2.0
 
 
 def _json_text(value: Any) -> str:
@@ -81,7 +85,7 @@ class PostgreSQLAdapter:
     pool_min, pool_max : int
         Connections kept open, and most connections.
     timeout_s : float
-        Longest wait for the server, and for a free connection.
+        Longest wait for the server at the start; for a free connection too, where that is less than 2 s.
     statement_timeout_s, lock_timeout_s : float
         Longest statement, and longest wait for a row; a transaction that does nothing ends after twice the former.
     ssl : bool
@@ -107,6 +111,7 @@ class PostgreSQLAdapter:
         self._timeout_s = timeout_s
         self._pool: Any = None
         self._prompt = PromptConnection(self._connected)
+        self._watch = ServerWatch(self.name, self._knock)
         self._pool_options = {"min_size": pool_min, "max_size": pool_max, "init": _prepare, "reset": _leave_as_it_is}
         self._options = {
             "dsn": url,
@@ -138,13 +143,22 @@ class PostgreSQLAdapter:
         await _prepare(raw)
         return raw
 
+    async def _knock(self) -> None:
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
+            raw = await asyncpg.connect(**self._options)
+            raw.terminate()
+
+    def _give_up_prompt(self) -> None:
+        prompt, self._prompt = self._prompt, PromptConnection(self._connected)
+        prompt.close()
+
     async def disconnect(self) -> None:
         """Close all connections; those that do not end in time are cut."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
-        prompt, self._prompt = self._prompt, PromptConnection(self._connected)
-        prompt.close()
+        self._watch.close()
+        self._give_up_prompt()
         try:
             async with asyncio.timeout(GRACE_S):
                 await pool.close()
@@ -157,19 +171,31 @@ class PostgreSQLAdapter:
             raise DatabaseConnectionError(
                 f"The products database {self.name} is not open: call connect() first", self.name
             )
+        pool = self._pool
         with in_our_words(self.name):
-            try:
-                raw = await self._pool.acquire(timeout=self._timeout_s)
-            except TimeoutError:
-                raise DatabaseBusyError(
-                    f"No connection to the products database {self.name} became free in {self._timeout_s:g} s",
-                    self.name,
-                ) from None
+            raw = await self._free(pool)
         try:
-            yield raw
+            with self._watch.over(raw.terminate):
+                yield raw
         finally:
             with in_our_words(self.name):
-                await self._pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
+                await pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
+
+    async def _free(self, pool: Any) -> Any:
+        """Return a connection of the pool, when one is free."""
+        limit_s = min(self._timeout_s, FREE_S)
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                if self._watch.hangs:
+                    raise ConnectionError
+                with self._watch.over(lambda: limit.reschedule(0.0)):
+                    return await pool.acquire()
+        except TimeoutError as error:
+            if self._watch.hangs:
+                raise ConnectionError from error
+            raise DatabaseBusyError(
+                f"No connection to the products database {self.name} became free in {limit_s:g} s", self.name
+            ) from None
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[AsyncConnection]:
@@ -202,8 +228,12 @@ class PostgreSQLAdapter:
 
     async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Read all rows of what an index finds in a few pages: by a connection kept for it, or by one of the pool."""
-        with in_our_words(self.name):
-            rows = await self._prompt.fetch_all(query, params)
+        number = self._watch.begin(self._give_up_prompt)
+        try:
+            with in_our_words(self.name):
+                rows = await self._prompt.fetch_all(query, params)
+        finally:
+            self._watch.end(number)
         if rows is None:
             rows = await self.fetch_all(query, params)
             await self._prompt.open()

@@ -60,7 +60,8 @@ def translate(error: Exception, name: str) -> DSA110APIError:
         return InvalidRecordError(f"The products database refuses the record: {reason}")
     if isinstance(error, BUSY):
         return DatabaseBusyError(f"The products database {name} did not finish a statement in time: {reason}", name)
-    if isinstance(error, UNREACHABLE) or "clos" in reason:  # the driver says only in words that a connection is gone
+    gone = "clos" in reason or "released" in reason  # the driver says that only in words
+    if gone or isinstance(error, UNREACHABLE):
         return DatabaseConnectionError(
             f"The products database {name} cannot be reached; check that the server runs and that DSA110_DB_PG_* are "
             "right",
