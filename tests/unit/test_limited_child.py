@@ -58,13 +58,14 @@ async def test_a_child_that_nobody_waits_for_is_ended(tmp_path: Path, end: str) 
     pid = int(await asyncio.to_thread(note.read_text))
     asker.left.set() if end == "the client leaves" else asking.cancel()
     with pytest.raises((RequestError, asyncio.CancelledError)):
-        await asking
+        await asyncio.wait_for(asking, 60)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 async def test_who_stays_gets_what_was_made_or_why_not() -> None:
     asker = Asker()
-    assert await unless_left(asker.request, LimitedChild().run("platform", "--terse")) != b""
-    with pytest.raises(ChildRefusedError, match="No module named"):
-        await unless_left(asker.request, LimitedChild().run("dsa110_contimg.nothing"))
+    async with asyncio.timeout(60):
+        assert await unless_left(asker.request, LimitedChild().run("platform", "--terse")) != b""
+        with pytest.raises(ChildRefusedError, match="No module named"):
+            await unless_left(asker.request, LimitedChild().run("dsa110_contimg.nothing"))
