@@ -5,6 +5,7 @@ import collections
 import json
 import random
 import re
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ from dsa110_contimg.api.route_table import RouteRow, route_rows
 from fixtures.api_server import Queue, Served, fill_queue, segments, serving
 from fixtures.api_world import QUEUE_OFF, World, build, settings
 from fixtures.databases import new_database
+from fixtures.opened_files import opened_files
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -234,17 +236,31 @@ def places(served: Served, *methods: str) -> list[tuple[str, str, str]]:
 
 async def judge_paths(served: Served, keys: dict[str, str], chosen: Iterator[tuple[str, str]]) -> int:
     asked, wrong = 0, []
-    for method, address in chosen:
-        asked += 1
-        try:
-            reply = await served.client.request(method, address, headers={"X-API-Key": keys["all"]})
-        except httpx.InvalidURL:
-            continue
-        leaks = CANARY in reply.text or "root:x:0:0" in reply.text
-        if leaks or is_wrong(reply):
-            wrong.append((method, address[:120], reply.status_code))
+    with opened_files() as opened:
+        for method, address in chosen:
+            asked += 1
+            try:
+                reply = await served.client.request(method, address, headers={"X-API-Key": keys["all"]})
+            except httpx.InvalidURL:
+                continue
+            leaks = CANARY in reply.text or "root:x:0:0" in reply.text
+            if leaks or is_wrong(reply):
+                wrong.append((method, address[:120], reply.status_code))
     assert not wrong
+    assert not {path for path in opened if not is_at_home(path, served.world.config.paths.state_dir)}
     return asked
+
+
+def is_at_home(path: str, state_dir: Path) -> bool:
+    """Tell whether a file is of the data, of the software, or one step of a walk by descriptors."""
+    if "/" not in path:
+        return path != ".."
+    own = (state_dir, *map(Path, {sys.prefix, sys.base_prefix, *filter(None, sys.path)}))
+    return (
+        ".." not in path.split("/")
+        and Path(path) != state_dir / "secret.fits"
+        and (path.startswith(("/proc/", "/dev/null")) or any(Path(path).is_relative_to(root) for root in own))
+    )
 
 
 async def test_no_path_leads_out_of_the_data_directories(served: Served, keys: dict[str, str], directory: Path) -> None:
@@ -266,6 +282,47 @@ async def test_no_path_leads_out_at_any_route(served: Served, keys: dict[str, st
     chosen = ((place, text) for number, place in enumerate(takers) for text in corpus[number % share :: share])
     asked = await judge_paths(served, keys, ((way, head + text + tail) for (way, head, tail), text in chosen))
     print(f"{asked} paths at {len(takers)} places: 0 leaks, 0 errors")
+
+
+@pytest.mark.parametrize("share", [7, pytest.param(1, marks=pytest.mark.slow)])
+async def test_no_path_of_a_row_leads_out_of_the_data_directories(
+    served: Served, keys: dict[str, str], directory: Path, share: int
+) -> None:
+    """A row says nothing of what may be read or removed; each text is the path of an image and of a data set."""
+    products = f"{directory}/products"
+    texts = [text for text in map(unquote, paths(directory)) if "\0" not in text]
+    if not (directory / "products/link.fits").is_symlink():
+        (directory / "products/link.fits").symlink_to(directory / "secret.fits")
+    texts += [f"{products}/{text}" for text in texts]
+    texts = [f"{products}/link.fits", f"{products}/images/", products, *texts]
+    texts = [text for text in dict.fromkeys(texts) if text and text.count(str(directory)) < 2]  # errors tell the others
+    texts = texts[::share]
+    readers = [
+        "GET /images/{}/fits", "GET /images/{}/header", "GET /images/{}/thumbnail", "GET /images/{}/cutout?ra=1&dec=1",
+        "GET /images/{}/png", "DELETE /images/{}?delete_files=true", "GET /images/bulk-download?ids={}",
+        "GET /images/{}/validation", "GET /images/{}/animation", "GET /ms/{}/download", "GET /ms/{}/antennas",
+        "GET /ms/{}/raster",
+    ]  # fmt: skip
+    config = served.world.config
+    rows_of = [(5000 + number, text, ("fits", "casa")[number % 2]) for number, text in enumerate(texts)]
+    async with open_database(config.database, config.timeouts) as adapter, adapter.transaction() as connection:
+        one, two, three = ("?", "?", "?") if adapter.placeholder == "?" else ("$1", "$2", "$3")
+        await connection.execute("DELETE FROM images WHERE id >= 5000")
+        await connection.execute_many(
+            f"INSERT INTO ms_index (path, created_at) VALUES ({one}, 0) ON CONFLICT DO NOTHING", [(t,) for t in texts]
+        )
+        await connection.execute_many(
+            "INSERT INTO images (id, path, ms_path, created_at, type, format) "
+            f"SELECT {one}, {two}, ms_path, created_at, type, {three} FROM images WHERE id = 1", rows_of,
+        )  # fmt: skip
+
+    def chosen() -> Iterator[tuple[str, str]]:
+        for number, text in enumerate(texts):
+            method, _, address = readers[number % len(readers)].partition(" ")
+            yield method, "/api/v1" + address.format(quote(text, safe="") if "/ms/" in address else 5000 + number)
+
+    assert await judge_paths(served, keys, chosen()) == len(texts) >= 500 // share
+    assert (directory / "secret.fits").read_text() == CANARY
 
 
 async def test_no_name_or_id_that_a_websocket_is_given_makes_an_error_of_ours(
