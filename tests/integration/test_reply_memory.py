@@ -193,6 +193,23 @@ async def test_a_file_that_takes_the_place_of_another_has_its_own_replies(on_sql
         assert (await on_sqlite.json(address))[0]["noise_jy"] == 0.5
 
 
+async def test_a_reply_is_not_kept_if_another_file_was_read_meanwhile_although_the_first_is_back(
+    on_sqlite: Served, tmp_path: Path
+) -> None:
+    path, generations = on_sqlite.world.config.database.products_path, on_sqlite.app.state.services.generations
+    await on_sqlite.json("/api/v1/images")
+    copy_database(path, tmp_path / "other")
+    for replaced in (False, True):
+        asked: dict[str, Any] = {"state": {}}
+        seen = await generations.of(asked)
+        if replaced:
+            first = put_in_place(path, tmp_path / "other")
+            await on_sqlite.json("/api/v1/images")
+            put_in_place(path, first)
+        assert await generations.still(asked, ["images"]) is not replaced
+        assert await generations.of({"state": {}}) == seen
+
+
 async def test_nothing_is_kept_of_a_file_that_numbers_no_writes(on_sqlite: Served, tmp_path: Path) -> None:
     path = on_sqlite.world.config.database.products_path
     copy_database(path, tmp_path / "ours")
@@ -283,6 +300,7 @@ class Database:
     times: int = 0
     hangs: bool = False
     read_only = False
+    turn = 0
 
     def write_mark(self) -> None:
         return None

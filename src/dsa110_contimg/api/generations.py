@@ -65,17 +65,20 @@ class Generations:
         state = scope["state"]
         if "generations" not in state:
             state["generations"] = await self()
+            state["turn"] = self._adapter.turn  # after the numbers: they may be of a file that has just come
         found: Mapping[str, int] = state["generations"]
         return found
 
     async def still(self, scope: MutableMapping[str, Any], tables: Iterable[str]) -> bool:
         """Tell, when the reply to a request was made, whether tables were not written since :meth:`of`; looked at once.
 
-        They count as written where that cannot be known.
+        They count as written where that cannot be known, and where another file was read meanwhile, although the first
+        is in its place again.
         """
         state = scope["state"]
         if "unwritten" not in state:
-            state["unwritten"] = await self._are_still(state.get("generations", {}), tables)
+            are_still = await self._are_still(state.get("generations", {}), tables)
+            state["unwritten"] = are_still and self._adapter.turn == state["turn"]
         return bool(state["unwritten"])
 
     async def _are_still(self, seen: Mapping[str, int], tables: Iterable[str]) -> bool:

@@ -88,6 +88,10 @@ class DatabaseAdapter(AsyncConnection, Protocol):
     def name(self) -> str:
         """File or address, fit to be shown."""
 
+    @property
+    def turn(self) -> int:
+        """How often another file than the one before was read; 0 of what is no file."""
+
     async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Read all rows of a statement that an index answers from a few pages."""
 

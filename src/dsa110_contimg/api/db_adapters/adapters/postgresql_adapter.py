@@ -96,6 +96,7 @@ class PostgreSQLAdapter:
     placeholder = "$"
     read_only = False
     is_prompt = True
+    turn = 0
 
     def __init__(
         self,

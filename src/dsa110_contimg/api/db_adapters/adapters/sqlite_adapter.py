@@ -170,6 +170,8 @@ class SQLiteAdapter:
         self._prompt = PromptReader(path)
         self._earlier: EarlierFile | None = None
         self._log: tuple[Identity | None, Identity | None] = (None, None)  # the log that lay beside which file
+        self.turn = 0
+        self._read_last: Identity | EarlierFile | None = None
         self._renewing = asyncio.Lock()
         self._readers: asyncio.LifoQueue[SQLiteConnection] = asyncio.LifoQueue()
         self._writer: asyncio.LifoQueue[SQLiteConnection] = asyncio.LifoQueue()
@@ -283,6 +285,7 @@ class SQLiteAdapter:
         try:
             if not self._is_current(connection):
                 await self._renew(connection)
+            self._count_turn(connection.seen)
             yield connection
         finally:
             pool.put_nowait(connection)
@@ -340,7 +343,15 @@ class SQLiteAdapter:
 
     def _is_prompt_now(self) -> bool:
         seen = self._prompt.seen
-        return seen is not None and identity_of(self.name) == seen
+        if seen is None or identity_of(self.name) != seen:
+            return False
+        self._count_turn(seen)
+        return True
+
+    def _count_turn(self, seen: Identity | EarlierFile | None) -> None:
+        if seen != self._read_last:
+            self._read_last = seen
+            self.turn += 1
 
     def write_mark(self) -> tuple[int, int] | None:
         """Return what changes with every write of anybody; None where that cannot be told at once."""
