@@ -302,7 +302,23 @@ async def test_every_error_has_the_one_body(small: Served, address: str, status:
 async def test_a_method_that_a_path_does_not_know_is_405(small: Served) -> None:
     reply = await small.client.post("/api/v1/images")
     assert (reply.status_code, reply.headers["allow"]) == (405, "GET")
-    schemas.ErrorBody.model_validate_json(reply.content)
+    body = schemas.ErrorBody.model_validate_json(reply.content)
+    assert (body.message, body.detail) == ("POST cannot be asked of /api/v1/images, only GET", "Method Not Allowed")
+
+
+async def test_a_path_that_there_is_not_is_named_with_the_page_that_shows_those_that_there_are(small: Served) -> None:
+    reply = await small.get("/api/source/x%20y")
+    body = schemas.ErrorBody.model_validate_json(reply.content)
+    assert (reply.status_code, body.message, body.detail) == (404, "There is nothing at /api/source/x y", "Not Found")
+    assert "/api/docs" in body.action
+    assert (await small.get("/api/docs")).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["min_created_at=yesterday", "run_id=a%00b"])
+async def test_a_condition_that_cannot_be_used_is_named(small: Served, query: str) -> None:
+    body = (await small.get(f"/api/v1/images?{query}")).json()
+    assert body["details"]["field"] == query.partition("=")[0]
+    assert body["message"].startswith(query.partition("=")[0])
 
 
 async def test_a_slash_too_many_leads_to_the_address_without_it(small: Served) -> None:

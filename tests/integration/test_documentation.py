@@ -123,6 +123,34 @@ def test_fields_that_are_columns_have_the_words_and_the_unit_of_the_column(spec:
     assert detail["beam_major_arcsec"]["examples"] == [31.25]
 
 
+def test_every_number_of_the_sky_has_its_unit_in_its_text(spec: dict[str, Any]) -> None:
+    units = {
+        "jy": ("Jy",), "jyb": ("Jy / beam", "Jy/beam"), "deg": ("deg",), "arcsec": ("arcsec",), "mjd": ("MJD",),
+        "hz": ("Hz",), "ghz": ("GHz",), "mhz": ("MHz",),
+    }  # fmt: skip
+    without, seen = [], 0
+    for model, schema in spec["components"]["schemas"].items():
+        for name, field in schema.get("properties", {}).items():
+            wanted = units.get(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().rpartition("_")[2], ())
+            numeric = {each.get("type") for each in (field, *field.get("anyOf", ()))} & {"number", "integer"}
+            seen += bool(numeric and wanted)
+            if numeric and wanted and not any(unit in field.get("description", "") for unit in wanted):
+                without.append(f"{model}.{name}: {field.get('description')}")
+    assert without == []
+    assert seen > 80
+
+
+def test_every_parameter_says_what_it_is_and_in_which_unit(spec: dict[str, Any]) -> None:
+    silent = [(name, each["name"]) for name, operation in operations(spec) for each in operation.get("parameters", ())
+              if not each.get("description")]  # fmt: skip
+    assert silent == []
+    told = {each["name"]: each["description"] for each in spec["paths"]["/api/v1/sources"]["get"]["parameters"]}
+    assert told["min_peak_flux_jy"].startswith("at least; ")
+    assert told["min_peak_flux_jy"].endswith(", Jy/beam")
+    orders = "eta, id, last_detected_mjd, num_images, peak_flux_jy, ra_deg, v"
+    assert told["sort"].endswith(f"one of {orders}; unless given id")
+
+
 def described_parts(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give each model, field and parameter that has examples."""
     for name, model in spec["components"]["schemas"].items():

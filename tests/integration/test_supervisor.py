@@ -176,6 +176,17 @@ async def test_every_line_is_kept_as_json_and_control_characters_do_not_reach_th
     assert r"plain \x1b[2J text" in shown.getvalue()
 
 
+async def test_requests_are_kept_and_do_not_bury_what_a_person_reads(tmp_path: Path) -> None:
+    log, shown = screen(tmp_path)
+    request = {"level": "INFO", "logger": "dsa110_contimg.api.access", "message": "GET '/api/v1/jobs' 200"}
+    for event in (request, {"level": "WARNING", "logger": "any", "message": "Redis does not answer"}):
+        log.take("api", json.dumps(event))
+    log.close()
+    assert "GET" not in shown.getvalue()
+    assert "Redis does not answer" in shown.getvalue()
+    assert "GET" in (tmp_path / "api.jsonl").read_text()
+
+
 async def test_a_program_that_does_not_exist_is_given_up_by_name(tmp_path: Path) -> None:
     log, shown = screen(tmp_path)
     supervisor = Supervisor(log, QUICK)

@@ -1,7 +1,8 @@
 """The description of the API (OpenAPI) and the pages that show it.
 
 The framework describes routes and models. Here is added what it cannot know: meaning and unit of each field, from the
-column registry (``tables.py``); an example of each; what every status means; that ``fields`` leaves out keys. The pages
+column registry (``tables.py``), and of each parameter; an example of each; what every status means; by what a list may
+be sorted; that ``fields`` leaves out keys. The pages
 are Swagger UI and ReDoc with scripts of this server, so that they work without the net.
 """
 
@@ -19,7 +20,10 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.middleware.bases import BASE
 from dsa110_contimg.api.middleware.error_body import error_body
+from dsa110_contimg.api.queries import batches, calibration, images, jobs, measurement_sets, sources
+from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.request_error import RequestError
 from dsa110_contimg.api.tables import metadata
@@ -85,6 +89,29 @@ _EXAMPLES_BY_UNIT: Mapping[str, Any] = {
 _TABLES_OF_SCHEMAS = {
     "Image": "images", "Contributing": "images", "Source": "sources", "LightCurve": "photometry", "Job": "jobs",
     "MS": "ms_index", "MeasurementSet": "ms_index", "Cal": "caltables", "Batch": "batch_jobs", "Variability": "sources",
+}  # fmt: skip
+#: Lists with orders and conditions, by noun.
+_LISTS = {
+    "images": images.LIST, "sources": sources.LIST, "jobs": jobs.LIST, "ms": measurement_sets.LIST,
+    "cal": calibration.LIST, "batches": batches.LIST,
+}  # fmt: skip
+_BOUNDS = {"min": "at least; ", "max": "at most; "}
+#: Parameters that mean the same wherever they have no meaning of their own.
+_PARAMETERS = {
+    "image_id": "id of an image", "source_id": "id of a source", "run_id": "id of a run",
+    "ms_id": "short id (its stamp) or percent-encoded path of a Measurement Set",
+    "table_id": "short id or percent-encoded path of a calibration table", "batch_id": "id of a batch",
+    "job_id": "id of a job", "task_id": "id of a task", "task_name": "name of a task, such as imaging",
+    "workflow_id": "id of a workflow", "worker_id": "id of a worker", "queue_name": "name of a queue",
+    "port": "where the service listens", "status": "state", "state": "state", "reason": "why it is a dead letter",
+    "start_date": "begin, a date or date-time (UTC)", "end_date": "end, a date or date-time (UTC)",
+    "older_than_days": "only what is older", "hours": "how far back", "resolution": "length of one step",
+    "colormap": "colours of the brightness", "scale": "how brightness becomes colour", "beam": "draw the beam",
+    "format": "of the file", "unit": "of width and height", "frames": "most pictures", "fps": "pictures a second",
+    "width": "from east to west", "height": "from south to north", "x": "first column, from 0",
+    "y": "first row, from 0", "xaxis": "what is across", "yaxis": "which part of the visibilities",
+    "purpose": "what the regions are for", "delete_files": "delete its file too", "detailed": "ask all parts too",
+    "limit": "most rows in the reply", "name": "its name",
 }  # fmt: skip
 
 
@@ -161,6 +188,12 @@ def description(app: FastAPI) -> Spec:
         _complete(method, operation, models)
     for name, model in models.items():
         _tell_of_columns(name, model.get("properties", {}))
+    for noun, known in _LISTS.items():
+        _tell_of_conditions(spec["paths"][f"{BASE}/{noun}"]["get"], known, models)
+    for _, operation in _operations(spec):
+        for parameter in operation.get("parameters", ()):
+            if "description" not in parameter:
+                parameter["description"] = _PARAMETERS[parameter["name"]]
     return spec
 
 
@@ -225,13 +258,31 @@ def _tell_of_columns(model: str, properties: Spec) -> None:
     for name, field in properties.items():
         if name in columns:
             info = columns[name].info
-            is_text = field.get("type") == "string" or {"type": "string"} in field.get("anyOf", ())
-            meaning = info["description"].replace("Unix time", "ISO 8601") if is_text else info["description"]
-            unit = f", {info['unit']}" if info["unit"] and not is_text else ""
-            field.setdefault("description", f"{meaning}{unit}")
+            field.setdefault("description", _meaning(info, field))
             _exemplify(name, field, info["unit"])
         elif "$ref" not in field:
             _exemplify(name, field)
+
+
+def _meaning(info: Mapping[str, Any], schema: Spec) -> str:
+    """Return what the column registry says of a value of this schema, with its unit."""
+    if any(each.get("type") == "string" for each in (schema, *schema.get("anyOf", ()))):
+        return str(info["description"]).replace("Unix time", "ISO 8601")
+    return f"{info['description']}{info['unit'] and ', '}{info['unit']}"
+
+
+def _tell_of_conditions(operation: Spec, known: ListQuery, models: Spec) -> None:
+    """Add to the parameters of a list what they ask for, and by what it may be sorted."""
+    whole, _ = operation["responses"]["200"]["content"]["application/json"]["schema"]["items"]["anyOf"]
+    fields = models[whole["$ref"].rpartition("/")[2]]["properties"]
+    for parameter in operation["parameters"]:
+        bound, _, rest = parameter["name"].partition("_")
+        name = rest if bound in _BOUNDS else parameter["name"]
+        if name == "sort":
+            parameter["description"] += f"; one of {', '.join(known.orders)}; unless given {known.order}"
+        elif "description" not in parameter:
+            meaning = fields.get(name, {}).get("description") or _meaning(known.told_of(name), parameter["schema"])
+            parameter["description"] = f"{_BOUNDS.get(bound, '')}{meaning}"
 
 
 def _exemplify(name: str, schema: Spec, unit: str = "") -> None:

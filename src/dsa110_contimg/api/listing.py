@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 from dsa110_contimg.api.exceptions import ValidationError
 from dsa110_contimg.api.pages import Filter, Page, Wish
@@ -27,14 +27,19 @@ from dsa110_contimg.api.validation import MAX_PAGE, parse_time, require_known
 _PAGE = frozenset({"limit", "offset", "cursor", "sort", "fields"})
 
 
-def _text_without_nul(text: str) -> str:
+def _text_without_nul(text: str, info: ValidationInfo) -> str:
     if "\0" in text:
-        raise ValidationError("a text must not hold the NUL character", value=text[:60])
+        message = f"{info.field_name}={text[:60]!r} must not hold the NUL character"
+        raise ValidationError(message, info.field_name, text[:60])
     return text
 
 
+def _moment(text: str, info: ValidationInfo) -> float:
+    return parse_time(text, info.field_name)
+
+
 #: A date or date-time (ISO 8601, UTC unless it says otherwise), as Unix seconds.
-Moment = Annotated[float, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})]
+Moment = Annotated[float, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 #: A finite number.
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 #: A text that a column must have exactly.

@@ -1,7 +1,8 @@
 """What `dsa110 up` shows and keeps of its processes' logs.
 
 Every line of every process goes to ``<logs>/<name>.jsonl`` (a file that grows beyond 10 MB is moved to ``.1``, the one
-before it goes) and, when it is of interest to a person, to the screen with the process's name in its own colour.
+before it goes) and, when it is of interest to a person (requests are not), to the screen with the process's name in its
+own colour.
 """
 
 import json
@@ -19,6 +20,8 @@ from dsa110_contimg.terminal import open_console, printable
 
 ROTATE_BYTES = 10_000_000
 _SHOWN = ("INFO", "WARNING", "ERROR", "CRITICAL")
+#: One line for each request, of which an open page sends one a second: that is for the file.
+_REQUESTS = "dsa110_contimg.api.access"
 _LEVEL_STYLE = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 #: Colours that differ for people who see red and green alike.
 _COLOURS = ("cyan", "yellow", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta", "bright_blue")
@@ -93,7 +96,7 @@ class Screen:
         """Keep one line of a process and show it."""
         event = read_event(line, name)
         self._keep(name, event)
-        if shown and event.get("level") in _SHOWN:
+        if shown and event.get("level") in _SHOWN and event.get("logger") != _REQUESTS:
             self._print(name, event)
 
     def say(self, message: str, level: str = "INFO", name: str = "dsa110") -> None:

@@ -263,7 +263,7 @@ def urls(api_url: str, run: FinishedRun, image: ImageRecord | None) -> list[str]
     shown = [f"{api_url}/api/v1/jobs/{run.run_id}"]
     if image:
         shown += [f"{api_url}/api/v1/images/{image.id}{part}" for part in ("", "/thumbnail", "/fits", "/provenance")]
-    return [*shown, f"{api_url}/api/v1/sources", f"{api_url}/api/openapi.json", f"{api_url}/"]
+    return [*shown, f"{api_url}/api/v1/sources", f"{api_url}/api/docs", f"{api_url}/"]
 
 
 def truth_of(directory: Path, stamp: str) -> Path | None:

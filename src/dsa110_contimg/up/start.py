@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,11 +57,17 @@ async def _run(plan: Plan, data: Path | None, once: bool) -> ExitCode:
                 return ExitCode.INTERRUPTED
             if not once:
                 screen.say(f"serving on {plan.addresses.api_url} until Ctrl-C")
-                screen.say("to change something over the API, make a key: dsa110 keys create NAME --scope write:jobs")
+                make = f"{_own_command()} keys create NAME --scope write:jobs"
+                screen.say(f"to change something over the API, make a key: {make}")
                 await _unless_stopped(asyncio.Event().wait(), supervisor, stop)
             return ExitCode.OK if done else ExitCode.WORK_FAILED
     finally:
         screen.close()
+
+
+def _own_command() -> str:
+    """Return how this command is called from the present directory."""
+    return "dsa110" if shutil.which("dsa110") else os.path.relpath(Path(sys.executable).with_name("dsa110"))
 
 
 @contextlib.asynccontextmanager
@@ -83,7 +92,7 @@ async def _open(plan: Plan, screen: Screen, supervisor: Supervisor) -> None:
     await asyncio.gather(*(supervisor.start(plan.server_spec(server)) for server in plan.servers))
     await asyncio.gather(*(_prepare(plan, supervisor, screen, name) for name in PREPARATIONS))
     await asyncio.gather(*(supervisor.start(plan.spec(name)) for name in SERVICES))
-    screen.say(f"everything runs after {clock() - began:.1f} s; logs in {plan.state.logs}")
+    screen.say(f"everything runs after {clock() - began:.1f} s at {plan.addresses.api_url}/; logs in {plan.state.logs}")
 
 
 async def _prepare(plan: Plan, supervisor: Supervisor, screen: Screen, name: str) -> None:

@@ -56,7 +56,7 @@ async function showPicture(picture, url) {
 }
 
 async function follow(event) {
-  const link = event.target.closest('a[href^="/api/"]');
+  const link = event.target.closest(`a[href^="${BASE}/"]`);
   if (!link || !heldKey()) return;
   event.preventDefault();
   const reply = await get(link.href).catch((error) => { at("fresh").textContent = error.message; });

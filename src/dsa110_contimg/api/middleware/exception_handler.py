@@ -18,6 +18,7 @@ from dsa110_contimg.api.request_error import RequestError
 log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = "5"
+_LONGEST_TOLD = 200
 
 
 def _request_id(request: Request) -> str:
@@ -57,10 +58,16 @@ def _detail(request: Request, error: DSA110APIError) -> dict[str, Any] | None:
 async def on_framework_error(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: an unknown path, a method that a path does not know."""
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    message = error.detail if isinstance(error.detail, str) else status.phrase
-    code = status.name if status != HTTPStatus.NOT_FOUND else "NOT_FOUND"
-    return _reply(request, RequestError(status, code, message), error.detail, dict(error.headers or {}))
+    status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
+    asked = request.scope.get("state", {}).get("asked_path", request.scope["path"])[:_LONGEST_TOLD]
+    message = {
+        HTTPStatus.NOT_FOUND: f"There is nothing at {asked}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} cannot be asked of {asked}, only {headers.get('Allow')}",
+    }.get(status, str(error.detail))
+    known = RequestError(status, status.name, message)
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        known.action = "Look at /api/docs, which shows every call."
+    return _reply(request, known, error.detail, headers)
 
 
 async def on_invalid_parameters(request: Request, error: Exception) -> Response:

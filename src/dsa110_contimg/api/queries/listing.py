@@ -48,6 +48,15 @@ class ListQuery:
         What to select from, when it is more than the table of the columns.
     bucket : str, optional
         Name of the condition whose values are counted apart (``table_counts``).
+
+    Attributes
+    ----------
+    names : tuple of str
+        What a row shows.
+    order : str
+        Name to sort by unless told otherwise.
+    orders : tuple of str
+        Names that one may sort by.
     """
 
     def __init__(
@@ -59,15 +68,15 @@ class ListQuery:
         self._known: dict[str, ColumnElement[Any]] = {**columns, **(more or {})}
         self._key_name = key
         self._key = self._known[key]
-        self._order = order
-        self._sortable = frozenset(sortable) | {order.lstrip("-")}
+        self.order = order
+        self.orders = tuple(sorted({*sortable, order.lstrip("-")}))
         self._source = source
         self._bucket = bucket
         self._statement = lru_cache(maxsize=_KEPT_STATEMENTS)(self._build)
 
     def page(self, wish: Wish) -> Steps[Page]:
         """Read one page."""
-        sort = wish.sort or self._order
+        sort = wish.sort or self.order
         fields = wish.fields or self.names
         place = (sort.removeprefix("-"), self._key_name)  # what a cursor says of a row
         columns = (*fields, *dict.fromkeys(name for name in place if name not in fields))
@@ -117,6 +126,11 @@ class ListQuery:
             statement = statement.where(_condition(self._known[name], name, operator))
         return statement
 
+    def told_of(self, name: str) -> Mapping[str, Any]:
+        """Return what the column registry says of something that may be sorted by or asked for."""
+        told: Mapping[str, Any] = getattr(self._known[name], "info", {})
+        return told
+
     def documents(self, fields: Sequence[str], rows: Sequence[Row]) -> list[Document]:
         """Return rows as documents of ``fields``, which are their first columns."""
         found = [dict(zip(fields, row, strict=False)) for row in rows]
@@ -132,8 +146,8 @@ class ListQuery:
 
     def _column(self, sort: str) -> ColumnElement[Any]:
         name = sort.removeprefix("-")
-        if name not in self._sortable:
-            known = ", ".join(sorted(self._sortable))
+        if name not in self.orders:
+            known = ", ".join(self.orders)
             raise ValidationError(f"sort={sort[:60]!r} is no order of this list; known are: {known}", field="sort")
         return self._known[name]
 

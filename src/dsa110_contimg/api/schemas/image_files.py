@@ -35,7 +35,7 @@ class FitsHeader(Reply):
     unit: str | None = Field(description="of the pixels, BUNIT")
     beam: Beam | None
     frequency_hz: float | None = Field(description="middle of the spectral axis, Hz")
-    rest_frequency_hz: float | None
+    rest_frequency_hz: float | None = Field(description="Hz")
     stokes: list[str]
     object: str | None
     telescope: str | None

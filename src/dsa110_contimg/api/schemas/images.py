@@ -10,9 +10,9 @@ from dsa110_contimg.api.schemas.base import QAGrade, Reply
 class Beam(Reply):
     """Restoring beam, full width at half maximum; position angle from north through east."""
 
-    major_arcsec: float | None
-    minor_arcsec: float | None
-    pa_deg: float | None
+    major_arcsec: float | None = Field(description="arcsec")
+    minor_arcsec: float | None = Field(description="arcsec")
+    pa_deg: float | None = Field(description="deg")
 
 
 class ImageListItem(Reply):
@@ -26,12 +26,12 @@ class ImageListItem(Reply):
     type: str
     noise_jy: float | None = Field(description="rms, Jy/beam")
     dynamic_range: float | None = Field(description="peak over rms")
-    peak_flux_jy: float | None = Field(description="Jy/beam")
+    peak_flux_jy: float | None = Field(description="largest brightness, Jy/beam")
     beam_major_arcsec: float | None
     beam_minor_arcsec: float | None
     beam_pa_deg: float | None
-    pointing_ra_deg: float | None
-    pointing_dec_deg: float | None
+    pointing_ra_deg: float | None = Field(description="right ascension of the centre (ICRS), deg")
+    pointing_dec_deg: float | None = Field(description="declination of the centre (ICRS), deg")
 
 
 class ImageDetail(ImageListItem):
@@ -64,16 +64,16 @@ class QualityMetrics(Reply):
     """Measured quality; further numbers of the assessment stand under their own names."""
 
     model_config = ConfigDict(extra="allow")
-    noise_rms_jy: float | None
-    dynamic_range: float | None
-    theoretical_noise_jy: float | None
+    noise_rms_jy: float | None = Field(description="Jy/beam")
+    dynamic_range: float | None = Field(description="peak over rms")
+    theoretical_noise_jy: float | None = Field(description="expected from the receivers alone, Jy/beam")
 
 
 class SourceStats(Reply):
     """What was found in the image."""
 
     n_sources: int | None
-    peak_flux_jy: float | None
+    peak_flux_jy: float | None = Field(description="largest brightness, Jy/beam")
 
 
 class ImageQA(Reply):

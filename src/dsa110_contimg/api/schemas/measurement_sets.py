@@ -33,7 +33,7 @@ class MSListItem(Reply):
     path: str
     pointing_ra_deg: float | None
     pointing_dec_deg: float | None
-    qa_grade: QAGrade
+    qa_grade: QAGrade = Field(description="verdict on its newest image, else how far it came")
     run_id: str | None
     created_at: str | None
     group_id: str | None

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from dsa110_contimg.api.schemas.base import QAGrade, Reply
 
 
@@ -40,8 +42,8 @@ class Provenance(Reply):
     run_id: str
     ms_path: str | None
     cal_table: str | None
-    pointing_ra_deg: float | None
-    pointing_dec_deg: float | None
+    pointing_ra_deg: float | None = Field(description="right ascension of the centre (ICRS), deg")
+    pointing_dec_deg: float | None = Field(description="declination of the centre (ICRS), deg")
     qa_grade: QAGrade | None
     qa_summary: str | None
     logs_url: str | None
@@ -53,8 +55,8 @@ class Provenance(Reply):
     msPath: str | None  # noqa: N815
     calTable: str | None  # noqa: N815
     calUrl: str | None  # noqa: N815
-    pointingRaDeg: float | None  # noqa: N815
-    pointingDecDeg: float | None  # noqa: N815
+    pointingRaDeg: float | None = Field(description="right ascension of the centre (ICRS), deg")  # noqa: N815
+    pointingDecDeg: float | None = Field(description="declination of the centre (ICRS), deg")  # noqa: N815
     qaGrade: QAGrade | None  # noqa: N815
     qaSummary: str | None  # noqa: N815
     logsUrl: str | None  # noqa: N815

@@ -12,7 +12,7 @@ class SourceListItem(Reply):
     name: str | None
     ra_deg: float
     dec_deg: float
-    num_images: int
+    num_images: int = Field(description="images in which it was measured")
     image_id: str | None = Field(description="image of the latest epoch")
     first_detected_mjd: float | None
     last_detected_mjd: float | None
@@ -30,8 +30,8 @@ class ContributingImage(Reply):
     ms_path: str | None
     qa_grade: QAGrade | None
     created_at: str | None
-    flux_jy: float | None
-    flux_error_jy: float | None
+    flux_jy: float | None = Field(description="Jy; its peak (Jy/beam) where nothing else was measured")
+    flux_error_jy: float | None = Field(description="its uncertainty (1 sigma), Jy")
 
 
 class SourceDetail(Reply):
@@ -41,9 +41,9 @@ class SourceDetail(Reply):
     name: str | None
     ra_deg: float
     dec_deg: float
-    num_images: int
+    num_images: int = Field(description="images in which it was measured")
     peak_flux_jy: float | None
-    flux_jy: float | None
+    flux_jy: float | None = Field(description="mean by inverse variances, Jy")
     eta: float | None
     v: float | None
     contributing_images: list[ContributingImage]
@@ -76,10 +76,10 @@ class LightCurve(Reply):
 class FluxStats(Reply):
     """Flux densities of all epochs, Jy."""
 
-    mean_jy: float | None
-    std_jy: float | None
-    min_jy: float | None
-    max_jy: float | None
+    mean_jy: float | None = Field(description="Jy")
+    std_jy: float | None = Field(description="standard deviation, Jy")
+    min_jy: float | None = Field(description="Jy")
+    max_jy: float | None = Field(description="Jy")
 
 
 class Variability(Reply):
