@@ -128,7 +128,7 @@ class Application:
 @contextlib.contextmanager
 def _serving(application: Application, busy: Any) -> Iterator[tuple[str, int]]:
     connection = patient(20.0, 20.0, 1 << 14, 1, busy)
-    config = uvicorn.Config(application, http=connection, loop="uvloop", lifespan="off", log_config=None)
+    config = uvicorn.Config(application, port=0, http=connection, loop="uvloop", lifespan="off", log_config=None)
     with running(config) as port:
         try:
             yield ("127.0.0.1", port)

@@ -122,7 +122,10 @@ def test_what_the_gate_may_answer_otherwise_is_left_to_it(asked: dict[str, Any],
     assert busy_reply(tally)(asked, []) is None
 
 
-def test_no_two_have_one_id_and_a_client_without_an_address_is_refused_too(tally: Tally) -> None:
+def test_no_two_have_one_id_and_a_client_without_an_address_is_refused_too(
+    tally: Tally, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dsa110_contimg.api.access")
     busy = busy_reply(tally)
     replies = [busy(scope() | {"client": None}, []) or b"" for _ in range(20)]
     assert all(reply.startswith(b"HTTP/1.1 503 ") for reply in replies)

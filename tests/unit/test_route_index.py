@@ -3,16 +3,20 @@
 import re
 from typing import Any
 
+import orjson
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import Match
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.app import create_app
 from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.middleware.bases import BASE
-from dsa110_contimg.api.route_index import RouteIndex
+from dsa110_contimg.api.replies import json_reply
+from dsa110_contimg.api.route_index import RouteIndex, Shortcut
+from dsa110_contimg.api.validation import StrictRoute
 
 APP = create_app(APIConfig.from_env({}), AbsurdConfig(enabled=False))
 [INDEX, *OTHERS] = APP.routes
@@ -59,3 +63,58 @@ def test_the_first_of_two_routes_that_match_is_taken_as_without_the_index() -> N
     assert found["route_template"] == f"{BASE}/things/export"
     _, found = index.matches(request(f"{BASE}/things/other", "GET"))
     assert found["path_params"] == {"which": "other"}
+
+
+# --- routes that are served before the framework ----------------------------------------------------------------------
+
+
+async def plain(which: str, request: Request) -> Response:
+    if which == "missing":
+        raise RecordNotFoundError("thing", which)
+    if which == "broken":
+        raise ZeroDivisionError
+    told = {name: request.scope[name] for name in ("route_template", "path_params")}
+    return json_reply(told | {"class": type(request.scope["route"]).__name__})
+
+
+async def asked_for(path: str, *, kind: str = "http", method: str = "GET") -> tuple[int, Any]:
+    """Ask an application whose framework says only that it was asked."""
+    app = FastAPI()
+    app.router.route_class = StrictRoute
+    app.add_api_route(f"{BASE}/things/{{which}}", plain)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def framework(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 299})
+        await send({"type": "http.response.body", "body": b'"framework"'})
+
+    scope = request(path, method, kind) | {"app": app, "query_string": b"", "state": {"request_id": "r"}}
+    await Shortcut(framework, RouteIndex(app.routes, BASE))(scope, framework, send)
+    return sent[0]["status"], orjson.loads(b"".join(message.get("body", b"") for message in sent))
+
+
+async def test_a_route_that_asks_for_little_is_served_with_what_the_index_found() -> None:
+    template = f"{BASE}/things/{{which}}"
+    found = {"route_template": template, "path_params": {"which": "some"}, "class": "StrictRoute"}
+    assert await asked_for(f"{BASE}/things/some") == (200, found)
+
+
+async def test_its_errors_have_the_common_body_those_that_are_meant_and_those_that_are_not() -> None:
+    for which, status, code in (("missing", 404, "NOT_FOUND"), ("broken", 500, "INTERNAL_ERROR")):
+        got, body = await asked_for(f"{BASE}/things/{which}")
+        assert (got, body["http_status"], body["ref_id"]) == (status, status, "r")
+        assert code in (body["code"], body["error"])
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "method"),
+    [
+        ("/things/some", "websocket", "GET"), ("/things/some", "http", "POST"), ("/things", "http", "GET"),
+        ("/things/a/b", "http", "GET"),
+    ],
+)  # fmt: skip
+async def test_all_else_is_the_frameworks(path: str, kind: str, method: str) -> None:
+    assert await asked_for(f"{BASE}{path}", kind=kind, method=method) == (299, "framework")
