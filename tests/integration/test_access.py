@@ -1,6 +1,7 @@
 """Keys in a real database of each kind, shown to a real application: who may change what, and what is kept of it."""
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -147,6 +148,32 @@ async def test_a_key_ends_by_itself_or_is_taken_back_at_once(door: Door) -> None
     refused = await door.post(key)
     assert (refused.status_code, "revoked" in refused.json()["message"]) == (401, True)
     assert not await door.keys.revoke_key(key[7:19], time.time())
+
+
+async def test_a_key_that_has_come_to_its_end_is_told_nothing_by_any_process_not_even_what_it_was_told_before(
+    config: APIConfig,
+) -> None:
+    """The reply is kept, what the head says of the client too; the key is looked at each time."""
+    strict = dataclasses.replace(config, auth=dataclasses.replace(config.auth, read_needs_key=True))
+    async with serving(strict) as one, serving(strict) as other, open_database(config.database, config.timeouts) as db:
+        for end in ("revoked", "expired"):
+            text, record = create_key("observer", ["read"], time.time(), 3600.0)
+            await AsyncCredentialRepository(db).add_key(record)
+
+            async def asked(text: str = text, **more: str) -> list[tuple[int, str | None]]:
+                head = {"X-API-Key": text} | more
+                found = [await served.client.get("/api/v1/images", headers=head) for served in (one, other)]
+                return [(reply.status_code, reply.headers.get("x-cache")) for reply in found]
+
+            await asked()
+            assert await asked() == [(200, "memory")] * 2
+            if end == "revoked":
+                assert await AsyncCredentialRepository(db).revoke_key(record.id, time.time())
+            else:
+                await db.execute(f"UPDATE api_keys SET expires_at = {time.time() - 1} WHERE id = '{record.id}'")
+            assert await asked() == [(401, None)] * 2
+            assert await asked(**{"If-None-Match": "*"}) == [(401, None)] * 2
+            assert [(await served.client.head("/api/v1/images")).status_code for served in (one, other)] == [401, 401]
 
 
 async def test_a_key_of_the_settings_may_change_things(door: Door) -> None:

@@ -35,6 +35,7 @@ EXAMPLE = (Path(__file__).parents[2] / "ops" / "nginx" / "dsa110.conf").read_tex
 NAME = "dsa110.example.org"
 CLIENT = "127.0.0.2"  # every address of 127/8 is a peer of its own
 STRANGER = "127.0.1.1"
+FEW = 20  # of the class of lists
 JUDGED = "/api/v1/health?detailed=false"  # with a query the address is judged
 
 
@@ -79,7 +80,7 @@ class World:
         """Start a process of the API; here it is a thread."""
         config = settings(
             self._state, DSA110_PORT=str(port), DSA110_TRUSTED_PROXIES="127.0.0.1", DSA110_ALLOWED_HOSTS=NAME,
-            DSA110_ALLOWED_IPS="127.0.0.0/24",
+            DSA110_ALLOWED_IPS="127.0.0.0/24", DSA110_RATE_LIMIT_MINUTE=str(FEW), DSA110_RATE_LIMIT_STORE="memory",
         )  # fmt: skip
         stack = self._running[port] = ExitStack()
         stack.enter_context(running(server_settings(config, AbsurdConfig(enabled=True))))
@@ -152,6 +153,16 @@ def test_no_header_makes_a_stranger_behind_nginx_a_client_or_a_client_a_stranger
                 if not (refused if source == STRANGER else reply.status_code == 200):
                     wrong.append((source, headers, reply.status_code))
     assert not wrong
+
+
+def test_who_asks_too_often_behind_nginx_is_one_whatever_he_calls_himself(world: World) -> None:
+    """Each process counts for itself here: a client gets what both let pass."""
+    with world.client("127.0.0.77") as client, world.client("127.0.0.78") as other:
+        claims = [f"127.0.0.{number}, 10.9.8.{number}" for number in range(3 * FEW)]
+        asked = [client.get("/api/v1/images", headers={"X-Forwarded-For": one, "X-Real-IP": one}) for one in claims]
+        assert [reply.status_code for reply in asked].count(429) >= FEW
+        assert asked[-1].headers["x-ratelimit-limit"] == str(FEW)
+        assert other.get("/api/v1/images").headers["x-ratelimit-remaining"] == str(FEW - 1)
 
 
 def test_ranges_and_limits_hold_behind_nginx(world: World) -> None:

@@ -71,12 +71,24 @@ def test_a_key_of_the_settings_has_every_scope_but_the_care_of_keys() -> None:
         ({"DSA110_API_KEYS": f"{FIXED},secret"}, "at least 32 characters"),
         ({"DSA110_API_KEY_HEADER": "Authorization"}, "DSA110_API_KEY_HEADER"),
         ({"DSA110_ENV": "prod"}, "DSA110_ENV"),
+        ({"DSA110_ALLOWED_IPS": "10.0.0.0/8,0.0.0.0/0"}, "DSA110_ALLOWED_IPS='0.0.0.0/0'"),
+        ({"DSA110_ALLOWED_IPS": "::/0"}, "DSA110_ALLOWED_IPS='::/0'"),
+        ({"DSA110_ALLOWED_IPS": "::ffff:0:0/96"}, "DSA110_ALLOWED_IPS='::ffff:0:0/96'"),
+        ({"DSA110_ALLOWED_IPS": "0.0.0.0/1,128.0.0.0/1"}, "DSA110_ALLOWED_IPS='0.0.0.0/1'"),
+        ({"DSA110_ALLOWED_IPS": "2000::/3"}, "DSA110_ALLOWED_IPS='2000::/3'"),
+        ({"DSA110_TRUSTED_PROXIES": "::ffff:0:0/96", "DSA110_ALLOW_PUBLIC": "true"}, "DSA110_TRUSTED_PROXIES="),
     ],
 )
 def test_settings_that_would_let_everybody_in_stop_the_start(environ: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)) as refused:
         APIConfig.from_env(environ)
     assert "secret" not in str(refused.value)
+
+
+def test_the_largest_networks_that_somebody_has_are_allowed_and_larger_ones_where_that_is_meant() -> None:
+    own = {"DSA110_ALLOWED_IPS": "11.0.0.0/8,fc00::/7,::ffff:12.0.0.0/104", "DSA110_TRUSTED_PROXIES": "10.0.0.0/8"}
+    assert len(APIConfig.from_env(own).access.allowed_ips) == 3
+    assert APIConfig.from_env({"DSA110_ALLOWED_IPS": "0.0.0.0/0", "DSA110_ALLOW_PUBLIC": "true"}).access.allow_public
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])

@@ -181,6 +181,12 @@ FORGERIES: list[tuple[str, str | None, Headers, int, str | None]] = [
     ("wide digits are refused", PROXY, forwarded("\xb9\xb2.0.0.1"), 400, None),
     ("an address with port passes", PROXY, forwarded("10.0.0.1:5050"), 200, "10.0.0.1"),
     ("a port that is none is refused", PROXY, forwarded("10.0.0.1:99999"), 400, None),
+    ("the highest port passes", PROXY, forwarded("10.0.0.1:65535"), 200, "10.0.0.1"),
+    ("one beyond is refused", PROXY, forwarded("10.0.0.1:65536"), 400, None),
+    ("a port of other digits is refused", PROXY, forwarded("10.0.0.1:\xb2"), 400, None),
+    ("IPv6 in brackets passes", PROXY, forwarded("[fd00::1]"), 200, "fd00::1"),
+    ("IPv6 in brackets with more is refused", PROXY, forwarded("[fd00::1]x"), 400, None),
+    ("an IPv6 peer with a zone is known without it", "fd00::1%eth0", [], 200, "fd00::1"),
     ("IPv6 in brackets with port passes", PROXY, forwarded("[fd00::1]:443"), 200, "fd00::1"),
     ("mapped IPv4 of a proxy is normalised", PROXY, forwarded("::ffff:10.0.0.1"), 200, "10.0.0.1"),
     ("mapped outside IPv4 of a proxy is refused", PROXY, forwarded(f"::ffff:{OUTSIDE}"), 403, None),
@@ -199,6 +205,8 @@ FORGERIES: list[tuple[str, str | None, Headers, int, str | None]] = [
 async def test_the_client_is_who_it_is(peer: str | None, headers: Headers, status: int, client: str | None) -> None:
     reply = await ask(rules(proxies=(PROXY, PROXY_2)), peer=peer, headers=headers)
     assert (reply.status, reply.client) == (status, client)
+    told = orjson.loads(reply.body)
+    assert told == 0 if status == 200 else told["error"] == {403: "FORBIDDEN", 400: "BAD_FORWARDED_FOR"}[status]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +276,8 @@ async def test_health_behind_a_proxy_that_says_nothing_is_open() -> None:
         ("*.array.example.org", 400),
         (".array.example.org", 400),
         ("dsa.example.org..", 400),
+        ("localhost:65535", 200),
+        ("localhost:65536", 400),
         ("localhost:80:80", 400),
         ("localhost#evil.example", 400),
         ("localhost?evil.example", 400),
@@ -289,7 +299,11 @@ async def test_health_behind_a_proxy_that_says_nothing_is_open() -> None:
     ],
 )
 async def test_only_names_of_this_server_are_answered(host: str, status: int) -> None:
-    assert (await ask(rules(), host=host)).status == status
+    reply = await ask(rules(), host=host)
+    code = {421: "UNKNOWN_HOST", 400: "BAD_HOST"}.get(reply.status)
+    assert (reply.status, orjson.loads(reply.body) if code is None else orjson.loads(reply.body)["error"]) == (
+        status, code or 0,
+    )  # fmt: skip
 
 
 async def test_a_request_without_host_or_with_two_is_refused() -> None:
@@ -310,6 +324,8 @@ async def test_a_request_without_host_or_with_two_is_refused() -> None:
         ("file://", False),
         ("localhost:8000", False),
         ("http://localhost:8000/x", False),
+        ("ftp://localhost:8000", False),
+        ("://localhost:8000", False),
     ],
 )
 @pytest.mark.parametrize("kind", ["websocket", "http"])
@@ -320,6 +336,33 @@ async def test_pages_of_others_open_no_websocket_and_change_nothing(origin: str,
     refused = "websocket.close" if kind == "websocket" else 403
     got = reply.messages[0]["type"] if kind == "websocket" else reply.status
     assert (got != refused) == passes
+    assert passes or kind == "websocket" or orjson.loads(reply.body)["error"] == "FOREIGN_ORIGIN"
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "passes"),
+    [
+        ("http://localhost", "localhost", True),
+        ("http://localhost", "localhost:80", True),
+        ("http://localhost:80", "localhost", True),
+        ("https://localhost", "localhost:443", True),
+        ("https://localhost:443", "localhost", True),
+        ("https://localhost", "localhost:80", False),
+        ("http://localhost:443", "localhost:80", False),
+        ("ws://localhost", "localhost:80", True),
+        ("wss://localhost", "localhost:443", True),
+        ("ftp://localhost", "localhost", False),
+    ],
+)
+async def test_an_origin_without_a_port_has_that_of_its_scheme(origin: str, host: str, passes: bool) -> None:
+    reply = await ask(rules(), method="POST", host=host, headers=[("origin", origin)])
+    assert reply.status == (200 if passes else 403)
+
+
+async def test_two_origins_are_none_of_ours() -> None:
+    for origin in ("http://localhost", "https://pages.example.org"):
+        assert (await ask(rules(), method="POST", headers=[("origin", origin)])).status == 200
+        assert (await ask(rules(), method="POST", headers=[("origin", origin)] * 2)).status == 403
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "BREW"])

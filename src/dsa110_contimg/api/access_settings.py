@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 from dsa110_contimg.api import readings
 from dsa110_contimg.api.readings import Network, Rate, setting
+from dsa110_contimg.api.security import NetworkSet
 
 PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+_LARGEST_NETWORK = {4: 8, 6: 7}  # length of the prefix, by version: 10.0.0.0/8, fc00::/7
 SHORTEST_KEY = 32
 FEWEST_CHARACTERS = 6  # different ones, of a key
 #: What stands in examples, or where one began to replace it.
@@ -34,7 +36,10 @@ class AccessConfig:
         "networks whose clients may read",
     )  # fmt: skip
     allow_public: bool = setting(
-        "DSA110_ALLOW_PUBLIC", False, readings.yes_or_no, "needed beside an allowed network of the whole Internet"
+        "DSA110_ALLOW_PUBLIC",
+        False,
+        readings.yes_or_no,
+        "needed beside an allowed network larger than a /8 (IPv6: a /7)",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         "DSA110_TRUSTED_PROXIES", (), readings.networks, "proxies whose X-Forwarded-For header is believed"
@@ -173,13 +178,24 @@ def _faults_of_origins(access: AccessConfig, auth: AuthConfig) -> list[str]:
 
 
 def _faults_of_networks(access: AccessConfig) -> list[str]:
-    everywhere = [str(net) for net in access.allowed_ips if net.prefixlen == 0]
-    if not everywhere or access.allow_public:
-        return []
-    return [
-        f"DSA110_ALLOWED_IPS={everywhere[0]!r} cannot be used: it lets the whole Internet in; "
-        "it must be a smaller network, or DSA110_ALLOW_PUBLIC=true must say that this is meant"
+    problems = [
+        f"DSA110_TRUSTED_PROXIES='{network}' cannot be used: everybody in it could say to be somebody else; "
+        "it must be the proxies alone"
+        for network in _widest(access.trusted_proxies)
     ]
+    if not access.allow_public:
+        problems += [
+            f"DSA110_ALLOWED_IPS='{network}' cannot be used: it lets the Internet in; it must be at most a /8 (IPv6: a "
+            "/7), or DSA110_ALLOW_PUBLIC=true must say that this is meant"
+            for network in _widest(access.allowed_ips)
+        ]
+    return problems
+
+
+def _widest(networks: Iterable[Network]) -> list[Network]:
+    """Return the first network that is larger than anybody's own; an IPv4 network may be mapped into IPv6."""
+    judged = zip(networks, NetworkSet.of(networks).networks, strict=True)
+    return [network for network, plain in judged if plain.prefixlen < _LARGEST_NETWORK[plain.version]][:1]
 
 
 def _faults_of_keys(auth: AuthConfig) -> list[str]:

@@ -47,7 +47,7 @@ class NetworkSet:
 
 def _unmapped(network: Network) -> Network:
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    if mapped is None or network.prefixlen < 96:
+    if mapped is None:  # of a prefix shorter than 96 bits the first address is none
         return network
     return IPv4Network((mapped, network.prefixlen - 96))
 
