@@ -23,7 +23,6 @@ from fixtures.live_api import running
 from fixtures.migrated import migrate
 
 LIST = "/api/v1/images"
-REFUSED = b"HTTP/1.1 503 Service Unavailable\r\n"
 
 
 @contextlib.contextmanager
@@ -102,9 +101,9 @@ class Big:
     body = b"x" * 10_000
     calls = 0
 
-    def __call__(self, scope: Mapping[str, Any], more: Any) -> bytes:
+    def __call__(self, scope: Mapping[str, Any]) -> Any:
         self.calls += 1
-        return REFUSED + b"content-length: 10000\r\n\r\n" + self.body
+        return 503, [(b"content-length", b"10000")], self.body
 
 
 class Application:

@@ -20,7 +20,9 @@ from dsa110_contimg.api.middleware.gate import OPEN_PATHS, access_log
 from dsa110_contimg.api.middleware.headers import Header, finished_headers, is_documentation
 from dsa110_contimg.api.middleware.meter import RequestMeter
 
-_STATUS_LINE = b"HTTP/1.1 503 Service Unavailable\r\n"
+#: Status, headers and body.
+Reply = tuple[int, list[Header], bytes]
+
 _SOME_ID = "0" * 32
 _SOME_TRACE = trace_id(_SOME_ID).encode()
 _CHANGING = frozenset({b"origin", b"x-request-id"})  # the reply
@@ -44,31 +46,24 @@ class BusyReply:
         body = orjson.dumps(error_body(refusal, _SOME_ID))
         given = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
         own = [*[(name.lower().encode(), value.encode()) for name, value in given.items()], *cross_origin.headers([])]
-        headers = finished_headers(own, "GET", "/api", 503, _SOME_ID, secure=False)
-        self._size = len(body)
-        self._some = b"".join([*map(_line, headers), b"\r\n", body])
+        self._headers = finished_headers(own, "GET", "/api", 503, _SOME_ID, secure=False)
+        self._headers.remove((b"x-request-id", _SOME_ID.encode()))
+        self._body = body
         self._meter = meter
 
-    def __call__(self, scope: Scope, more: list[Header]) -> bytes | None:
-        """Return the whole reply to a request, None where the gate must look at it.
-
-        Parameters
-        ----------
-        scope : mapping
-            Of the request (ASGI).
-        more : list of headers
-            Of every reply of the server.
-        """
+    def __call__(self, scope: Scope) -> Reply | None:
+        """Return the reply to a request (ASGI), None where the gate must look at it."""
         if not _is_simple(scope):
             return None
-        self._meter.count(scope, "GET", 503, self._size, 0.0)
+        self._meter.count(scope, "GET", 503, len(self._body), 0.0)
         request_id = os.urandom(len(_SOME_ID) // 2).hex()
         if access_log.isEnabledFor(logging.INFO):
             peer = scope["client"][0] if scope["client"] else None
             facts = {"request_id": request_id, "client": peer, "elapsed_ms": 0.0}
             access_log.info("%s %r %d", "GET", scope["path"], 503, extra=facts)
-        own = self._some.replace(_SOME_TRACE, trace_id(request_id).encode())
-        return b"".join([_STATUS_LINE, *map(_line, more), own.replace(_SOME_ID.encode(), request_id.encode())])
+        own_id = request_id.encode()
+        body = self._body.replace(_SOME_TRACE, trace_id(request_id).encode()).replace(_SOME_ID.encode(), own_id)
+        return 503, [*self._headers, (b"x-request-id", own_id)], body
 
 
 def _is_simple(scope: Scope) -> bool:
@@ -82,7 +77,3 @@ def _is_simple(scope: Scope) -> bool:
         and not is_documentation(path)
         and _CHANGING.isdisjoint([name for name, _ in scope["headers"]])
     )
-
-
-def _line(header: Header) -> bytes:
-    return b"%b: %b\r\n" % header

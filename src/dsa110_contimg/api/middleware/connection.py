@@ -6,16 +6,17 @@ take the reply. Here all headers must come within a time, and the client must ta
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
 from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from dsa110_contimg.api.middleware.busy import BusyReply
 from dsa110_contimg.api.middleware.exchange import Scope
+from dsa110_contimg.api.middleware.headers import Header
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -25,9 +26,7 @@ _NO_HANDSHAKE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
-
-
-_CLOSE = (b"connection", b"close")
+_WITHOUT_BODY = (204, 304)
 
 
 class Crowd:
@@ -121,28 +120,36 @@ class PatientConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Tell the gate how many are ahead; it cannot see those that wait for their turn in the event loop."""
+        """Tell the gate what it cannot know: how many are ahead, and how a reply is sent in one piece."""
         if self.crowd.size >= self.crowd.most and self._refused(cycle):
             return
-        cycle.scope["state"]["ahead"] = self.crowd.size
+        cycle.scope["state"] |= {"ahead": self.crowd.size, "in_one_piece": partial(self._send_whole, cycle)}
         begin = super()._start_asgi_task
         self.crowd.join(self.loop, lambda: begin(cycle, partial(_leaving, self.crowd, app)))
 
     def _refused(self, cycle: RequestResponseCycle) -> bool:
-        """Refuse a request without the gate if nothing else is to be done on this connection.
-
-        Who does not take replies, closes, or has sent more before this one was begun, is left to the way that waits.
-        """
-        more = cycle.default_headers
-        if self.busy is None or self.pipeline or self.flow.write_paused or not cycle.keep_alive or _CLOSE in more:
+        """Refuse a request without the gate; who has sent more before this one was begun is left to the gate."""
+        if self.busy is None or self.pipeline or not self._goes_on(cycle):
             return False
-        reply = self.busy(cast("Scope", cycle.scope), more)
-        if reply is None:
+        reply = self.busy(cast("Scope", cycle.scope))
+        return reply is not None and self._send_whole(cycle, *reply)
+
+    def _send_whole(self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        """Send a reply in one piece, for a third of what the server's own way costs; tell whether that was possible."""
+        headers = [*cycle.default_headers, *headers]
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if not self._goes_on(cycle) or not _is_whole(status, headers, lines, body):
             return False
         cycle.response_started = cycle.response_complete = True
-        self.transport.write(reply)
-        self.on_response_complete()
+        cycle.message_event.set()
+        self.transport.writelines([STATUS_LINE[status], lines, b"\r\n", body])
+        cycle.on_response()
         return True
+
+    def _goes_on(self, cycle: RequestResponseCycle) -> bool:
+        """Tell whether a request waits for its reply, takes it, and others may follow on this connection."""
+        waits = not cycle.disconnected and not cycle.response_started
+        return waits and cycle.keep_alive and not self.flow.write_paused
 
     def _watch(self) -> None:
         idle = self.cycle is None or self.cycle.response_complete
@@ -197,6 +204,14 @@ class PatientConnection(HttpToolsProtocol):
         if self._until_taken is not None:
             self._until_taken.cancel()
             self._until_taken = None
+
+
+def _is_whole(status: int, headers: Sequence[Header], lines: bytes, body: bytes) -> bool:
+    """Tell whether headers are one line each, say rightly where the reply ends, and not that the connection does."""
+    named = dict(headers)
+    length = b"%d" % len(body)
+    is_bounded = named.get(b"content-length") == length or (status in _WITHOUT_BODY and not body)
+    return is_bounded and b"connection" not in named and lines.count(b"\r") == lines.count(b"\n") == len(headers)
 
 
 async def _leaving(crowd: Crowd, app: Any, scope: Any, receive: Any, send: Any) -> None:

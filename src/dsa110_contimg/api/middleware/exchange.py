@@ -38,7 +38,8 @@ class Exchange:
     Parameters
     ----------
     scope : mapping
-        Of ASGI, with ``request_id`` in its state.
+        Of ASGI, with ``request_id`` in its state, and ``in_one_piece`` where the connection can send a whole reply so:
+        given its status, headers and body, that tells whether it did.
     send : callable
         Of the server.
     limits : ExchangeLimits
@@ -73,6 +74,7 @@ class Exchange:
         self._body_bytes = 0  # received so far
         self._body_ended = False
         self._refused = False
+        self._start: Message | None = None  # of a reply of which nothing was sent
 
     async def serve(self, app: ASGIApp, receive: Receive) -> None:
         """Run the application; what it has not begun to answer in time is answered for it.
@@ -90,6 +92,9 @@ class Exchange:
         except ClientDisconnect:
             if not self._refused:
                 raise
+        finally:
+            if self._start is not None:  # it ends without a body: the server says 500
+                self.status = 0
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
@@ -120,10 +125,21 @@ class Exchange:
             return
         if message["type"] == "http.response.start":
             deadline.reschedule(None)
-            message = self._begun(message)
+            self._start = self._begun(message)
         elif message["type"] == "http.response.body":
-            message = self._cut(message)
-        await self._send(message)
+            await self._send_part(self._cut(message))
+        else:
+            await self._send(message)
+
+    async def _send_part(self, part: Message) -> None:
+        """Send a part of the body, the first one behind its headers; in one piece with them if it is the last too."""
+        start, self._start = self._start, None
+        if start is not None:
+            in_one_piece = None if part.get("more_body", False) else self.scope["state"].get("in_one_piece")
+            if in_one_piece and in_one_piece(start["status"], start["headers"], part.get("body", b"")):
+                return
+            await self._send(start)
+        await self._send(part)
 
     def _cut(self, message: Message) -> Message:
         """Return a part of the body as it is sent: HEAD and 304 have none."""
@@ -160,15 +176,14 @@ class Exchange:
         self.added += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     def _finished(self, given: Any) -> list[Header]:
-        headers = [(bytes(name).lower(), bytes(value)) for name, value in given]
         request_id = self.scope["state"]["request_id"]
-        return finished_headers([*headers, *self.added], self.method, self.path, self.status, request_id, self.secure)
+        return finished_headers([*given, *self.added], self.method, self.path, self.status, request_id, self.secure)
 
     async def answer(self, status: int, headers: list[Header], content: bytes) -> None:
         """Send a whole reply that no route made."""
         kind = "websocket.http.response" if self.websocket else "http.response"
-        await self._send(self._begun({"type": f"{kind}.start", "status": status, "headers": headers}))
-        await self._send(self._cut({"type": f"{kind}.body", "body": content}))
+        self._start = self._begun({"type": f"{kind}.start", "status": status, "headers": headers})
+        await self._send_part(self._cut({"type": f"{kind}.body", "body": content}))
 
     async def refuse(self, refusal: RefusedError) -> None:
         """Answer a request that may not pass; a WebSocket gets the same reply where the server can send one."""

@@ -1,7 +1,7 @@
 """Headers that every reply carries, and how long a reply may be kept."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 Header = tuple[bytes, bytes]
@@ -62,15 +62,23 @@ def cache_control(method: str, path: str, status: int) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _usual(method: str, path: str, status: int, secure: bool) -> tuple[Header, ...]:
-    """Return what is added unless the route set it."""
+def _missing(
+    method: str, path: str, status: int, secure: bool, names: frozenset[bytes], varies: tuple[bytes, ...]
+) -> list[Header]:
+    """Return what is added to headers with these names, the same for every request of this kind."""
     policy = (b"content-security-policy", content_policy(path))
     kept = (b"cache-control", cache_control(method, path, status))
-    return (*_SECURITY, policy, kept, *((_STRICT_TRANSPORT,) if secure else ()))
+    usual = (*_SECURITY, policy, kept, *((_STRICT_TRANSPORT,) if secure else ()))
+    added = [header for header in usual if header[0] not in names]
+    depends = [*varies, _VARY] if method in ("GET", "HEAD") else varies
+    if depends:
+        parts = [name.strip() for text in depends for name in text.split(b",")]
+        added.append((b"vary", b", ".join(dict.fromkeys(parts))))
+    return added
 
 
 def finished_headers(
-    given: Iterable[Header], method: str, path: str, status: int, request_id: str, secure: bool
+    given: Sequence[Header], method: str, path: str, status: int, request_id: str, secure: bool
 ) -> list[Header]:
     """Return the headers of a reply with everything added that is missing; what the route set stays.
 
@@ -83,17 +91,12 @@ def finished_headers(
     secure : bool
         The client came by TLS.
     """
-    headers = [(name, value) for name, value in given if name not in (b"vary", b"server")]
-    names = {name for name, _ in headers}
-    varies = [value for name, value in given if name == b"vary"]
-    added = (*_usual(method, path, status, secure), (b"x-request-id", request_id.encode()))
-    headers += [header for header in added if header[0] not in names]
-    reads = method in ("GET", "HEAD")
-    if varies:
-        each = [*varies, _VARY] if reads else varies
-        headers.append((b"vary", b", ".join(dict.fromkeys(name.strip() for text in each for name in text.split(b",")))))
-    elif reads:
-        headers.append((b"vary", _VARY))
+    headers = [header for header in given if header[0] not in (b"vary", b"server")]
+    varies = tuple([value for name, value in given if name == b"vary"])
+    names = frozenset([name for name, _ in headers])
+    headers += _missing(method, path, status, secure, names, varies)
+    if b"x-request-id" not in names:
+        headers.append((b"x-request-id", request_id.encode()))
     if (b"cache-control", _NO_STORE) in headers:
         headers.append((b"pragma", b"no-cache"))
     return headers
