@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
@@ -18,6 +19,7 @@ from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import PostgreSQLAdapter, SQLiteAdapter
 from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnection
+from dsa110_contimg.api.db_adapters.adapters.sqlite_adapter import SQLiteConnection
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseSchemaError
 from fixtures.migrated import migrate
 from fixtures.observation import IMAGE_PATH, WHOLE
@@ -173,6 +175,24 @@ async def test_a_file_that_was_not_looked_at_is_not_read_promptly(
     assert adapter.write_mark() is None
     assert await sources(adapter) == [0]
     assert [path.name for path in adapter.path.parent.glob("products.sqlite3*")] == ["products.sqlite3"]
+
+
+async def test_a_read_that_was_given_up_holds_no_connection(adapter: SQLiteAdapter) -> None:
+    running = threading.Event()
+    async with adapter.acquire() as lent:
+        assert isinstance(lent, SQLiteConnection)
+        await lent._raw.set_progress_handler(running.set, 1000)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    reading = asyncio.create_task(adapter.fetch_all(endless))
+    await until(lambda: asyncio.sleep(0.001, running.is_set()))
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    try:
+        async with asyncio.timeout(20):
+            assert await adapter.fetch_val("SELECT count(*) FROM images") == 1
+    finally:
+        await lent._raw.interrupt()
 
 
 async def test_a_file_that_is_gone_is_said_to_be(adapter: SQLiteAdapter) -> None:

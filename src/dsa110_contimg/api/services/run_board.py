@@ -9,15 +9,22 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from operator import itemgetter
+from typing import Protocol
 
 from dsa110_contimg.api.exceptions import DSA110APIError
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.run_logs import RunLogs
-from dsa110_contimg.api.work_repository import AsyncWorkRepository
 
 LOOK_EVERY_S = 1.0
 #: Runs that ended within this time are shown too, for those who come back.
 SHOWN_AFTER_END_S = 300.0
+
+
+class Runs(Protocol):
+    """Where runs are read."""
+
+    async def lively_runs(self, ended_since_s: float) -> list[JobRecord]:
+        """Return the newest runs that have not ended, then those that ended since a time."""
 
 
 class RunBoard:
@@ -25,15 +32,18 @@ class RunBoard:
 
     Parameters
     ----------
-    orders : AsyncWorkRepository
-        Where runs are read.
+    runs : Runs
+        Where they are read.
     clock : callable
         Gives Unix time in seconds.
+    every_s : float
+        They are looked at so often, s, unless something happens.
     """
 
-    def __init__(self, orders: AsyncWorkRepository, clock: Callable[[], float] = time.time) -> None:
-        self._orders = orders
+    def __init__(self, runs: Runs, clock: Callable[[], float] = time.time, every_s: float = LOOK_EVERY_S) -> None:
+        self._runs = runs
         self._clock = clock
+        self._every_s = every_s
         self._shown: dict[str, tuple[int, JobRecord]] = {}
         self._version = 0
         self._news = asyncio.Event()
@@ -74,15 +84,15 @@ class RunBoard:
 
     async def _look_on(self) -> None:
         while True:
+            self._wake.clear()  # before the look: what happens while it is read may not be in it
             with contextlib.suppress(DSA110APIError):  # the database is away; it is asked again
                 await self._look()
-            self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
+                async with asyncio.timeout(self._every_s):
                     await self._wake.wait()
 
     async def _look(self) -> None:
-        found = {job.run_id: job for job in await self._orders.lively_runs(self._clock() - SHOWN_AFTER_END_S)}
+        found = {job.run_id: job for job in await self._runs.lively_runs(self._clock() - SHOWN_AFTER_END_S)}
         changed = False
         for run_id, job in reversed(found.items()):  # the oldest first
             if run_id not in self._shown or self._shown[run_id][1] != job:

@@ -13,7 +13,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,15 @@ class SQLiteConnection:
                 pass
 
     async def fetch_all(self, query: str, params: Params = ()) -> Sequence[Row]:
-        """Execute a statement and return all its rows."""
+        """Execute a statement and return all its rows; one that nobody waits for any more holds up nobody else."""
         with self._watched():
-            return list(await self._raw.execute_fetchall(query, params))
+            try:
+                return list(await self._raw.execute_fetchall(query, params))
+            except asyncio.CancelledError:
+                if self.read_only:
+                    with suppress(ValueError, sqlite3.Error):  # it was closed meanwhile
+                        await self._raw.interrupt()
+                raise
 
     async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
         """Execute a statement and return its first row."""
