@@ -136,6 +136,7 @@ async def test_a_key_without_the_scope_is_forbidden_and_recorded(door: Door) -> 
     body = schemas.ErrorBody.model_validate_json(reply.content)
     assert (reply.status_code, body.code, body.detail["code"]) == (403, "FORBIDDEN", "FORBIDDEN")
     assert "ops" in body.message
+    assert "--scope" in body.action
     assert [entry.status for entry in await door.record()] == [403]
 
 

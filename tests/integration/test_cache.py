@@ -178,6 +178,9 @@ async def test_without_redis_the_api_works_uncached_and_says_so(
                      DSA110_TIMEOUT_REDIS_SOCKET="0.2", **FORGETFUL)
         )  # fmt: skip
         async with serving(world.config, names=segments(world), world=world) as served:
+            at_once = (said(served, f"/api/v1/images?limit={n}") for n in range(1, 5))
+            assert set(await asyncio.gather(*at_once)) == {"bypass"}
+            assert sum("replies are not kept" in text for text in caplog.messages) == 1, "one says it for all"
             assert [await said(served, "/api/v1/images") for _ in range(3)] == ["bypass"] * 3
             assert all(not text.rstrip().endswith(":") for text in caplog.messages), "a reason is told"
             assert (await served.json("/api/v1/cache"))["status"] == "error"

@@ -164,7 +164,7 @@ class Beating:
                 waits = delays(longest_s=_LONGEST_WAIT_S)
                 await work_on(connection)
             except (*PASSING, *REFUSED, asyncpg.PostgresError) as error:
-                logger.warning("%s: %s: %s; connecting again", name, type(error).__name__, error)
+                logger.warning("%s: %r; connecting again", name, error)
             finally:
                 if connection is not None:
                     connection.terminate()

@@ -218,8 +218,10 @@ class ReplyCache:
             async with asyncio.timeout(self._settings.patience_s):
                 return await asked
         except _AWAY as error:
+            if time.monotonic() >= self._asked_again_at_s:  # the first of those who asked at once says it for all
+                reason = str(error) or "too slow"
+                log.warning("replies are not kept for %g s, Redis does not answer: %s", _REST_S, reason)
             self._asked_again_at_s = time.monotonic() + _REST_S
-            log.warning("replies are not kept for %g s, Redis does not answer: %s", _REST_S, str(error) or "too slow")
             return None
 
     def _count(self, rule: CacheRule, result: str) -> None:

@@ -147,11 +147,11 @@ class AuthenticationError(DSA110APIError):
 
 
 class AccessDeniedError(DSA110APIError):
-    """The caller may not do this."""
+    """The key is right, and does not have the scope that this needs."""
 
     status_code = 403
     error_code = "FORBIDDEN"
-    action = "Connect from an allowed network, or ask the operators to allow this address."
+    action = "Ask the operators for a key that has the scope: `dsa110 keys create NAME --scope ...`."
 
 
 class RecordNotFoundError(DSA110APIError):

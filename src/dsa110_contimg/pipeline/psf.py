@@ -72,7 +72,10 @@ def fit_beam(psf: Floats, cell_rad: float) -> Beam:
     """
     y, x = _central_lobe(psf)
     if min(np.ptp(x), np.ptp(y)) < 2:  # three pixels across at least, or the width is not determined
-        raise DataQualityError(f"the synthesised beam covers {len(y)} pixels of {cell_rad} rad: choose smaller pixels")
+        cell_arcsec = np.degrees(cell_rad) * 3600.0
+        raise DataQualityError(
+            f"the synthesised beam covers {len(y)} pixels of {cell_arcsec:.4g} arcsec: choose smaller pixels"
+        )
     dx, dy = (x - psf.shape[1] // 2).astype(float), (y - psf.shape[0] // 2).astype(float)
     values = psf[y, x].astype(float)
 

@@ -20,7 +20,10 @@ router = router_of("/sources", "sources", StrictRoute)
 
 _LARGEST_RADIUS_ARCMIN = 600.0
 _MOST_POINTS = 10_000
-_CSV_COLUMNS = ("id", "name", "ra_deg", "dec_deg", "num_images", "latest_image_id")
+_CSV_COLUMNS = (
+    "id", "name", "ra_deg", "dec_deg", "num_images", "latest_image_id", "first_detected_mjd", "last_detected_mjd",
+    "peak_flux_jy", "flux_jy", "eta", "v",
+)  # fmt: skip
 
 Points = Annotated[int, Query(ge=1, le=_MOST_POINTS, description="most measurements in the reply")]
 Cursor = Annotated[str | None, Query(max_length=8192, description="where the part before ended")]

@@ -60,7 +60,7 @@ def variability(source: SourceSummary) -> View:
         "eta": source.eta,
         "v": source.v,
         "chance_probability": chance,
-        "message": None if degrees > 0 else f"{count} epochs with a flux density and its uncertainty; two are needed",
+        "message": None if degrees > 0 else f"epochs with a flux density and its uncertainty: {count}; two are needed",
     }
 
 
