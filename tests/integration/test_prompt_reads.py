@@ -311,6 +311,27 @@ async def test_where_no_connection_can_be_kept_the_pool_serves(postgres_database
         assert await kept(opened) == await kept(opened) == await opened.fetch_val(WHO)
 
 
+async def test_it_is_opened_once_however_long_that_takes_and_after_a_failure_not_again_at_once() -> None:
+    asked, may_fail = list[str](), asyncio.Event()
+
+    async def refused() -> Any:
+        asked.append("x")
+        await may_fail.wait()
+        raise OSError("refused")
+
+    link = PromptConnection(refused)
+    opening = asyncio.create_task(link.open())
+    await asyncio.sleep(0)
+    link._again_at_s = 0.0  # as when the opening has taken longer than the rest after a failure
+    await link.open()
+    assert asked == ["x"]
+    may_fail.set()
+    await opening
+    for _ in range(3):
+        await link.open()
+    assert asked == ["x", "x"]
+
+
 async def test_nothing_stays_open_at_the_end(postgres_database: str) -> None:
     config = DatabaseConfig(backend="postgresql", pg_url=postgres_database)
     async with open_database(config) as looking:

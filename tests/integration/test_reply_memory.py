@@ -502,3 +502,62 @@ async def test_a_database_that_cannot_be_asked_is_waited_for_once(tmp_path: Path
     assert await find(kept, ("/0", b"")) is None
     database.error = None
     assert await find(kept, ("/1", b"")) is None, "it was forgotten, so that its next question asked nothing"
+
+
+@dataclass
+class File(Database):
+    """A database that tells of each write at once, as SQLite does."""
+
+    mark: int = 0
+    meanwhile: Callable[[], None] = field(default=lambda: None)
+
+    def write_mark(self) -> int:  # type: ignore[override]
+        return self.mark
+
+    def write(self) -> None:
+        self.mark, self.numbers["images"] = self.mark + 1, self.numbers["images"] + 1
+
+    async def get_generations(self) -> dict[str, int]:
+        found = await super().get_generations()
+        self.meanwhile()
+        return found
+
+
+async def test_numbers_are_read_after_each_write_once_and_again_after_one_that_came_while_they_were_read() -> None:
+    file: Any = File()
+    numbers = Generations(file, file)
+    assert [(await numbers())["images"] for _ in range(3)] == [1, 1, 1]
+    file.write()
+    assert [(await numbers())["images"] for _ in range(3)] == [2, 2, 2]
+    assert file.times == 2
+    file.write()
+    file.meanwhile = file.write
+    await numbers()
+    file.meanwhile = lambda: None
+    assert [(await numbers())["images"] for _ in range(2)] == [4, 4]
+    file.write()
+    file.error = DatabaseConnectionError("It does not answer", "products")
+    for _ in range(2):
+        with pytest.raises(DatabaseConnectionError):
+            await numbers()
+    file.error = None
+    assert (await numbers())["images"] == 5
+
+
+@pytest.mark.parametrize("kind", [Database, File])
+async def test_of_a_file_of_the_earlier_pipeline_no_numbers_are_told_also_when_it_came_while_they_were_read(
+    kind: type[Database],
+) -> None:
+    database: Any = kind()
+    numbers = Generations(database, database)
+    assert await numbers() == {"images": 1}
+    database.read_only = True
+    assert await numbers() == {}
+
+    class Replaced(Database):
+        async def get_generations(self) -> dict[str, int]:
+            self.read_only = True
+            return await super().get_generations()
+
+    replaced: Any = Replaced()
+    assert await Generations(replaced, replaced)() == {}

@@ -831,6 +831,11 @@ async def test_a_body_is_json_under_its_own_name(kind: str, status: int) -> None
     assert none.status == 200
 
 
+async def test_of_a_handshake_no_body_is_read_whatever_it_says_of_one() -> None:
+    for said in (("content-length", "2"), ("content-encoding", "gzip")):
+        assert (await ask(rules(), kind="websocket", headers=[said])).body == b"0", "the application was asked"
+
+
 async def test_a_body_of_no_kind_or_of_two_is_refused() -> None:
     assert (await ask(rules(), method="POST", headers=[("content-length", "2")])).status == 415
     two = [("content-type", "application/json")] * 2 + [("content-length", "2")]
