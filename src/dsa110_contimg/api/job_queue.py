@@ -1,4 +1,4 @@
-"""Work whose loss costs a click: the RQ queue in Redis (pictures; later reruns and reports).
+"""Work whose loss costs a click: the RQ queue in Redis (pictures, commands of the installation, batches).
 
 What costs science is in the durable ABSURD queue in PostgreSQL, a different store that by default has the same name.
 Jobs are data (JSON), never pickled objects: a worker calls functions of :mod:`dsa110_contimg.api.batch.jobs` by name.
