@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+import random
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -637,6 +638,38 @@ async def test_a_cancelled_transaction_leaves_nothing_open_and_nothing_behind(ad
     async with adapter.transaction() as connection:
         await add_source(connection, builder, "after")
     assert [source.id for source in await AsyncSourceRepository(adapter).list_all()] == ["after"]
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_transactions_that_are_cancelled_among_others_take_nothing_of_these_and_leave_nothing_open(
+    config: DatabaseConfig, count: int
+) -> None:
+    """Each writes two rows; half of them are cancelled, wherever they are."""
+    chance, in_flight = random.Random(22), asyncio.Semaphore(50)
+    builder = QueryBuilder(DatabaseBackend(config.backend))
+
+    async def write(adapter: DatabaseAdapter, number: int) -> None:
+        async with in_flight, adapter.transaction() as connection:
+            await add_source(connection, builder, f"{number}-first")
+            await add_source(connection, builder, f"{number}-second")
+
+    async def give_up(task: "asyncio.Task[None]") -> None:
+        await asyncio.sleep(chance.random() * count * 5e-4)
+        task.cancel()
+
+    async with open_database(config, TIMEOUTS) as adapter:
+        tasks = [asyncio.create_task(write(adapter, number)) for number in range(count)]
+        await asyncio.gather(*(give_up(task) for task in tasks[::2]))
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        cancelled = [number for number, end in enumerate(ends) if isinstance(end, asyncio.CancelledError)]
+        assert cancelled and [end for end in ends if end is not None] == [ends[number] for number in cancelled]
+        await write(adapter, count)
+        async with open_database(config, replace(TIMEOUTS, db_lock=0.5)) as other:
+            await write(other, count + 1)  # nobody holds a lock
+            found = {source.id for source in await AsyncSourceRepository(other).list_all(limit=3 * count)}
+    wholes = {name.partition("-")[0] for name in found}
+    assert found == {f"{number}-{row}" for number in wholes for row in ("first", "second")}, "half a transaction"
+    assert wholes >= {str(number) for number in range(count + 2)} - {str(number) for number in cancelled}
 
 
 async def test_eight_writers_that_read_and_then_write_lose_nothing(adapter: DatabaseAdapter) -> None:

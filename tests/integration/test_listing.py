@@ -3,8 +3,10 @@
 import asyncio
 import csv
 import itertools
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -77,6 +79,12 @@ async def lists(config: Any) -> AsyncIterator[Served]:
         yield served
 
 
+def environ_of(config: DatabaseConfig) -> dict[str, str]:
+    if config.backend == "sqlite":
+        return {"PRODUCTS_DB_PATH": str(config.products_path)}
+    return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": config.pg_url}
+
+
 async def walk(api: Served, address: str) -> list[Any]:
     """Follow the links of a list from page to page."""
     rows: list[Any] = []
@@ -124,6 +132,37 @@ async def test_following_the_links_gives_every_row_once_in_the_order_of_the_list
     assert await walk(lists, f"/api/v1/{noun}?limit={limit}") == whole
     by_offset = [(await lists.client.get(f"/api/v1/{noun}?limit=5&offset={5 * part}")).json() for part in range(6)]
     assert list(itertools.chain(*by_offset)) == whole
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_rows_that_come_in_meanwhile_make_no_other_be_skipped_or_told_twice(
+    empty_products: DatabaseConfig, tmp_path: Path, count: int
+) -> None:
+    chance, names = random.Random(28), itertools.count()
+    builder = QueryBuilder(DatabaseBackend(empty_products.backend))
+    statement = builder.insert("images", ["path", "ms_path", "created_at", "type", "noise_jy"])
+
+    def rows(number: int) -> list[tuple[Any, ...]]:
+        """Anywhere in the order, many of them beside rows of the same value."""
+        ms_path, places = MEASUREMENT_SET.path, [(chance.randrange(50), chance.randrange(9)) for _ in range(number)]
+        return [(f"/data/{next(names)}", ms_path, DAY + late, "5min", 1e-3 * noise) for late, noise in places]
+
+    made = settings(tmp_path / "state", **environ_of(empty_products))
+    async with open_database(empty_products) as adapter, serving(made) as served:
+        await AsyncProductRecorder(adapter).record(Recording(measurement_set=MEASUREMENT_SET))
+        old = rows(count)
+        await adapter.execute_many(statement, old)
+        for order in ("-created_at", "noise_jy"):
+            seen: list[str] = []
+            address = f"/api/v1/images?sort={order}&limit={count // 10}"
+            while address:
+                reply = await served.client.get(address)
+                seen += [row["path"] for row in reply.json()]
+                address = reply.headers.get("link", "").removeprefix("<").partition(">")[0]
+                if len(seen) < 2 * count:  # else the list would not end
+                    await adapter.execute_many(statement, rows(count // 10))
+            assert len(seen) == len(set(seen)) > count
+            assert {row[0] for row in old} <= set(seen)
 
 
 @pytest.mark.parametrize(("noun", "sort", "name"), ORDERS)
