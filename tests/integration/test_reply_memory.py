@@ -1,6 +1,7 @@
 """Replies that a process sends again: byte for byte, never later than a write, and to nobody who may not read."""
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
@@ -20,7 +21,7 @@ from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.cache import CacheRule, CacheSettings, ReplyCache, cached, rule_of
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import SQLiteAdapter
-from dsa110_contimg.api.exceptions import DatabaseConnectionError, DatabaseError, DatabaseSchemaError
+from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseError, DatabaseSchemaError
 from dsa110_contimg.api.generations import Generations
 from dsa110_contimg.api.interfaces import Recording
 from dsa110_contimg.api.middleware.bases import BASE, Bases
@@ -504,6 +505,74 @@ async def test_a_database_that_cannot_be_asked_is_waited_for_once(tmp_path: Path
     assert await find(kept, ("/1", b"")) is None, "it was forgotten, so that its next question asked nothing"
 
 
+class Seen:
+    """A witness who may be wrong."""
+
+    right = True
+
+    def holds(self) -> bool:
+        return self.right
+
+
+async def test_what_is_made_of_a_file_is_kept_with_its_witness_and_as_long_as_that_holds(tmp_path: Path) -> None:
+    kept, witness, rule = memory(Database(), tmp_path), Seen(), replace(RULE, witnessed=True)
+    kept.keep(QUESTION, rule, await look(kept), {}, Response(b"x"))
+    assert await find(kept) is None, "nobody can tell whether the file is the same"
+    kept.keep(QUESTION, rule, await look(kept), {}, Response(b"x"), witness)
+    assert await find(kept) is not None
+    for witness.right in (False, True):
+        assert await find(kept) is None, "it is gone for good"
+
+
+async def test_a_kept_reply_is_of_its_whole_question_of_all_its_tables_and_of_the_life_of_its_kind(
+    tmp_path: Path,
+) -> None:
+    database = Database({"images": 1, "jobs": 1})
+    kept = memory(database, tmp_path, life_s=0)
+    rule = CacheRule("images:list", ("images", "jobs"))  # a kind with a life of its own
+    reply = Response(b"x", headers={"X-Cache": "miss"})
+    kept.keep(("/images", b"limit=1"), rule, await look(kept), {"route_template": "/images"}, reply)
+    assert [await find(kept, ("/images", query)) for query in (b"", b"limit=2")] == [None, None]
+    scope: dict[str, Any] = {"path": "/images", "query_string": b"limit=1", "state": {}}
+    found = await kept.recall(scope)
+    assert found is not None and scope["route_template"] == "/images"
+    assert [value for name, value in found.headers if name == b"x-cache"] == [b"memory"]
+    assert kept._counters["images:list"].value == 1
+    database.numbers["jobs"] = 2
+    assert await find(kept, ("/images", b"limit=1")) is None
+
+
+async def test_what_is_forgotten_while_somebody_asks_for_it_is_not_known(tmp_path: Path) -> None:
+    database = File()
+    kept = memory(database, tmp_path)
+    await ask(kept)
+    database.write()
+    database.meanwhile = kept.forget
+    assert await find(kept) is None
+
+
+async def test_the_memory_that_is_taken_is_that_of_what_is_kept_whatever_happens(tmp_path: Path) -> None:
+    database, chance = Database(), random.Random(3)
+    kept = memory(database, tmp_path, most_bytes=100_000)
+    for _ in range(400):
+        question = (f"/{chance.randrange(20)}", b"q" * chance.randrange(2000))
+        what = chance.random()
+        if what < 0.02:
+            kept.forget()
+        elif what < 0.1:
+            database.numbers["images"] += 1
+        elif what < 0.4:
+            kept.keep(question, RULE, await look(kept), {}, Response(b"x" * chance.randrange(6000)))
+        else:
+            await ask(kept, question, b"x" * chance.randrange(6000))
+        sizes = [
+            len(path) + len(query) + len(each.body) + sum(len(name) + len(value) for name, value in each.headers)
+            for (path, query), each in kept._kept.items()
+        ]
+        assert kept._size_bytes == sum(each.size_bytes for each in kept._kept.values())
+        assert sum(sizes) + 1900 * len(sizes) <= kept._size_bytes <= 100_000
+
+
 @dataclass
 class File(Database):
     """A database that tells of each write at once, as SQLite does."""
@@ -561,3 +630,31 @@ async def test_of_a_file_of_the_earlier_pipeline_no_numbers_are_told_also_when_i
 
     replaced: Any = Replaced()
     assert await Generations(replaced, replaced)() == {}
+
+
+async def test_a_reply_is_right_still_if_none_of_its_tables_was_written_and_that_is_known() -> None:
+    database: Any = Database({"images": 1, "jobs": 1, "sources": 1})
+    numbers = Generations(database, database, patience_s=0.05)
+
+    async def still(**change: Any) -> bool:
+        scope: dict[str, Any] = {"state": {}}
+        await numbers.of(scope)
+        for name, value in change.items():
+            setattr(database, name, value)
+        found = await numbers.still(scope, ("images", "jobs"))
+        database.numbers, database.error, database.hangs = {"images": 1, "jobs": 1, "sources": 1}, None, False
+        assert await numbers.still(scope, ("images", "jobs")) == found, "it is looked at once"
+        return found
+
+    assert await still(numbers={"images": 1, "jobs": 1, "sources": 2})
+    assert not await still(numbers={"images": 1, "jobs": 2, "sources": 1})
+    assert not await still(numbers={"images": 2, "jobs": 1, "sources": 1})
+    assert not await still(numbers={})
+    assert not await still(error=DatabaseConnectionError("It does not answer", "products"))
+    assert not await still(hangs=True)
+    assert not await still(turn=7)
+    database.numbers, database.hangs = {}, False
+    assert not await still()
+    database.hangs = True
+    with pytest.raises(DatabaseBusyError, match=r"within 0\.05 s"):
+        await numbers()
