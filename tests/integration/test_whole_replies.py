@@ -103,6 +103,10 @@ class Replies:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b"nothing"})
 
+    async def whole_then_reading(self, scope: Any, receive: Any, send: Send) -> None:
+        await self.whole(scope, receive, send)
+        assert (await receive())["type"] == "http.disconnect"
+
     async def two_lines(self, scope: Any, receive: Any, send: Send) -> None:
         await _say(send, [(b"content-length", b"1"), (b"x-name", b"a\r\nset-cookie: b")], b"x")
 
@@ -188,6 +192,22 @@ def test_a_reply_that_fails_before_its_first_part_is_a_500_and_counted_as_one(re
     heard = _say_and_hear(replies[1], "failing")
     assert heard.startswith(b"HTTP/1.1 500 ")
     assert replies[0].statuses == [0]  # as one of which nothing was sent, which the gate counts as 500
+
+
+def test_nobody_is_asked_for_a_body_behind_the_reply(replies: tuple[Replies, int]) -> None:
+    with socket.create_connection(("127.0.0.1", replies[1]), timeout=20) as link:
+        asked = (
+            "PUT /whole_then_reading HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        )
+        link.sendall(asked.encode())
+        heard = b""
+        while not heard.endswith(b"whole"):
+            heard += link.recv(65536)
+        link.sendall(b"abcGET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        while part := link.recv(65536):
+            heard += part
+    assert b" 100 " not in heard
+    assert heard.count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_a_client_that_left_before_its_reply_harms_nobody(replies: tuple[Replies, int]) -> None:

@@ -141,6 +141,7 @@ class PatientConnection(HttpToolsProtocol):
         if not self._goes_on(cycle) or not _is_whole(status, headers, lines, body):
             return False
         cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
         self.transport.writelines([STATUS_LINE[status], lines, b"\r\n", body])
         cycle.on_response()
