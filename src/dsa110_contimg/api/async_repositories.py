@@ -141,14 +141,17 @@ class AsyncSourceRepository(_AsyncRepository):
         return await database.read(self._adapter, sources.LIST.page(wish))
 
     async def get_lightcurve_page(
-        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish
+        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish, superseded: bool = False
     ) -> Page:
         """Return a part of them as documents; ``wish`` gives limit and cursor."""
-        return await database.read(self._adapter, sources.lightcurve_page(source_id, start_mjd, end_mjd, wish))
+        steps = sources.lightcurve_page(source_id, start_mjd, end_mjd, wish, superseded)
+        return await database.read(self._adapter, steps)
 
-    async def list_contributions(self, source_id: str, limit: int, offset: int = 0) -> list[Document]:
+    async def list_contributions(
+        self, source_id: str, limit: int, offset: int = 0, superseded: bool = False
+    ) -> list[Document]:
         """Return the images in which a source was measured, with its flux density there, the last epoch first."""
-        return await database.read(self._adapter, sources.contributions(source_id, limit, offset))
+        return await database.read(self._adapter, sources.contributions(source_id, limit, offset, superseded))
 
     async def list_cone(self, ra_deg: float, dec_deg: float, radius_deg: float, wish: Wish) -> Page:
         """Return a page of the sources within an angle of a position, nearest first; only offsets, no cursors."""

@@ -6,7 +6,7 @@ them all as its root. No foreign key ties it to them: when one is deleted, its d
 
 from sqlalchemy import ForeignKey, Index, Integer, Table, Text
 
-from dsa110_contimg.api.column_kinds import Flag, Json, Number, RowNumber
+from dsa110_contimg.api.column_kinds import Flag, Identifier, Json, Number, RowNumber
 from dsa110_contimg.api.columns import column, metadata, mjd, path, row_number, run, unix
 
 images = Table(
@@ -65,6 +65,12 @@ images = Table(
         Json,
         "Parameters of the imager: imsize, cell, niter, robust, weighting",
         "meta.note;meta.software",
+    ),
+    column(
+        "superseded_by",
+        Identifier,
+        "Run of the same observation whose measurements count instead of those in this image; none: these count",
+        "meta.id.assoc",
     ),
     Index(None, "created_at", "id"),
     Index(None, "ms_path", "created_at"),

@@ -117,6 +117,7 @@ class ImageRecord:
     root_id: int | None = None  # first image of its family; None for the first itself
     version: int = 1
     imaging_params: Mapping[str, Any] = field(default_factory=dict)
+    superseded_by: str | None = None  # run whose measurements count instead; recording settles it anew
     ms_stage: str | None = None  # filled by reads from the Measurement Set; not recorded
     cal_table: str | None = None  # applied first to its Measurement Set; filled by reads of one image by its id
     mask_id: str | None = None  # its newest mask; filled when one image is read, not recorded
@@ -358,11 +359,16 @@ class SourceRepositoryProtocol(Protocol):
         """Return sources by rising id (byte order)."""
 
     async def get_lightcurve_page(
-        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish
+        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish, superseded: bool = False
     ) -> Page:
-        """Return a part of the measurements of a source by rising time; both ends belong to the range."""
+        """Return a part of the measurements of a source by rising time; both ends belong to the range.
 
-    async def list_contributions(self, source_id: str, limit: int, offset: int = 0) -> list[Document]:
+        Those that count, or with ``superseded`` all, each with the run whose measurements count instead.
+        """
+
+    async def list_contributions(
+        self, source_id: str, limit: int, offset: int = 0, superseded: bool = False
+    ) -> list[Document]:
         """Return the images in which a source was measured, with its flux density there, the last epoch first."""
 
     async def list_cone(self, ra_deg: float, dec_deg: float, radius_deg: float, wish: Wish) -> Page:

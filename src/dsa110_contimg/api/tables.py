@@ -34,7 +34,7 @@ from dsa110_contimg.api.image_tables import image_families as image_families
 from dsa110_contimg.api.image_tables import images as images
 from dsa110_contimg.api.ticket_tables import websocket_tickets as websocket_tickets
 
-SCHEMA_REVISION = "0015"
+SCHEMA_REVISION = "0016"
 """Revision of the migrations that makes these tables."""
 
 ms_index = Table(

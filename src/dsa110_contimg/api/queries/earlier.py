@@ -139,6 +139,7 @@ _RULES: Mapping[str, _Rule] = {
             "qa_grade": "q.grade",
             "format": "coalesce(e.format, CASE WHEN e.path GLOB '*.fits' THEN 'fits' ELSE 'casa' END)",
             "center_ra_deg": _turned("e.center_ra_deg"),
+            "superseded_by": "NULL",
         },
         joins=f"{_MS_RUN}ms_path LEFT JOIN {{ms_index}} AS m ON m.path = e.ms_path "
         "LEFT JOIN derived.grades AS q ON q.path = e.path",

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.sql import ClauseElement
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.queries import measurements
+from dsa110_contimg.api.queries import measurements, observations
 from dsa110_contimg.api.queries.decoding import ask, every, first, record_columns, record_reader, value
 from dsa110_contimg.api.tables import image_ratings, image_regions, images
 
@@ -73,7 +73,7 @@ _ONE_REGION = Statement(select(*_REGION).where(_THIS))
 _FORGET_REGION = Statement(delete(image_regions).where(_THIS).returning(_AT.id))
 
 _NUMBER = bindparam("image_number", type_=images.c.id.type)
-_FORGET_IMAGE = Statement(delete(images).where(images.c.id == _NUMBER).returning(images.c.id))
+_FORGET_IMAGE = Statement(delete(images).where(images.c.id == _NUMBER).returning(images.c.ms_path))
 
 
 def rate(rating: RatingRecord) -> Steps[float]:
@@ -110,7 +110,11 @@ def forget_region(image_id: int, kind: str, region_id: str) -> Steps[bool]:
 
 
 def forget_image(image_id: int, path: str) -> Steps[bool]:
-    """Delete an image with its measurements (and what they added to their sources), ratings, masks and regions."""
+    """Delete an image with its measurements (and what they added to their sources), ratings, masks and regions.
+
+    Measurements that those of this image had superseded count again.
+    """
     yield from measurements.forget(path)
-    found = yield Query(_FORGET_IMAGE, {"image_number": image_id}, value)
-    return found is not None
+    ms_path = yield Query(_FORGET_IMAGE, {"image_number": image_id}, value)
+    yield from observations.settle([ms_path] if ms_path is not None else ())
+    return ms_path is not None

@@ -25,7 +25,7 @@ from dsa110_contimg.api.interfaces import (
     Recording,
     SourceRecord,
 )
-from dsa110_contimg.api.queries import measurements, quality
+from dsa110_contimg.api.queries import measurements, observations, quality
 from dsa110_contimg.api.queries.decoding import value
 from dsa110_contimg.api.queries.sources import near, separation_deg
 from dsa110_contimg.api.queries.upserts import column_names, field_values, upsert
@@ -73,6 +73,7 @@ def save_job(job: JobRecord) -> Steps[None]:
     yield Query(_JOB, {**field_values(job), "created_at": ordered, "said_created_at": job.created_at})
     if job.status == "running":
         yield Query(_REOPEN, {"resumed_run": job.run_id})
+    yield from observations.settle_run(job.run_id)
 
 
 _CAME_TO_NOTHING = Statement(
@@ -242,7 +243,8 @@ def record(recording: Recording) -> Steps[None]:
     if recording.image is not None:
         yield from _save_image(recording.image)
     yield from _save_sources(recording.sources)
-    yield from measurements.save(recording.photometry)
+    measured = yield from measurements.save(recording.photometry)
+    yield from observations.settle({*measured, *([recording.image.ms_path] if recording.image else ())})
     if recording.provenance is not None:
         yield from _save_provenance(recording.provenance)
     if recording.image_qa is not None:

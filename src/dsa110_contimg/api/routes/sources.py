@@ -26,6 +26,7 @@ _CSV_COLUMNS = (
 )  # fmt: skip
 
 Points = Annotated[int, Query(ge=1, le=_MOST_POINTS, description="most measurements in the reply")]
+Superseded = Annotated[bool, Query(description="also what a later run of the same observation measured again")]
 Cursor = Annotated[str | None, Query(max_length=8192, description="where the part before ended")]
 
 
@@ -105,12 +106,17 @@ async def get_source_lightcurve(
     end_date: str | None = None,
     limit: Points = _MOST_POINTS,
     cursor: Cursor = None,
+    superseded: Superseded = False,
 ) -> Response:
-    """Return the flux densities of a source by rising time, from ``start_date`` to ``end_date`` (ISO 8601, UTC)."""
+    """Return the flux densities of a source by rising time, from ``start_date`` to ``end_date`` (ISO 8601, UTC).
+
+    Each observation counts once, by its newest completed run. With ``superseded`` the other measurements come too, and
+    ``superseded_by`` names the run that counts instead.
+    """
     start_mjd = parse_time_mjd(start_date, "start_date")
     end_mjd = parse_time_mjd(end_date, "end_date")
     wish = Wish(limit, cursor=cursor)
-    document, next_cursor = await service.get_lightcurve(source_id, start_mjd, end_mjd, wish)
+    document, next_cursor = await service.get_lightcurve(source_id, start_mjd, end_mjd, wish, superseded)
     return json_reply(document, next_link(request, next_cursor))
 
 
@@ -131,10 +137,14 @@ async def get_source_qa(source_id: str, service: SourceService) -> Response:
 @router.get("/{source_id}/contributing-images", response_model=list[schemas.ContributingImage])
 @cached("sources:images", "sources", "photometry", "images")
 async def list_contributing_images(
-    source_id: str, service: SourceService, limit: Limit = MAX_PAGE, offset: Offset = 0
+    source_id: str,
+    service: SourceService,
+    limit: Limit = MAX_PAGE,
+    offset: Offset = 0,
+    superseded: Superseded = False,
 ) -> Response:
     """Return the images in which a source was measured, with its flux density there, the last epoch first."""
-    return json_reply(await service.list_contributions(source_id, limit, offset))
+    return json_reply(await service.list_contributions(source_id, limit, offset, superseded))
 
 
 @router.get("/{source_id}/export", response_class=Response, responses=file_responses("text/csv"))

@@ -57,6 +57,9 @@ class ImageDetail(ImageListItem):
     parent_id: str | None
     version: int
     imaging_params: dict[str, Any] | None = Field(description="what the imager was told, in the words of `reimage`")
+    superseded_by: str | None = Field(
+        description="run of the same observation whose measurements count in light curves instead; null: these count"
+    )
     mask_path: str | None = Field(description="where the newest mask of the image is")
 
 

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from dsa110_contimg.api.schemas.base import QAGrade, Reply
 
+_SUPERSEDED = "run of the same observation that counts instead; only where superseded measurements are asked for"
+
 
 class SourceListItem(Reply):
     """One source of the list."""
@@ -12,7 +14,7 @@ class SourceListItem(Reply):
     name: str | None
     ra_deg: float
     dec_deg: float
-    num_images: int = Field(description="images in which it was measured")
+    num_images: int = Field(description="images in which it was measured, each observation once")
     image_id: str | None = Field(description="image of the latest epoch")
     first_detected_mjd: float | None
     last_detected_mjd: float | None
@@ -32,6 +34,7 @@ class ContributingImage(Reply):
     created_at: str | None
     flux_jy: float | None = Field(description="Jy; its peak (Jy/beam) where nothing else was measured")
     flux_error_jy: float | None = Field(description="its uncertainty (1 sigma), Jy")
+    superseded_by: str | None = Field(default=None, description=_SUPERSEDED)
 
 
 class SourceDetail(Reply):
@@ -41,7 +44,7 @@ class SourceDetail(Reply):
     name: str | None
     ra_deg: float
     dec_deg: float
-    num_images: int = Field(description="images in which it was measured")
+    num_images: int = Field(description="images in which it was measured, each observation once")
     peak_flux_jy: float | None
     flux_jy: float | None = Field(description="mean by inverse variances, Jy")
     eta: float | None
@@ -62,6 +65,7 @@ class LightCurvePointView(Reply):
     image_id: str
     image_path: str
     flags: int
+    superseded_by: str | None = Field(default=None, description=_SUPERSEDED)
 
 
 class LightCurve(Reply):

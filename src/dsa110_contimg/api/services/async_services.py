@@ -129,16 +129,16 @@ class AsyncSourceService:
         images = await self.sources.list_contributions(source_id, min(source.num_images, _MOST_CONTRIBUTIONS))
         return source_reports.detail(source, _dated(images))
 
-    async def list_contributions(self, source_id: str, limit: int, offset: int) -> list[View]:
-        """Return a part of the images in which a source was measured, the last epoch first."""
+    async def list_contributions(self, source_id: str, limit: int, offset: int, superseded: bool) -> list[View]:
+        """Return a part of the images in which a source was measured, the last epoch first; all if asked."""
         await self.find(source_id)
-        return _dated(await self.sources.list_contributions(source_id, limit, offset))
+        return _dated(await self.sources.list_contributions(source_id, limit, offset, superseded))
 
     async def get_lightcurve(
-        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish
+        self, source_id: str, start_mjd: float | None, end_mjd: float | None, wish: Wish, superseded: bool
     ) -> tuple[View, str | None]:
         """Return measurements of a source and the cursor of the next; an unknown source has none."""
-        page = await self.sources.get_lightcurve_page(source_id, start_mjd, end_mjd, wish)
+        page = await self.sources.get_lightcurve_page(source_id, start_mjd, end_mjd, wish, superseded)
         document = {
             "source_id": source_id,
             "data_points": page.rows,

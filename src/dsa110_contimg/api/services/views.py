@@ -71,6 +71,7 @@ def image_detail(image: ImageRecord) -> View:
             "parent_id": _text(image.parent_id),
             "version": image.version,
             "imaging_params": dict(image.imaging_params) or None,
+            "superseded_by": image.superseded_by,
             "mask_path": f"{base}/masks/{image.mask_id}" if image.mask_id else None,
         }
     )
