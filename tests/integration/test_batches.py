@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dsa110_contimg.api.async_repositories import AsyncBatchRepository, AsyncProductRecorder, AsyncQARepository
+from dsa110_contimg.api.async_repositories import AsyncBatchRepository, AsyncProductRecorder, AsyncReportRepository
 from dsa110_contimg.api.batch.batches import work_on_batch
 from dsa110_contimg.api.batch.qa import QualityMeter
 from dsa110_contimg.api.config import APIConfig, DatabaseConfig, TimeoutConfig
@@ -129,10 +129,11 @@ async def test_images_are_measured_and_what_fails_is_told_item_by_item(own: Serv
     assert told == {"status": "failed", "completed_items": 2, "failed_items": 1}
     assert errors == [None, None, "Image not found: 99"]
     async with open_database(config.database, config.timeouts) as adapter:
-        found = await AsyncQARepository(adapter).get_image_qa(own.world.image_path)
+        found = await AsyncReportRepository(adapter).get_image("1")
     assert found is not None
-    assert found.rms_noise == pytest.approx(1e-3, rel=0.1)
-    assert (found.peak_flux, found.overall_quality) == (1.0, "good")
+    assert found.measured is not None
+    assert found.measured.rms_noise == pytest.approx(1e-3, rel=0.1)
+    assert (found.measured.peak_flux, found.measured.overall_quality) == (1.0, "good")
 
 
 async def test_pictures_are_made_in_advance(own: Served) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from dsa110_contimg.api.async_repositories import AsyncProductRecorder, AsyncQARepository
+from dsa110_contimg.api.async_repositories import AsyncProductRecorder, AsyncQARepository, AsyncReportRepository
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import BlockingDatabase, open_database
+from dsa110_contimg.api.db_adapters import DatabaseAdapter
 from dsa110_contimg.api.interfaces import (
     ImageRecord,
     JobRecord,
@@ -17,7 +18,7 @@ from dsa110_contimg.api.interfaces import (
     Recording,
 )
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
-from dsa110_contimg.api.repositories import QARepository
+from dsa110_contimg.api.repositories import ReportRepository
 from fixtures.api_server import Served
 from fixtures.api_world import CREATED_AT, RUN_ID
 
@@ -133,7 +134,13 @@ async def test_what_is_not_known_is_not_found(small: Served, address: str) -> No
 
 def read_blocking(config: DatabaseConfig) -> CalibrationQARecord | None:
     with BlockingDatabase(config, TimeoutConfig()) as database:
-        return QARepository(database).get_calibration_qa(MS)
+        found = ReportRepository(database).get_ms(MS)
+        return found.measured if found else None
+
+
+async def measured_on_image(adapter: DatabaseAdapter) -> ImageQARecord | None:
+    found = await AsyncReportRepository(adapter).get_image("1")
+    return found.measured if found else None
 
 
 async def test_what_is_measured_again_replaces_what_was_measured(empty_products: DatabaseConfig) -> None:
@@ -142,15 +149,14 @@ async def test_what_is_measured_again_replaces_what_was_measured(empty_products:
         recorder, measured = AsyncProductRecorder(adapter), AsyncQARepository(adapter)
         for _ in range(2):
             await recorder.record(replace(observation(), image=IMAGE, image_qa=MEASURED, calibration_qa=SOLVED))
-        assert await measured.get_image_qa(IMAGE.path) == MEASURED
-        assert await measured.get_calibration_qa(MS) == SOLVED
+        assert await measured_on_image(adapter) == MEASURED
+        assert await asyncio.to_thread(read_blocking, config) == SOLVED
         later = replace(MEASURED, rms_noise=float("nan"), timestamp=CREATED_AT + 99)
         await measured.save_image_qa(later)
-        assert await measured.get_image_qa(IMAGE.path) == replace(later, rms_noise=None)
+        assert await measured_on_image(adapter) == replace(later, rms_noise=None)
         await measured.save_calibration_qa(replace(SOLVED, overall_quality="poor"))
         for table in ("image_qa", "calibration_qa"):
             row = await adapter.fetch_one(f"SELECT count(*) AS n, min(job_id) AS job FROM {table}")
             assert row is not None
             assert (row["n"], row["job"]) == (1, 1)
-        assert await measured.get_image_qa("/other") is None
     assert await asyncio.to_thread(read_blocking, config) == replace(SOLVED, overall_quality="poor")

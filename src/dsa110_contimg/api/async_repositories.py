@@ -237,14 +237,6 @@ class AsyncReportRepository(_AsyncRepository):
 class AsyncQARepository(_AsyncRepository):
     """Keeps what was measured on products."""
 
-    async def get_image_qa(self, image_path: str) -> ImageQARecord | None:
-        """Return what was last measured on an image."""
-        return await database.read(self._adapter, quality.of_image(image_path))
-
-    async def get_calibration_qa(self, ms_path: str) -> CalibrationQARecord | None:
-        """Return what was last measured on the tables that were solved from a Measurement Set."""
-        return await database.read(self._adapter, quality.of_ms(ms_path))
-
     async def save_image_qa(self, record: ImageQARecord) -> None:
         """Keep what was measured on an image, instead of what was measured before."""
         await database.write(self._adapter, quality.save_image(record))

@@ -1,8 +1,8 @@
-"""What the wings say to each other about measured quality: records, and the Protocol of those who keep them."""
+"""What the wings say to each other about measured quality."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,3 @@ class CalibrationQARecord:
     bp_metrics: Mapping[str, Any] = field(default_factory=dict)
     g_metrics: Mapping[str, Any] = field(default_factory=dict)
     per_spw_stats: Mapping[str, Any] = field(default_factory=dict)
-
-
-class QARepositoryProtocol(Protocol):
-    """Reads what was measured on products; kept by ``AsyncQARepository(adapter)``."""
-
-    async def get_image_qa(self, image_path: str) -> ImageQARecord | None:
-        """Return what was last measured on an image."""
-
-    async def get_calibration_qa(self, ms_path: str) -> CalibrationQARecord | None:
-        """Return what was last measured on the tables that were solved from a Measurement Set."""

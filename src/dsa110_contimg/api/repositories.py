@@ -127,8 +127,6 @@ class QARepository(_Repository):
     """Keeps what was measured on products."""
 
     _awaited = AsyncQARepository
-    get_image_qa = _blocking(AsyncQARepository.get_image_qa)
-    get_calibration_qa = _blocking(AsyncQARepository.get_calibration_qa)
     save_image_qa = _blocking(AsyncQARepository.save_image_qa)
     save_calibration_qa = _blocking(AsyncQARepository.save_calibration_qa)
 

@@ -1,4 +1,4 @@
-"""Statements on what was measured on images and calibration tables.
+"""Statements that keep what was measured on images and calibration tables; ``reports`` reads it.
 
 A product has one row: what is measured again replaces what was measured before, so that a stage that runs a second time
 leaves the same rows. ``job_id`` is the row of the run that made the Measurement Set; 0 when no run is known.
@@ -10,7 +10,6 @@ from sqlalchemy import Table, bindparam, delete, func, insert, select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
-from dsa110_contimg.api.queries.decoding import ask, first, record_columns, record_reader
 from dsa110_contimg.api.queries.measurements import take_turn
 from dsa110_contimg.api.queries.upserts import column_names, field_values
 from dsa110_contimg.api.tables import calibration_qa, image_qa, jobs
@@ -29,37 +28,10 @@ def _adding(record: type[Any], table: Table) -> Statement:
     return Statement(insert(table).values(**values, job_id=func.coalesce(_RUN, 0)))
 
 
-_IMAGE_COLUMNS = record_columns(ImageQARecord, image_qa)
-_read_image = record_reader(ImageQARecord, _IMAGE_COLUMNS)
-_IMAGE = Statement(
-    select(*_IMAGE_COLUMNS)
-    .where(image_qa.c.image_path == bindparam("image_path"))
-    .order_by(image_qa.c.timestamp.desc(), image_qa.c.id.desc())
-    .limit(1)
-)
 _FORGET_IMAGE = Statement(delete(image_qa).where(image_qa.c.image_path == bindparam("image_path")))
 _ADD_IMAGE = _adding(ImageQARecord, image_qa)
-
-_TABLE_COLUMNS = record_columns(CalibrationQARecord, calibration_qa)
-_read_tables = record_reader(CalibrationQARecord, _TABLE_COLUMNS)
-_TABLES = Statement(
-    select(*_TABLE_COLUMNS)
-    .where(calibration_qa.c.ms_path == bindparam("ms_path"))
-    .order_by(calibration_qa.c.timestamp.desc(), calibration_qa.c.id.desc())
-    .limit(1)
-)
 _FORGET_TABLES = Statement(delete(calibration_qa).where(calibration_qa.c.ms_path == bindparam("ms_path")))
 _ADD_TABLES = _adding(CalibrationQARecord, calibration_qa)
-
-
-def of_image(image_path: str) -> Steps[ImageQARecord | None]:
-    """Find what was last measured on an image."""
-    return ask(Query(_IMAGE, {"image_path": image_path}, first(_read_image), prompt=True))
-
-
-def of_ms(ms_path: str) -> Steps[CalibrationQARecord | None]:
-    """Find what was last measured on the tables that were solved from a Measurement Set."""
-    return ask(Query(_TABLES, {"ms_path": ms_path}, first(_read_tables), prompt=True))
 
 
 def save_image(record: ImageQARecord) -> Steps[None]:
