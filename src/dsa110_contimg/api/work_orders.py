@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 #: Kinds of work: the command of the installation does a run again; the stages of the task queue do.
 RERUN_COMMAND = "rerun-command"
@@ -67,3 +68,8 @@ def run_name(first: str, mark: str, order: str, now_s: float) -> str:
 def order_id(seed: str, what: str) -> str:
     """Return the id of the order of one thing within a request."""
     return f"job_{hashlib.sha256(f'{seed}|{what}'.encode()).hexdigest()[:12]}"
+
+
+def workflow_of(order: str) -> str:
+    """Return the id of the workflow in the task queue that carries out an order: sent twice, it is there once."""
+    return str(uuid5(NAMESPACE_OID, order))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import secrets
 import time
@@ -23,7 +22,7 @@ from dsa110_contimg.api.replies import iso_time
 from dsa110_contimg.api.schemas.image_care import RatingRequest, RegionRequest
 from dsa110_contimg.api.services.async_services import AsyncImageService
 from dsa110_contimg.api.services.image_file_service import siblings
-from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
+from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild, in_memory
 from dsa110_contimg.api.strict_json import strict_json
 
 View = dict[str, Any]
@@ -138,15 +137,11 @@ class ImageCareService:
             return _count_json(text)
         if not SHAPES.search(text):
             raise RegionTextError(f"regions cannot be read as {form}: the text names no shape", {"field": "regions"})
-        fd = os.memfd_create("regions")
-        try:
-            os.write(fd, text.encode())
-            os.lseek(fd, 0, os.SEEK_SET)
-            return int(await self._child.run(_MODULE, "--fd", str(fd), "--format", form, fds=[fd]))
-        except ChildRefusedError as error:
-            raise RegionTextError(f"regions cannot be read as {form}: {error}", {"field": "regions"}) from error
-        finally:
-            os.close(fd)
+        with in_memory(text.encode()) as fd:
+            try:
+                return int(await self._child.run(_MODULE, "--fd", str(fd), "--format", form, fds=[fd]))
+            except ChildRefusedError as error:
+                raise RegionTextError(f"regions cannot be read as {form}: {error}", {"field": "regions"}) from error
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

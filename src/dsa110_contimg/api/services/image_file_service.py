@@ -105,12 +105,12 @@ class ImageFileService:
         missing = []
         for image_id in dict.fromkeys(image_ids):
             try:
-                file = await self.open_fits(image_id)
+                path = (await self.images.find(image_id)).path
+                file = await asyncio.to_thread(self._open, path)
             except (RecordNotFoundError, FileNotAccessibleError):
                 missing.append(image_id)
                 continue
             file.close()
-            path = (await self.images.find(image_id)).path
             name = file.name if file.name not in members else f"{image_id}-{file.name}"
             members[name] = Member(name, file.size_bytes, file.modified_s, partial(self._open, path))
         if not members:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
 _REASON_CHARACTERS = 300
@@ -18,6 +18,19 @@ _REASON_CHARACTERS = 300
 
 class ChildRefusedError(Exception):
     """The child ended without an answer; the message says why, in words for a client."""
+
+
+@contextlib.contextmanager
+def in_memory(content: bytes) -> Iterator[int]:
+    """Give a descriptor from which a child can read some bytes; they lie on no disk."""
+    fd = os.memfd_create("content")
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class LimitedChild:

@@ -1,9 +1,8 @@
 """What is inside a Measurement Set: its archive, its antennas, pictures of its visibilities."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -12,7 +11,7 @@ from dsa110_contimg.api.exceptions import MSParsingError, ValidationError
 from dsa110_contimg.api.file_access import FileStore, OpenDirectory, OpenFile
 from dsa110_contimg.api.file_trees import TarReply, list_tree, tree_tag
 from dsa110_contimg.api.services.async_services import AsyncMSService
-from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
+from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild, in_memory
 from dsa110_contimg.api.services.picture_store import PictureStore
 
 _READER = "dsa110_contimg.pipeline.ms_reports"
@@ -95,7 +94,7 @@ class MSFileService:
     async def _painted(self, directory: OpenDirectory, look: Mapping[str, str], data: Mapping[str, str]) -> bytes:
         axes = {name: look[name] for name in ("xaxis", "yaxis")}
         values = await self._read(directory, "raster", **axes, **data)
-        with _in_memory(values) as fd:
+        with in_memory(values) as fd:
             return await self._ask(_PAINTER, *_words({"fd": str(fd), **look}), fds=[fd])
 
     async def _open(self, ms_id: str) -> OpenDirectory:
@@ -126,17 +125,3 @@ class MSFileService:
 def _words(options: Mapping[str, str]) -> list[str]:
     """Return options as words of a command line; a value that begins with a dash stays a value."""
     return [f"--{name}={value}" for name, value in options.items()]
-
-
-@contextmanager
-def _in_memory(content: bytes) -> Iterator[int]:
-    """Give a descriptor to read the content from; it lies on no disk."""
-    fd = os.memfd_create("raster")
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 from dsa110_contimg.absurd.workflows import CONVERT, FLAG, IMAGE, REIMAGE, SOLVE
 from dsa110_contimg.api.exceptions import (
@@ -29,7 +28,7 @@ from dsa110_contimg.api.services.async_services import AsyncImageService
 from dsa110_contimg.api.services.lineage_service import number_of, root_of
 from dsa110_contimg.api.services.rerun_service import Asked
 from dsa110_contimg.api.services.work_service import WorkService
-from dsa110_contimg.api.work_orders import REIMAGE_CHAIN, WorkOrder, order_id, run_name
+from dsa110_contimg.api.work_orders import REIMAGE_CHAIN, WorkOrder, order_id, run_name, workflow_of
 from dsa110_contimg.pipeline.image_limits import MAX_FIELD_DEG
 
 View = dict[str, Any]
@@ -160,9 +159,7 @@ class ReimageService:
                 "field_name": parent.field_name,
             },
         }  # fmt: skip
-        job = JobRecord(
-            run_id, ms.group_id, "pending", parent.ms_path, str(uuid5(NAMESPACE_OID, name)), now_s, params=params
-        )
+        job = JobRecord(run_id, ms.group_id, "pending", parent.ms_path, workflow_of(name), now_s, params=params)
         return WorkOrder(name, REIMAGE_CHAIN, "absurd", {}, run_id, meta, created_at=now_s), job
 
     # ---------------------------------------------------------------------------------------------- where it comes from

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 from dsa110_contimg.absurd.workflows import STAGES, fixed_options, rerun_products
 from dsa110_contimg.api.config import APIConfig
@@ -22,7 +21,7 @@ from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.replies import iso_time
 from dsa110_contimg.api.services.async_services import AsyncJobService, AsyncMSService
 from dsa110_contimg.api.services.work_service import WorkService
-from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, order_id, run_name
+from dsa110_contimg.api.work_orders import RERUN_CHAIN, RERUN_COMMAND, WorkOrder, order_id, run_name, workflow_of
 
 View = dict[str, Any]
 Config = Mapping[str, Any]
@@ -236,8 +235,9 @@ class RerunService:
         options = _merged(job.params.get("options") or {}, _stage_options(wanted))
         params = {"rerun_of": job.run_id, "files": list(files), "options": options}
         products = rerun_products(Path(self._products_dir), fresh.run_id, job.group_id)
-        workflow_id = str(uuid5(NAMESPACE_OID, order.id))
-        planned = replace(fresh, ms_path=str(products.measurement_set), workflow_id=workflow_id, params=params)
+        planned = replace(
+            fresh, ms_path=str(products.measurement_set), workflow_id=workflow_of(order.id), params=params
+        )
         return Plan(replace(order, kind=RERUN_CHAIN, target="absurd"), planned)
 
 
