@@ -231,10 +231,17 @@ async def test_who_asks_the_same_at_once_is_answered_by_one_query(cache: ReplyCa
 
 async def test_who_goes_away_or_fails_takes_nobody_along(cache: ReplyCache) -> None:
     calls: list[int] = []
-    first = asyncio.create_task(cache.answer(RULE, request(), slow_handler(calls), SEEN, unchanged))
-    await asyncio.sleep(0.02)
+    is_asked = asyncio.Event()
+
+    async def endless(asked: Request) -> Response:
+        is_asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    first = asyncio.create_task(cache.answer(RULE, request(), endless, SEEN, unchanged))
+    await is_asked.wait()
     second = asyncio.create_task(cache.answer(RULE, request(), slow_handler(calls), SEEN, unchanged))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)  # now it waits for the first
     first.cancel()
     assert (await second).headers["x-cache"] == "miss"
     failed = await asyncio.gather(

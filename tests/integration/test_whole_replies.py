@@ -1,5 +1,6 @@
 """A reply that is whole is sent in one piece, and is to the byte what the server's own way sends."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -85,6 +86,16 @@ class Replies:
     async def of_unknown_length(self, scope: Any, receive: Any, send: Send) -> None:
         await _say(send, [], b"long")
 
+    async def empty(self, scope: Any, receive: Any, send: Send) -> None:
+        await _say(send, [], b"")
+
+    async def listening(self, scope: Any, receive: Any, send: Send) -> None:
+        await receive()
+        leaving = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        await _say(send, [(b"content-length", b"5")], b"heard")
+        assert (await leaving)["type"] == "http.disconnect"
+
     async def in_parts(self, scope: Any, receive: Any, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
         await send({"type": "http.response.body", "body": b"two", "more_body": True})
@@ -156,9 +167,12 @@ def _say_and_hear(port: int, *paths: str) -> bytes:
 
 
 def test_requests_that_were_sent_at_once_are_answered_in_order(replies: tuple[Replies, int]) -> None:
-    heard = _say_and_hear(replies[1], "whole", "in_parts", "with_an_end_of_its_own", "of_unknown_length", "whole")
+    asked = ("whole", "in_parts", "empty", "listening", "with_an_end_of_its_own", "of_unknown_length", "whole")
+    heard = _say_and_hear(replies[1], *asked)
     bodies = [reply.split(b"\r\n\r\n", 1)[1] for reply in heard.split(b"HTTP/1.1 200 OK\r\n")[1:]]
-    assert bodies == [b"whole", b"twotwo", b"all", b"4\r\nlong\r\n0\r\n\r\n", b"whole"]
+    assert bodies == [
+        b"whole", b"twotwo", b"0\r\n\r\n", b"heard", b"all", b"4\r\nlong\r\n0\r\n\r\n", b"whole",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["two_lines", "bare_feed", "bare_return"])

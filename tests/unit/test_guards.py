@@ -128,18 +128,6 @@ async def test_a_record_that_cannot_be_written_is_said_in_the_log_and_spoils_no_
     assert "secret" not in caplog.text
 
 
-async def test_what_looks_like_a_token_is_judged_as_one_when_there_is_a_provider() -> None:
-    class Tokens:
-        def verify(self, presented: str) -> Principal:
-            return Principal("token", None)
-
-    access = AccessService(BrokenCredentials(), AuthConfig(), None)  # type: ignore[arg-type]  # nobody has a ticket
-    with pytest.raises(AuthenticationError):
-        await access.authenticate("a.b.c")
-    access._tokens = Tokens()  # type: ignore[assignment]
-    assert (await access.authenticate("a.b.c")).actor == "token"
-
-
 async def test_a_scope_among_other_dependencies_is_found_and_a_route_that_judged_nobody_lets_nobody_in() -> None:
     async def other() -> None:
         return None
@@ -206,6 +194,17 @@ async def test_what_a_route_says_after_the_refusal_of_its_body_is_not_sent() -> 
     )
     assert [message["status"] for message in sink.messages if "status" in message] == [413]
     assert all(message.get("body") != b"done" for message in sink.messages)
+
+
+async def test_what_is_neither_head_nor_body_of_a_reply_is_handed_on_behind_them() -> None:
+    async def speaking(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+        await send({"type": "http.response.body", "body": b"done"})
+        await send({"type": "http.response.trailers", "headers": []})
+
+    sink = Sink()
+    await Exchange(request_scope(), sink, ExchangeLimits(), Head(())).serve(speaking, nothing)
+    assert [message["type"].rpartition(".")[2] for message in sink.messages] == ["start", "body", "trailers"]
 
 
 async def test_a_failure_in_the_middle_of_a_reply_breaks_it() -> None:

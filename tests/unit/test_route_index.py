@@ -42,6 +42,11 @@ def test_each_declared_route_is_found_by_the_index(context: RouteContext) -> Non
     assert (match, found["route_template"]) == (Match.FULL, template)
 
 
+def test_a_path_in_an_address_may_have_more_slashes_than_any_declaration() -> None:
+    match, found = INDEX.matches(request(f"{BASE}/ms/{'/'.join('abcdefghijklmn')}", "GET"))
+    assert (match, found["path_params"]) == (Match.FULL, {"ms_id": "/".join("abcdefghijklmn")})
+
+
 @pytest.mark.parametrize(
     ("path", "method"),
     [("/api/v1/nothing", "GET"), ("/api/v1", "GET"), ("/web/index.html", "GET"), ("/api/v1/images", "BREW")],

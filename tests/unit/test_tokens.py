@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from dsa110_contimg.api.access_settings import AuthConfig
 from dsa110_contimg.api.config import APIConfig, ConfigError
 from dsa110_contimg.api.exceptions import AuthenticationError
+from dsa110_contimg.api.services.access_service import AccessService
 from dsa110_contimg.api.services.tokens import TokenVerifier
 
 PRIVATE = ed25519.Ed25519PrivateKey.generate()
@@ -67,6 +68,15 @@ def test_a_token_that_lacks_something_is_refused(tmp_path: Path, changed: dict[s
     """In the earlier backend scopes in a text passed by their letters, and tokens without an end for ever."""
     with pytest.raises(AuthenticationError):
         TokenVerifier(configured(tmp_path)).verify(jwt.encode(claims(**changed), PRIVATE, "EdDSA"))
+
+
+async def test_the_service_that_knows_keys_reads_tokens_where_the_settings_name_a_provider(tmp_path: Path) -> None:
+    nowhere: Any = None  # neither keys nor tickets are looked for
+    token = jwt.encode(claims(), PRIVATE, "EdDSA")
+    assert (await AccessService(nowhere, configured(tmp_path), nowhere).authenticate(token)).scopes == {"write:jobs"}
+    for config, presented in ((configured(tmp_path), f"{token}x"), (AuthConfig(), token)):
+        with pytest.raises(AuthenticationError):
+            await AccessService(nowhere, config, nowhere).authenticate(presented)
 
 
 def test_nobody_becomes_the_keeper_of_keys_by_a_token(tmp_path: Path) -> None:
