@@ -42,9 +42,17 @@ def test_each_declared_route_is_found_by_the_index(context: RouteContext) -> Non
     assert (match, found["route_template"]) == (Match.FULL, template)
 
 
-def test_a_path_in_an_address_may_have_more_slashes_than_any_declaration() -> None:
-    match, found = INDEX.matches(request(f"{BASE}/ms/{'/'.join('abcdefghijklmn')}", "GET"))
-    assert (match, found["path_params"]) == (Match.FULL, {"ms_id": "/".join("abcdefghijklmn")})
+@pytest.mark.parametrize("slashes", [1, 2, 3, 12])
+def test_of_addresses_with_slashes_in_them_it_finds_what_a_search_of_all_routes_finds(slashes: int) -> None:
+    value = "/".join("abcdefghijklm"[: slashes + 1])
+    found = 0
+    for path in {re.sub(r"\{[^}]+\}", value, str(context.path)) for context in DECLARED}:
+        scope = request(path, "GET")
+        first = next((each for each in DECLARED if each.matches(scope)[0] is Match.FULL), None)
+        match, told = INDEX.matches(scope)
+        assert (match, told.get("route_template")) == ((Match.FULL, first.path_format) if first else (Match.NONE, None))
+        found += first is not None and value in path
+    assert found > 5
 
 
 @pytest.mark.parametrize(
