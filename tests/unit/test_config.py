@@ -46,6 +46,27 @@ def test_settings_cannot_be_changed() -> None:
         APIConfig.from_env({}).timeouts.db_connection = 1.0  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("kept", ["the state", "the database", "a secret", "the database behind a link"])
+def test_no_directory_is_served_in_which_the_database_or_a_secret_lies(tmp_path: Path, kept: str) -> None:
+    """A row with the path of the database would send all that is in it, keys of others with the rest."""
+    data, keys = tmp_path / "data", tmp_path / "data" / "keys"
+    (data / "state").mkdir(parents=True)
+    keys.write_text("k" * 30 + "abcdefgh")
+    keys.chmod(0o600)
+    (tmp_path / "link").symlink_to(data)
+    environ = {"DSA110_STATE_DIR": str(tmp_path / "state"), "DSA110_DATA_ROOTS": f"{tmp_path}/images:{data}"} | {
+        "the state": {"DSA110_STATE_DIR": str(data), "DSA110_DB_BACKEND": "postgresql"},
+        "the database": {"PRODUCTS_DB_PATH": str(data / "state" / "products.sqlite3")},
+        "a secret": {"DSA110_API_KEYS_FILE": str(keys)},
+        "the database behind a link": {"PIPELINE_PRODUCTS_DB": str(tmp_path / "link" / "products.sqlite3")},
+    }[kept]
+    with pytest.raises(ConfigError, match=f"DSA110_DATA_ROOTS='{data}' cannot be used: .* lies in it"):
+        APIConfig.from_env(environ)
+    with pytest.raises(ConfigError, match="DSA110_PRODUCTS_DIR="):
+        APIConfig.from_env(environ | {"DSA110_DATA_ROOTS": "", "DSA110_PRODUCTS_DIR": str(data)})
+    APIConfig.from_env(environ | {"DSA110_DATA_ROOTS": f"{data}/images:{tmp_path}/images"})
+
+
 def test_everything_lies_below_the_state_directory_unless_told_otherwise(tmp_path: Path) -> None:
     config = APIConfig.from_env({"DSA110_STATE_DIR": str(tmp_path)})
     assert config.database.products_path == tmp_path / "products.sqlite3"

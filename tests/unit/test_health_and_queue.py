@@ -47,9 +47,10 @@ async def queue_is_well() -> dict[str, str]:
 
 
 def monitor(tmp_path: Path, schema: Schema, queue_check: Any = queue_is_well) -> HealthMonitor:
+    (tmp_path / "products").mkdir()
     config = APIConfig.from_env(
         {
-            "DSA110_STATE_DIR": str(tmp_path), "DSA110_PRODUCTS_DIR": str(tmp_path),
+            "DSA110_STATE_DIR": str(tmp_path),
             "REDIS_URL": "redis://127.0.0.1:9/0", "DSA110_TIMEOUT_HEALTH_CHECK": "0.3",
         }
     )  # fmt: skip
@@ -62,7 +63,7 @@ async def test_all_is_well_without_redis(tmp_path: Path) -> None:
         dict.fromkeys(("products", "cal_registry", "hdf5", "ingest"), "ok"),
         "unavailable",
     )
-    free = told["disk"][str(tmp_path)]
+    free = told["disk"][str(tmp_path / "products")]
     assert told["status"] == ("degraded" if free["status"] == "critical" else "healthy")
 
 

@@ -8,6 +8,7 @@ Every setting is one field of a frozen dataclass; the field carries its variable
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -290,7 +291,7 @@ class APIConfig:
         """
         reader = _Reader(environ)
         config = cls(**{name: reader.section(section) for name, section in SECTIONS.items()})
-        reader.problems += _contradictions(config)
+        reader.problems += _contradictions(config) + _faults_of_roots(config, environ)
         if reader.problems:
             raise ConfigError(reader.problems)
         return config
@@ -328,6 +329,9 @@ def declared_settings() -> Iterator[tuple[str, "dataclasses.Field[Any]"]]:
     for name, section in SECTIONS.items():
         for item in dataclasses.fields(section):
             yield name, item
+
+
+_OWN = re.compile("DSA110_|ABSURD_|REDIS_")
 
 
 class _Reader:
@@ -382,6 +386,20 @@ def _contradictions(config: APIConfig) -> list[str]:
         )
     problems += access_faults(config.access, config.auth, config.server.host)
     return problems + weak_secrets(config.auth.environment, config.secrets())
+
+
+def _faults_of_roots(config: APIConfig, environ: Mapping[str, str]) -> list[str]:
+    """Return which directory would serve what nobody may read: a row whose path is the database would send it."""
+    paths, database = config.paths, config.database
+    secret = [Path(text.strip()) for name, text in environ.items() if name.endswith(SUFFIX) and _OWN.match(name)]
+    kept = [paths.state_dir, *([database.products_path] if database.backend == "sqlite" else []), *secret]
+    return [
+        f"{variable}='{root}' cannot be used: {lies} lies in it, and whatever lies in it may be served; "
+        "name the directories of data sets, images and tables alone"
+        for variable, roots in (("DSA110_PRODUCTS_DIR", [paths.products_dir]), ("DSA110_DATA_ROOTS", paths.data_roots))
+        for root in roots
+        for lies in [path for path in kept if path.resolve().is_relative_to(root.resolve())][:1]
+    ]
 
 
 def _shown(value: Any, item: "dataclasses.Field[Any]") -> str:

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_RATE = re.compile(r"(\d{1,9})(?:\s*(?:/|per)\s*(\d{1,3})?\s*(second|minute|hour|day)s?)?", re.ASCII | re.IGNORECASE)
+_RATE = re.compile(
+    r"(\d{1,9})(?:\s*(?:/|per)\s*(?:(\d{1,3})\s*)?(second|minute|hour|day)s?)?", re.ASCII | re.IGNORECASE
+)
 
 
 def setting(
