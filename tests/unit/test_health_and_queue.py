@@ -47,7 +47,7 @@ async def queue_is_well() -> dict[str, str]:
 
 
 def monitor(tmp_path: Path, schema: Schema, queue_check: Any = queue_is_well) -> HealthMonitor:
-    (tmp_path / "products").mkdir()
+    (tmp_path / "products").mkdir(exist_ok=True)
     config = APIConfig.from_env(
         {
             "DSA110_STATE_DIR": str(tmp_path),
