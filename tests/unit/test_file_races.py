@@ -193,6 +193,20 @@ async def test_what_is_open_at_last_when_nobody_waits_any_more_is_closed(served:
     assert held(served) == []
 
 
+async def test_storage_that_hangs_is_told_of_in_time_and_keeps_nothing_else_waiting(served: Path) -> None:
+    hanging = Hanging("x.fits")
+    path, store = f"{served}/a/b/x.fits", FileStore([served], hanging, patience_s=0.2)
+    told = await asyncio.gather(*[store.ask(store.open, path) for _ in range(40)], return_exceptions=True)
+    assert {str(each) for each in told} == {"storage: no answer in 0.2 s"}
+    async with asyncio.timeout(20):
+        assert await asyncio.to_thread(FileStore([served]).open, path), "other threads are free"
+    hanging.goes_on.set()
+    async with asyncio.timeout(20):
+        (await store.ask(store.open, path, patience_s=20.0)).close()
+        while held(served):  # of those who have gone  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 def test_a_reply_that_is_never_sent_closes_its_file(served: Path) -> None:
     reply = FileReply(FileStore([served]).open(f"{served}/a/b/x.fits"), "application/fits", "no-store")
     assert held(served) == [f"{served}/a/b/x.fits"]

@@ -5,19 +5,24 @@ no component may be a symbolic link, so that nothing outside can be reached, als
 the walk. What is served is the file that was opened and checked, not the name.
 """
 
+import asyncio
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, TypeVar, TypeVarTuple
 
-from dsa110_contimg.api.exceptions import FileNotAccessibleError
+from dsa110_contimg.api.exceptions import FileNotAccessibleError, ServiceUnavailableError
 
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
 DIRECTORY_FLAGS = FILE_FLAGS | os.O_DIRECTORY
+THREADS = 8
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
 
 
 class Opener(Protocol):
@@ -128,11 +133,42 @@ class FileStore:
         is refused.
     opener : Opener
         Opens each component of a path.
+    patience_s : float
+        How long :meth:`ask` waits.
     """
 
-    def __init__(self, roots: Iterable[Path], opener: Opener = os.open) -> None:
+    def __init__(self, roots: Iterable[Path], opener: Opener = os.open, patience_s: float = 1.75) -> None:
         self._roots = [(root, root.resolve()) for root in roots]
         self._opener = opener
+        self._patience_s = patience_s
+        self._threads = ThreadPoolExecutor(THREADS, "storage")
+
+    async def ask(self, work: Callable[[*Given], Result], *given: *Given, patience_s: float | None = None) -> Result:
+        """Do something with files in one of the threads that are kept for it, and return its result.
+
+        Storage that hangs holds these threads and no others: the rest of the process goes on.
+
+        Parameters
+        ----------
+        work : callable
+            What storage may keep waiting.
+        given
+            Its arguments.
+        patience_s : float, optional
+            How long to wait, where that is not as usual.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Storage does not answer.
+        """
+        limit_s = patience_s or self._patience_s
+        answer = asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*given))
+        try:
+            async with asyncio.timeout(limit_s):
+                return await answer
+        except TimeoutError as error:
+            raise ServiceUnavailableError("storage", f"no answer in {limit_s:g} s") from error
 
     def open(self, path: str) -> OpenFile:
         """Open a file for reading.

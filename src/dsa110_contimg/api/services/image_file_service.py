@@ -1,6 +1,5 @@
 """The files of images: the FITS file itself, its pictures, parts and reports, and archives of several."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -22,7 +21,8 @@ class ImageFileService:
     """Opens the files of images; what it opens to be read here it closes again.
 
     Every method may raise RecordNotFoundError (no image has this id) and FileNotAccessibleError (its file is not there,
-    or may not be served); what reads the content may raise FITSParsingError (422) besides.
+    or may not be served); what reads the content may raise FITSParsingError (422) besides. Where
+    storage hangs, it is ServiceUnavailableError.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ImageFileService:
 
     async def open_fits(self, image_id: str) -> OpenFile:
         """Return the FITS file of an image, open; whoever gets it closes it."""
-        return await asyncio.to_thread(self._open, (await self.images.find(image_id)).path)
+        return await self.files.ask(self._open, (await self.images.find(image_id)).path)
 
     def _open(self, path: str) -> OpenFile:
         """Open an image; one that was recorded as a directory of CASA is served by its FITS file beside it."""
@@ -75,12 +75,12 @@ class ImageFileService:
     async def opened_field(self, image_id: str, most: int) -> AsyncIterator[list[OpenFile]]:
         """Give the FITS files of an image and of the others of its field at its place, open; at most ``most``."""
         image = await self.images.find(image_id)
-        own = await asyncio.to_thread(self._open, image.path)
+        own = await self.files.ask(self._open, image.path)
         with _closing([own]) as files:
             others = [
                 other for other in await self.images.images.list_for_ms(image.ms_path) if _same_field(image, other)
             ]
-            files += await asyncio.to_thread(self._open_all, [other.path for other in others[: most - 1]])
+            files += await self.files.ask(self._open_all, [other.path for other in others[: most - 1]])
             yield files
 
     def _open_all(self, paths: Sequence[str]) -> list[OpenFile]:
@@ -106,7 +106,7 @@ class ImageFileService:
         for image_id in dict.fromkeys(image_ids):
             try:
                 path = (await self.images.find(image_id)).path
-                file = await asyncio.to_thread(self._open, path)
+                file = await self.files.ask(self._open, path)
             except (RecordNotFoundError, FileNotAccessibleError):
                 missing.append(image_id)
                 continue

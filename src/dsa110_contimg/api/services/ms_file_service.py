@@ -1,6 +1,5 @@
 """What is inside a Measurement Set: its archive, its antennas, pictures of its visibilities."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
@@ -9,13 +8,14 @@ import orjson
 
 from dsa110_contimg.api.exceptions import MSParsingError, ValidationError
 from dsa110_contimg.api.file_access import FileStore, OpenDirectory, OpenFile
-from dsa110_contimg.api.file_trees import TarReply, list_tree, tree_tag
+from dsa110_contimg.api.file_trees import TarReply, TreeEntry, list_tree, tree_tag
 from dsa110_contimg.api.services.async_services import AsyncMSService
 from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild, in_memory
 from dsa110_contimg.api.services.picture_store import PictureStore
 
 _READER = "dsa110_contimg.pipeline.ms_reports"
 _PAINTER = "dsa110_contimg.api.batch.rasters"
+_LISTED_WITHIN_S = 20.0  # it may have thousands of files
 _KEPT = "private, no-cache"
 _MADE_BY = "2"  # part of every name: raise it when pictures look different from now on
 
@@ -54,7 +54,7 @@ class MSFileService:
         directory = await self._open(ms_id)
         with ExitStack() as opened:
             opened.callback(directory.close)
-            reply = TarReply(directory, await asyncio.to_thread(list_tree, directory), _KEPT)
+            reply = TarReply(directory, await self._list(directory), _KEPT)
             opened.pop_all()  # the reply closes it
             return reply
 
@@ -99,14 +99,17 @@ class MSFileService:
 
     async def _open(self, ms_id: str) -> OpenDirectory:
         ms = await self.measurement_sets.find(ms_id)
-        return await asyncio.to_thread(self.files.open_directory, ms.path)
+        return await self.files.ask(self.files.open_directory, ms.path)
+
+    async def _list(self, directory: OpenDirectory) -> list[TreeEntry]:
+        return await self.files.ask(list_tree, directory, patience_s=_LISTED_WITHIN_S)
 
     @asynccontextmanager
     async def readable(self, ms_id: str) -> AsyncIterator[tuple[OpenDirectory, str]]:
         """Give a Measurement Set, open, without links that would lead a reader out of the roots; and its tag."""
         directory = await self._open(ms_id)
         try:
-            yield directory, tree_tag(await asyncio.to_thread(list_tree, directory))
+            yield directory, tree_tag(await self._list(directory))
         finally:
             directory.close()
 

@@ -1,6 +1,5 @@
 """Another version of an image: ordered here, made by the stage ``reimaging`` of the durable queue."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,7 +183,7 @@ class ReimageService:
     async def _require_there(self, image: ImageRecord, ms_path: str | None) -> None:
         name = PurePosixPath(str(ms_path)).name
         try:
-            opened = await asyncio.to_thread(self._files.open_directory, str(ms_path))
+            opened = await self._files.ask(self._files.open_directory, str(ms_path))
         except FileNotAccessibleError as error:
             raise ReimageError(
                 f"The calibrated Measurement Set {name} of image {image.id} is not there: it was archived or deleted; "
