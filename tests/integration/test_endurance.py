@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from fixtures.live_api import add_keys
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
 A_SECOND = 50
+LANES = 20
 #: After it everything has been asked for, and what is opened once is open.
 WARM_SHARE = 0.4
 
@@ -96,22 +97,22 @@ class Crowd:
             while json.loads(await socket.recv())["type"] != "pong":
                 pass
 
-    async def one(self, asking: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await asking()
-        except (httpx.TransportError, OSError, TimeoutError) as error:  # a machine that is busy with other things
-            self.heard[f"{asking.__qualname__}: {type(error).__name__}"] += 1
-
     async def ask(self, seconds: float) -> None:
-        """Ask so many times a second, whether or not what came before was answered."""
+        """Ask so many times a second, or as often as there are replies."""
+        ends = time.monotonic() + seconds
+        await asyncio.gather(*(self.lane(ends) for _ in range(LANES)))
+
+    async def lane(self, ends: float) -> None:
         kinds = [self.read] * 40 + [self.write] * 4 + [self.leave] * 4 + [self.watch] * 2
-        begun, asked = time.monotonic(), 0
-        async with asyncio.TaskGroup() as crowd:
-            while (late_s := time.monotonic() - begun) < seconds:
-                for _ in range(asked, int(late_s * A_SECOND)):
-                    crowd.create_task(self.one(self.chance.choice(kinds)))
-                asked = int(late_s * A_SECOND)
-                await asyncio.sleep(0.02)
+        due = time.monotonic() + self.chance.random() * LANES / A_SECOND
+        while due < ends:
+            await asyncio.sleep(due - time.monotonic())
+            asking = self.chance.choice(kinds)
+            try:
+                await asking()
+            except (httpx.TransportError, OSError, TimeoutError) as error:  # a machine that is busy with other things
+                self.heard[f"{asking.__qualname__}: {error!r}"] += 1
+            due = max(due + LANES / A_SECOND, time.monotonic())
 
 
 class Server:

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 from websockets.asyncio.client import connect
@@ -134,6 +136,37 @@ def test_an_endless_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:
                 link.sendall(chunk)
             reply = link.recv(65536)
         assert reply.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("most", [2, 0])
+async def test_who_sends_first_and_reads_then_hears_that_the_body_is_too_large(tmp_path: Path, most: int) -> None:
+    """To close a connection with something unread resets it, which takes the reply from many clients."""
+    served = server_settings(configured(tmp_path), AbsurdConfig(enabled=False))
+    served.http.most_parting = most  # type: ignore[union-attr]
+    client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(local_address=CLIENT), timeout=20.0)
+    with running(served) as number:
+        async with client as http:
+            address = f"http://127.0.0.1:{number}/api/v1/images"
+            for _ in range(2 * most or 1):
+                try:
+                    reply = await http.post(address, content=b"x" * (24 << 20))
+                except httpx.TransportError:
+                    assert most == 0, "only who is one too many is reset"
+                else:
+                    assert (reply.status_code, reply.headers["connection"]) == (413, "close")
+            assert (await http.get(f"http://127.0.0.1:{number}{LIVE}")).status_code == 200
+
+
+def test_who_does_not_stop_sending_what_was_refused_is_cut_off(tmp_path: Path) -> None:
+    served = server_settings(configured(tmp_path), AbsurdConfig(enabled=False))
+    served.http.parting_s = 0.3  # type: ignore[union-attr]
+    head = b"POST /api/v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n\r\n"
+    with running(served) as number, socket.create_connection(("127.0.0.1", number), 20, (CLIENT, 0)) as link:
+        link.sendall(head)
+        with pytest.raises(ConnectionError):
+            while True:
+                link.sendall(b"x" * 1000)
+                time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

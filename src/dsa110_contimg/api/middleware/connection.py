@@ -2,6 +2,10 @@
 
 uvicorn by itself keeps a connection on which nothing, or a byte now and then, is sent, and one whose client does not
 take the reply. Here all headers must come within a time, and the client must take what is sent to it.
+
+It also closes a connection while a client is still sending what was refused. What it had not read then makes the kernel
+reset the connection, which takes the reply from a client that sends first and reads then. Here a reply that ends
+its connection is the server's end of it only: what still comes is dropped for a while (RFC 9112, 9.6).
 """
 
 import asyncio
@@ -27,6 +31,7 @@ _NO_HANDSHAKE = (
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
 _WITHOUT_BODY = (204, 304)
+_BODILESS = ("GET", "HEAD")  # of those that have a body all the same little is seen
 
 
 class Crowd:
@@ -40,12 +45,15 @@ class Crowd:
     ----------
     size : int
         Requests, also those that nobody has begun to look at.
+    parting : int
+        Connections that have had their last reply, and still send.
     most : int
         Where so many are ahead of a request it will be refused, and need not wait for that.
     """
 
     def __init__(self, most: int) -> None:
         self.size = 0
+        self.parting = 0
         self.most = most
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_taken = False
@@ -81,6 +89,8 @@ class PatientConnection(HttpToolsProtocol):
     header_timeout_s = 10.0
     idle_timeout_s = 30.0
     max_head_bytes = 32 << 10
+    parting_s = 2.0
+    most_parting = 8  # of one server; who comes on top is reset
     crowd = Crowd(100)
     busy: BusyReply | None = None
 
@@ -89,6 +99,7 @@ class PatientConnection(HttpToolsProtocol):
     _upgraded = False
     _until_headers: asyncio.TimerHandle | None = None
     _until_taken: asyncio.TimerHandle | None = None
+    _until_parted: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -97,11 +108,13 @@ class PatientConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came; go on waiting while it was no whole head of a request, of which there may be so much."""
+        if self._until_parted is not None:
+            return
         self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > self.max_head_bytes and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            self._part()
         self._watch()
 
     def on_message_begin(self) -> None:
@@ -124,6 +137,8 @@ class PatientConnection(HttpToolsProtocol):
         if self.crowd.size >= self.crowd.most and self._refused(cycle):
             return
         cycle.scope["state"] |= {"ahead": self.crowd.size, "in_one_piece": partial(self._send_whole, cycle)}
+        if cycle.scope["method"] not in _BODILESS:
+            cycle.transport = cast("asyncio.Transport", _Parting(self, cycle))
         begin = super()._start_asgi_task
         self.crowd.join(self.loop, lambda: begin(cycle, partial(_leaving, self.crowd, app)))
 
@@ -146,6 +161,16 @@ class PatientConnection(HttpToolsProtocol):
         self.transport.writelines([STATUS_LINE[status], lines, b"\r\n", body])
         cycle.on_response()
         return True
+
+    def _part(self) -> None:
+        """End the server's side of a connection whose client still sends, and drop what comes until it ends, too."""
+        if self.crowd.parting >= self.most_parting or self.transport.is_closing():
+            self.transport.close()
+            return
+        self.crowd.parting += 1
+        self._until_parted = self.loop.call_later(self.parting_s, self.transport.abort)
+        self.flow.resume_reading()
+        self.transport.write_eof()
 
     def _goes_on(self, cycle: RequestResponseCycle) -> bool:
         """Tell whether a request waits for its reply, takes it, and others may follow on this connection."""
@@ -198,6 +223,10 @@ class PatientConnection(HttpToolsProtocol):
 
     def _forget(self) -> None:
         self._forget_taken()
+        if self._until_parted is not None:
+            self._until_parted.cancel()
+            self._until_parted = None
+            self.crowd.parting -= 1
         if self._until_headers is not None:
             self._until_headers.cancel()
 
@@ -205,6 +234,22 @@ class PatientConnection(HttpToolsProtocol):
         if self._until_taken is not None:
             self._until_taken.cancel()
             self._until_taken = None
+
+
+class _Parting:
+    """The transport of a request with a body, as its reply sees it; to close it while the body comes is to part."""
+
+    def __init__(self, connection: PatientConnection, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        if self._cycle.more_body:
+            self._connection._part()
+        else:
+            self._connection.transport.close()
 
 
 def _is_whole(status: int, headers: Sequence[Header], lines: bytes, body: bytes) -> bool:

@@ -19,7 +19,7 @@ from dsa110_contimg.server_watch import ServerWatch
 # The client gives up this long after the server should have: a server that vanished says nothing.
 GRACE_S = 2.0
 # The longest wait for a connection of the pool: by then as many as there are have worked that long.
-FREE_S = 2.0
+FREE_S = 1.75
 
 
 def _json_text(value: Any) -> str:
@@ -85,7 +85,7 @@ class PostgreSQLAdapter:
     pool_min, pool_max : int
         Connections kept open, and most connections.
     timeout_s : float
-        Longest wait for the server at the start; for a free connection too, where that is less than 2 s.
+        Longest wait for the server at the start; for a free connection too, where that is less than 1.75 s.
     statement_timeout_s, lock_timeout_s : float
         Longest statement, and longest wait for a row; a transaction that does nothing ends after twice the former.
     ssl : bool
