@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules, NotAdmittedError
-from dsa110_contimg.api.middleware.connection import patient
+from dsa110_contimg.api.middleware.connection import patient, patient_socket
 from dsa110_contimg.api.middleware.exception_handler import CatchAll
 from dsa110_contimg.api.middleware.exchange import Exchange, ExchangeLimits
 from dsa110_contimg.api.middleware.head import Head
@@ -273,6 +274,42 @@ async def test_a_client_that_catches_up_is_not_dropped_and_one_that_does_not_is(
     connection.pause_writing()
     await asyncio.wait_for(wire.aborted.wait(), 10)
     connection.connection_lost(None)
+
+
+async def test_a_head_is_waited_for_whenever_no_request_is_worked_at_but_not_anew_for_each_byte() -> None:
+    connection, _ = connected(60.0)
+    first = connection._until_headers
+    connection._watch()
+    assert connection._until_headers is first
+    connection.cycle = SimpleNamespace(response_complete=False, message_event=asyncio.Event())
+    connection._watch()
+    assert first.cancelled() and connection._until_headers is None
+    connection.cycle.response_complete = True
+    connection._watch()
+    assert connection._until_headers is not None
+    connection._upgraded = True  # now it is a WebSocket
+    connection._watch()
+    assert connection._until_headers is None
+    connection.connection_lost(None)
+
+
+async def test_nobody_waits_for_a_connection_that_is_lost() -> None:
+    connection, _ = connected(60.0)
+    connection.pause_writing()
+    waits = [connection._until_headers, connection._until_taken]
+    connection.connection_lost(None)
+    assert all(wait.cancelled() for wait in waits)
+
+
+async def test_nobody_waits_for_a_websocket_whose_client_has_caught_up_or_gone() -> None:
+    config = uvicorn.Config(silent, interface="asgi3", lifespan="off", log_config=None)
+    for end in ("resume_writing", "connection_lost"):
+        link: Any = patient_socket(60.0)(config, ServerState(), {})
+        link.connection_made(Wire())
+        link.pause_writing()
+        wait = link._until_taken
+        link.resume_writing() if end == "resume_writing" else link.connection_lost(None)
+        assert wait.cancelled()
 
 
 async def test_an_idle_connection_is_closed_and_then_cut() -> None:
