@@ -2,9 +2,11 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,7 @@ def server(tmp_path: Path) -> Iterator[Process]:
         "DSA110_API_KEYS": FIXED, "DSA110_RATE_LIMIT_DISABLED": "true", "DSA110_DB_PG_PASSWORD": SETTING,
         "REDIS_URL": f"redis://:{SETTING}@127.0.0.1:{free_port()}/0", "ABSURD_ENABLED": "true",
         "ABSURD_DATABASE_URL": f"postgresql://queue:{SETTING}@127.0.0.1:{free_port()}/queue",
-        "PYTHONASYNCIODEBUG": "1",
+        "PYTHONASYNCIODEBUG": "1", "DSA110_MAX_IN_FLIGHT": "3",
     }  # fmt: skip
     with said.open("wb") as file:
         process = subprocess.Popen(
@@ -83,6 +85,20 @@ def handshake(address: str, headers: dict[str, str]) -> bytes:
         return refused.response.body or b""
 
 
+def refused_at_once(port: int) -> list[bytes]:
+    """Return replies to so many who ask at once that the connection refuses some."""
+    said = "".join(f"{name}: {value}\r\n" for headers in HEADERS for name, value in headers.items())
+    words = f"GET /api/v1/images?api_key={CANARY} HTTP/1.1\r\nHost: localhost\r\n{said}\r\n".encode()
+    told: list[bytes] = []
+    while not any(b"OVERLOADED" in reply for reply in told):
+        with ExitStack() as stack:
+            links = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 60)) for _ in range(60)]
+            for link in links:
+                link.sendall(words)
+            told += [link.recv(1 << 16) for link in links]
+    return told
+
+
 @pytest.mark.slow
 def test_no_secret_is_in_a_log_a_reply_a_figure_or_the_record_of_changes(server: Process, tmp_path: Path) -> None:
     told, opened = [], 0
@@ -96,12 +112,13 @@ def test_no_secret_is_in_a_log_a_reply_a_figure_or_the_record_of_changes(server:
                     told.append(handshake(f"ws://127.0.0.1:{server.port}{path}?token={CANARY}", headers))
                 opened += 1
                 continue
-            asked = [{"params": {"api_key": CANARY}, "headers": headers}, {"headers": headers}]
+            asked = [{"params": {"api_key": CANARY}, "headers": headers}, *[{"headers": headers}] * 2]
             if row.method not in ("GET", "DELETE"):
                 asked += [{"json": BODY, "headers": headers}, {"json": BODY, "headers": HEADERS[0]}]
             for one in asked:
                 reply = client.request(row.method, path, **one)  # type: ignore[arg-type]
                 told.append(reply.content + str(reply.headers).encode())
+        told += refused_at_once(server.port)
         told.append(client.get("/metrics").content)
     assert opened == 3
     places = [path for path in server.state.rglob("*") if path.is_file()]
@@ -111,3 +128,5 @@ def test_no_secret_is_in_a_log_a_reply_a_figure_or_the_record_of_changes(server:
     assert [path.name for path in places if SECRET.search(path.read_bytes())] == []
     assert [body[:300] for body in told if SECRET.search(body)] == []
     assert b"a wrong API key was shown" in server.said.read_bytes()
+    assert any(b"'x-cache': 'memory'" in reply for reply in told), "a kept reply was among them"
+    assert any(b'"OVERLOADED"' in reply for reply in told), "and one of the connection itself"

@@ -1,6 +1,7 @@
 """The gate, asked through raw ASGI scopes: what passes, as whom, and what the refused get."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -732,6 +733,30 @@ async def test_random_keys_do_not_make_more_of_one_address() -> None:
         (await ask(rules(), headers=[("x-telescope", f"{number}")], admission=admission)).status for number in range(9)
     ]
     assert replies == [200] * 7 + [429] * 2
+
+
+@pytest.mark.slow
+async def test_ten_thousand_random_keys_of_one_address_are_one_client_in_little_memory() -> None:
+    admission = with_keys(FakeAccess(), minute=Rate(50), failed_keys=Rate(10))
+    tracemalloc.start()
+    try:
+        passed = 0
+        for number in range(10_000):
+            key = f"dsa110_{number:012x}.{'x' * 43}"
+            reply = await ask(rules(), headers=[("x-telescope", key)], admission=admission)
+            passed += reply.status == 200
+        del reply
+        held_bytes = sum(
+            found.size
+            for found in tracemalloc.take_snapshot().statistics("filename")
+            if found.traceback[0].filename.endswith(("admission.py", "rate_limiter.py", "rate_windows.py", "rates.py"))
+        )
+    finally:
+        tracemalloc.stop()
+    assert passed == 10
+    assert len(admission.limiter._memory._windows) <= 2
+    print(f"{held_bytes} bytes")
+    assert held_bytes < 1 << 20
 
 
 async def test_what_is_in_flight_and_open_is_counted_down_again_whatever_happens() -> None:
