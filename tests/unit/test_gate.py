@@ -703,6 +703,7 @@ async def test_one_key_is_not_guessed_for_ever_from_many_addresses() -> None:
     assert [await guess(WRONG, number) for number in range(102)] == [200] * 100 + [429] * 2
     assert access.asked == 100
     assert await guess(GOOD, 1) == 429  # nor who has the key, until the hour is over ...
+    assert await guess(create_key("another", [], 0.0, None)[0], 400) == 200  # others are not to suffer for it
     admission = with_keys(access)
     assert await guess(GOOD, 1) == 200
     assert [await guess(WRONG, number) for number in range(2, 102)] == [200] * 100
