@@ -326,6 +326,8 @@ async def test_a_request_without_host_or_with_two_is_refused() -> None:
         ("localhost:8000", False),
         ("http://localhost:8000/x", False),
         ("ftp://localhost:8000", False),
+        ("http", False),
+        ("http://", False),
         ("://localhost:8000", False),
     ],
 )

@@ -250,9 +250,9 @@ class OriginRule:
 
 def _same_server(origin: str, host: tuple[str, int | None]) -> bool:
     """Compare host and port; the scheme only gives the default port, since a proxy may have ended TLS before us."""
-    scheme, separator, rest = origin.partition("://")
+    scheme, _, rest = origin.partition("://")
     default = _DEFAULT_PORTS.get(scheme)
-    if not separator or default is None:
+    if default is None:
         return False
     try:
         name, port = split_host(rest)
