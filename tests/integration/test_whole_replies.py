@@ -96,6 +96,14 @@ class Replies:
         await _say(send, [(b"content-length", b"5")], b"heard")
         assert (await leaving)["type"] == "http.disconnect"
 
+    async def counting(self, scope: Any, receive: Any, send: Send) -> None:
+        length, more = 0, True
+        while more:
+            part = await receive()
+            length, more = length + len(part["body"]), part["more_body"]
+        told = b"%d" % length
+        await _say(send, [(b"content-length", b"%d" % len(told))], told)
+
     async def in_parts(self, scope: Any, receive: Any, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
         await send({"type": "http.response.body", "body": b"two", "more_body": True})
@@ -188,6 +196,12 @@ def test_a_reply_that_is_not_as_long_as_it_says_spoils_no_other(replies: tuple[R
     heard = _say_and_hear(replies[1], path, "whole")
     assert heard.endswith(b"\r\n\r\n")
     assert b"whole" not in heard  # the connection ends: where the next reply begins could not be told
+
+
+def test_a_long_body_is_no_long_head(replies: tuple[Replies, int]) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{replies[1]}", timeout=60.0) as client:
+        for length in (100_000, 0, 300_000):  # a head may have 16 KiB
+            assert client.post("/counting", content=b"x" * length).text == str(length)
 
 
 def test_a_request_has_one_reply(replies: tuple[Replies, int]) -> None:

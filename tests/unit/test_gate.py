@@ -469,6 +469,18 @@ async def test_an_odd_request_id_is_replaced(bad: str) -> None:
     assert len(given) == 32
 
 
+async def test_what_a_route_says_of_itself_stays_and_is_not_said_twice() -> None:
+    own = [(b"x-request-id", b"own"), (b"cache-control", b"private"), (b"x-frame-options", b"SAMEORIGIN")]
+
+    async def telling(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": own})
+        await send({"type": "http.response.body", "body": b""})
+
+    said = (await ask(rules(), app=telling)).messages[0]["headers"]
+    names = {name for name, _ in own}
+    assert [header for header in said if header[0] in names] == own
+
+
 async def test_two_request_ids_are_replaced() -> None:
     reply = await ask(rules(), headers=[("x-request-id", "a"), ("x-request-id", "b")])
     assert len(reply.headers["x-request-id"]) == 32
