@@ -1,8 +1,8 @@
 """Who waits for a server that hangs is told so; who waits for one that takes its time goes on waiting.
 
 Neither says anything meanwhile. So when somebody has waited for a while, somebody knocks: opens a new connection, which
-a server that lives answers at once however long its statements take. When nothing comes, all waits end, and nobody
-begins another one until a knock is answered. A server that refuses has answered.
+a server that lives answers at once however long its statements take. When nothing comes, and nobody else had an answer
+meanwhile, all waits end, and nobody begins another one until a knock is answered. A server that refuses has answered.
 """
 
 import asyncio
@@ -13,7 +13,18 @@ from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
+
+class ServerHangsError(ConnectionError):
+    """The server does not answer."""
+
+
 WITHIN_S = 1.75
+
+
+class Wait:
+    """A wait that ended without a failure; ``heard`` is to be set to False where the server was not asked after all."""
+
+    heard = True
 
 
 class ServerWatch:
@@ -39,6 +50,7 @@ class ServerWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._knocking: asyncio.Task[None] | None = None
         self._answered_at_s = float("-inf")
+        self._heard = False
         self.hangs = False
 
     def begin(self, give_up: Callable[[], object]) -> int:
@@ -50,18 +62,30 @@ class ServerWatch:
             self._timer = loop.call_later(self._look_s, self._look)
         return number
 
-    def end(self, number: int) -> None:
-        """Note that a wait is over."""
-        self._waits.pop(number, None)
+    def end(self, number: int, *, heard: bool) -> None:
+        """Note that a wait is over, and whether the server has answered; of one that was ended that is not known."""
+        if self._waits.pop(number, None) is not None:
+            self._heard |= heard
 
     @contextmanager
-    def over(self, give_up: Callable[[], object]) -> Iterator[None]:
-        """Watch over what is waited for in the block."""
-        number = self.begin(give_up)
+    def over(self, give_up: Callable[[], object]) -> Iterator[Wait]:
+        """Watch over what is waited for in the block; where that does not fail the server has answered.
+
+        Raises
+        ------
+        ServerHangsError
+            The wait was ended between two steps of the driver, which then finds no connection.
+        """
+        number, wait, heard = self.begin(give_up), Wait(), False
         try:
-            yield
+            yield wait
+            heard = wait.heard
+        except AttributeError as error:
+            if number in self._waits:
+                raise
+            raise ServerHangsError(f"{self._name} does not answer") from error
         finally:
-            self.end(number)
+            self.end(number, heard=heard)
 
     def close(self) -> None:
         """Look no more."""
@@ -90,13 +114,14 @@ class ServerWatch:
     async def _judge(self) -> None:
         """Knock, and end all waits when nobody answers."""
         loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        began_s, self._heard = loop.time(), False
         try:
             async with asyncio.timeout(self._knock_s):
                 await self._knock()
             hangs = False
         except (OSError, TimeoutError):
-            hangs = loop.time() - began_s < 1.5 * self._knock_s  # else it was this process that did nothing
+            idled = loop.time() - began_s > 1.5 * self._knock_s  # it was this process that did nothing
+            hangs = self.hangs if idled else not self._heard
         finally:
             self._knocking = None
         self._answered_at_s = loop.time()
@@ -104,5 +129,6 @@ class ServerWatch:
             log.warning("%s %s", self._name, "does not answer" if hangs else "answers again")
         self.hangs = hangs
         if hangs:
-            for _, give_up in [*self._waits.values()]:
+            ended, self._waits = self._waits, {}
+            for _, give_up in ended.values():
                 give_up()

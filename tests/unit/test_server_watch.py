@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from dsa110_contimg.server_watch import ServerWatch
+from dsa110_contimg.server_watch import ServerHangsError, ServerWatch
 
 WITHIN_S = 0.14
 
@@ -79,6 +79,30 @@ async def test_a_wait_for_a_server_that_answers_goes_on_however_long(watch: Serv
     assert not ended and not watch.hangs
     await until(lambda: watch._timer is None)
     assert server.knocks < 10, "nobody knocks where nobody waits"
+
+
+async def test_what_the_driver_says_of_a_connection_that_was_cut_between_two_steps_is_that_the_server_hangs(
+    watch: ServerWatch, server: Server
+) -> None:
+    server.answer = server.hangs
+    with pytest.raises(ServerHangsError), watch.over(lambda: None):
+        await until(lambda: watch.hangs)
+        raise AttributeError("'NoneType' object has no attribute 'bind_execute'")
+    with pytest.raises(AttributeError), watch.over(lambda: None):
+        raise AttributeError("a mistake of ours")
+
+
+async def test_a_knock_that_is_not_answered_proves_nothing_while_others_have_answers(
+    watch: ServerWatch, server: Server
+) -> None:
+    server.answer = server.hangs
+    ended: list[int] = []
+    with watch.over(lambda: ended.append(1)):
+        for knocks in (1, 2, 3):  # a machine that is too busy to open a connection
+            await until(lambda knocks=knocks: server.knocks == knocks)  # type: ignore[misc]
+            with watch.over(lambda: ended.append(2)):
+                pass
+    assert not ended and not watch.hangs
 
 
 async def test_a_process_that_did_nothing_meanwhile_knocks_again(watch: ServerWatch, server: Server) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 import multiprocessing
+import os
+import random
+import signal
 import sqlite3
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import bindparam, select
@@ -106,33 +109,53 @@ def count_up(path: Path, times: int) -> None:
             connection.execute("UPDATE sources SET ra_deg = ?", (number + 1,))
 
 
-def test_processes_that_read_and_then_write_lose_nothing(db_path: Path) -> None:
+@pytest.mark.parametrize(("writers", "times"), [(4, 50), pytest.param(8, 500, marks=pytest.mark.slow)])
+def test_processes_that_read_and_then_write_lose_nothing(db_path: Path, writers: int, times: int) -> None:
     with transactional_connection(db_path) as connection:
         connection.execute(INSERT, ("counter", "x"))
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=count_up, args=(db_path, 50)) for _ in range(4)]
+    processes = [spawn.Process(target=count_up, args=(db_path, times)) for _ in range(writers)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * writers
     with transactional_connection(db_path) as connection:
-        assert connection.execute("SELECT ra_deg FROM sources").fetchone()[0] == 1 + 4 * 50
+        assert connection.execute("SELECT ra_deg FROM sources").fetchone()[0] == 1 + writers * times
 
 
-def test_a_writer_that_is_killed_leaves_whole_transactions_and_a_sound_file(db_path: Path) -> None:
+def count_and_tell(path: Path, told: int) -> NoReturn:
+    """Count up for ever, and tell each number that is kept by a byte."""
+    try:
+        while True:
+            count_up(path, 1)
+            os.write(told, b".")
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_writers_that_are_killed_leave_all_that_they_told_of_and_a_sound_file(db_path: Path, kills: int) -> None:
+    chance = random.Random(17)
     with transactional_connection(db_path) as connection:
         connection.execute(INSERT, ("counter", "x"))
-    writer = multiprocessing.get_context("spawn").Process(target=count_up, args=(db_path, 1_000_000))
-    writer.start()
-    deadline = time.monotonic() + 30
-    while counted(db_path) < 20 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    writer.kill()
-    writer.join()
+    for _ in range(kills):
+        before = counted(db_path)
+        hears, told = os.pipe()
+        writer = os.fork()
+        if writer == 0:
+            count_and_tell(db_path, told)
+        os.close(told)
+        said = os.read(hears, 1)
+        time.sleep(chance.random() * 0.01)
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        while more := os.read(hears, 4096):
+            said += more
+        os.close(hears)
+        assert len(said) <= counted(db_path) - before <= len(said) + 1  # the last was kept, and not told any more
     with transactional_connection(db_path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-    assert counted(db_path) >= 20
     count_up(db_path, 1)  # no lock is left
 
 

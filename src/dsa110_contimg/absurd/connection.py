@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -188,12 +188,11 @@ class Database:
 
         async def call() -> list[Any]:
             connection = await self._free(pool)
-            number = self._watch.begin(connection.terminate) if self._watch else 0
+            watched = self._watch.over(connection.terminate) if self._watch else nullcontext()
             try:
-                rows: list[Any] = await connection.fetch(statement, *args)
+                with watched:
+                    rows: list[Any] = await connection.fetch(statement, *args)
             finally:  # a server that hangs does not hear either that its statement is not waited for any more
-                if self._watch:
-                    self._watch.end(number)
                 await pool.release(connection, timeout=min(CONNECT_TIMEOUT_S, self._command_timeout_s))
             return rows
 
@@ -209,8 +208,11 @@ class Database:
                 return await pool.acquire()
             if self._watch.hangs:
                 raise TimeoutError
-            with self._watch.over(lambda: limit.reschedule(0.0)):
+            number = self._watch.begin(lambda: limit.reschedule(0.0))
+            try:
                 return await pool.acquire()
+            finally:
+                self._watch.end(number, heard=False)
 
     async def _knock(self) -> None:
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):

@@ -9,12 +9,12 @@ from typing import Any
 import asyncpg
 import orjson
 
-from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import in_our_words
+from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import in_our_words, translate
 from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnection
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
 from dsa110_contimg.secret_files import masked
-from dsa110_contimg.server_watch import ServerWatch
+from dsa110_contimg.server_watch import ServerHangsError, ServerWatch
 
 # The client gives up this long after the server should have: a server that vanished says nothing.
 GRACE_S = 2.0
@@ -178,6 +178,8 @@ class PostgreSQLAdapter:
         try:
             with self._watch.over(raw.terminate):
                 yield raw
+        except ServerHangsError as error:
+            raise translate(error, self.name) from error
         finally:
             with in_our_words(self.name):
                 await pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
@@ -188,12 +190,15 @@ class PostgreSQLAdapter:
         try:
             async with asyncio.timeout(limit_s) as limit:
                 if self._watch.hangs:
-                    raise ConnectionError
-                with self._watch.over(lambda: limit.reschedule(0.0)):
+                    raise ServerHangsError
+                number = self._watch.begin(lambda: limit.reschedule(0.0))
+                try:
                     return await pool.acquire()
+                finally:
+                    self._watch.end(number, heard=False)
         except TimeoutError as error:
             if self._watch.hangs:
-                raise ConnectionError from error
+                raise ServerHangsError from error
             raise DatabaseBusyError(
                 f"No connection to the products database {self.name} became free in {limit_s:g} s", self.name
             ) from None
@@ -229,12 +234,9 @@ class PostgreSQLAdapter:
 
     async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
         """Read all rows of what an index finds in a few pages: by a connection kept for it, or by one of the pool."""
-        number = self._watch.begin(self._give_up_prompt)
-        try:
-            with in_our_words(self.name):
-                rows = await self._prompt.fetch_all(query, params)
-        finally:
-            self._watch.end(number)
+        with in_our_words(self.name), self._watch.over(self._give_up_prompt) as wait:
+            rows = await self._prompt.fetch_all(query, params)
+            wait.heard = rows is not None
         if rows is None:
             rows = await self.fetch_all(query, params)
             await self._prompt.open()
