@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,20 @@ def test_a_long_body_is_no_long_head(replies: tuple[Replies, int]) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{replies[1]}", timeout=60.0) as client:
         for length in (100_000, 0, 300_000):  # a head may have 16 KiB
             assert client.post("/counting", content=b"x" * length).text == str(length)
+
+
+def test_each_head_is_counted_by_itself(replies: tuple[Replies, int]) -> None:
+    head = b"GET /whole HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"y" * 1000 + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", replies[1]), timeout=60) as link:
+        heard = link.makefile("rb")
+        for number in range(40):  # of 16 KiB that a head may have
+            for part in (head[:500], head[500:]) if number > 20 else (head,):
+                link.sendall(part)
+                time.sleep(0.001)  # so that the parts come one after the other
+            assert heard.readline() == b"HTTP/1.1 200 OK\r\n"
+            while heard.readline() != b"\r\n":
+                pass
+            assert heard.read(5) == b"whole"
 
 
 def test_a_request_has_one_reply(replies: tuple[Replies, int]) -> None:

@@ -245,6 +245,9 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def write(self, data: Any) -> None:
+        pass
+
     def abort(self) -> None:
         self.aborted.set()
 
@@ -310,6 +313,22 @@ async def test_nobody_waits_for_a_websocket_whose_client_has_caught_up_or_gone()
         wait = link._until_taken
         link.resume_writing() if end == "resume_writing" else link.connection_lost(None)
         assert wait.cancelled()
+
+
+async def test_the_client_of_a_websocket_that_has_ended_has_a_time_to_take_what_was_said_last() -> None:
+    config = uvicorn.Config(silent, interface="asgi3", lifespan="off", log_config=None)
+    config.load()
+    link: Any = patient_socket(60.0)(config, ServerState(), {})
+    link.connection_made(Wire())
+    link.data_received(
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    await asyncio.gather(*link.tasks)
+    wait = link._until_taken
+    assert not wait.cancelled()
+    link.connection_lost(None)
+    assert wait.cancelled()
 
 
 async def test_an_idle_connection_is_closed_and_then_cut() -> None:
