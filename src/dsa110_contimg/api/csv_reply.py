@@ -8,11 +8,10 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from starlette.responses import Response
 
-from dsa110_contimg.api.replies import tagged_reply
+from dsa110_contimg.api.replies import saved_as, tagged_reply
 
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
@@ -23,8 +22,8 @@ def csv_reply(header: Sequence[str], rows: Iterable[Sequence[Any]], filename: st
     writer = csv.writer(file)
     writer.writerow(header)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    disposition = f"attachment; filename*=utf-8''{quote(filename)}"
-    return tagged_reply(file.getvalue().encode(), "text/csv; charset=utf-8", {"Content-Disposition": disposition})
+    headers = {"Content-Disposition": saved_as(filename)}
+    return tagged_reply(file.getvalue().encode(), "text/csv; charset=utf-8", headers)
 
 
 def _cell(value: Any) -> Any:

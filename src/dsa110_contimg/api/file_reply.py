@@ -3,13 +3,13 @@
 import os
 import re
 from email.utils import formatdate
-from urllib.parse import quote
 
 from anyio import to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg.api.file_access import OpenFile
+from dsa110_contimg.api.replies import saved_as
 from dsa110_contimg.api.request_error import RequestError
 
 _CHUNK_BYTES = 256 << 10
@@ -67,7 +67,7 @@ class FileReply(Response):
         self.headers["last-modified"] = formatdate(file.modified_s, usegmt=True)
         self.headers["cache-control"] = cache_control
         if attachment:
-            self.headers["content-disposition"] = f"attachment; filename*=utf-8''{quote(file.name)}"
+            self.headers["content-disposition"] = saved_as(file.name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the head, then the bytes in pieces read outside the event loop."""

@@ -6,7 +6,6 @@ import stat
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from anyio import to_thread
 from starlette.responses import Response
@@ -14,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
 from dsa110_contimg.api.file_access import DIRECTORY_FLAGS, FILE_FLAGS, OpenDirectory, Opened, Opener, descend
+from dsa110_contimg.api.replies import saved_as
 
 _CHUNK_BYTES = 256 << 10
 _MOST_ENTRIES = 100_000
@@ -124,7 +124,7 @@ class TarReply(Response):
         self.headers["accept-ranges"] = "none"
         self.headers["etag"] = tree_tag(entries)
         self.headers["cache-control"] = cache_control
-        self.headers["content-disposition"] = f"attachment; filename*=utf-8''{quote(directory.name)}.tar"
+        self.headers["content-disposition"] = saved_as(f"{directory.name}.tar")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the head, then header and bytes of each file."""

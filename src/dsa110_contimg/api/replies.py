@@ -93,6 +93,11 @@ def file_responses(*media_types: str, ranges: bool = False) -> dict[int | str, d
     return replies | ({206: {"content": content}, 416: {}} if ranges else {})
 
 
+def saved_as(name: str) -> str:
+    """Return the ``Content-Disposition`` of a reply that is to be saved under a name."""
+    return f"attachment; filename*=utf-8''{quote(name)}"
+
+
 def path_segment(text: str) -> str:
     """Return a text as one segment of a URL: every reserved character is percent-encoded, slashes too."""
     return quote(text, safe="")
