@@ -79,9 +79,7 @@ class FileReply(Response):
             for start in range(first, last + 1, _CHUNK_BYTES):
                 length = min(_CHUNK_BYTES, last + 1 - start)
                 piece = await to_thread.run_sync(os.pread, self.file.fd, length, start)
-                if (
-                    len(piece) < length
-                ):  # cut short meanwhile: break the connection, the client must not believe it whole
+                if len(piece) < length:  # cut short: break the connection, the client must not believe it whole
                     raise OSError(f"{self.file.name} ended at byte {start + len(piece)} while it was sent")
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

@@ -4,7 +4,7 @@ from sqlalchemy import Integer, and_, bindparam, func, insert, literal, select, 
 
 from dsa110_contimg.api.audit import AuditRecord, ChainCheck
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.queries.decoding import ask, every, page_limit, record_columns, record_reader
+from dsa110_contimg.api.queries.decoding import as_given, ask, every, page_limit, record_columns, record_reader
 from dsa110_contimg.api.tables import audit_head, audit_log
 
 _COLUMNS = record_columns(AuditRecord, audit_log)
@@ -15,9 +15,7 @@ _PAGE = 1000
 _TAKE_HEAD = Statement(
     update(audit_head).values(seq=audit_head.c.seq + 1).returning(audit_head.c.seq, audit_head.c.hash)
 )
-_ADD = Statement(
-    insert(audit_log).values({column.name: bindparam(column.name, type_=column.type) for column in audit_log.c})
-)
+_ADD = Statement(insert(audit_log).values(as_given(audit_log.c)))
 _SET_HEAD = Statement(update(audit_head).values(hash=bindparam("new_hash", type_=audit_head.c.hash.type)))
 _HEAD = Statement(select(audit_head.c.seq, audit_head.c.hash))
 _BETWEEN = Statement(

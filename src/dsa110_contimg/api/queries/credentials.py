@@ -8,14 +8,7 @@ from dsa110_contimg.api.audit import AuditRecord
 from dsa110_contimg.api.credentials import ApiKeyRecord
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.queries.audit import append
-from dsa110_contimg.api.queries.decoding import (
-    ask,
-    every,
-    first,
-    record_columns,
-    record_reader,
-    value,
-)
+from dsa110_contimg.api.queries.decoding import as_given, ask, every, first, record_columns, record_reader, value
 from dsa110_contimg.api.tables import api_keys
 
 _KEY_COLUMNS = record_columns(ApiKeyRecord, api_keys)
@@ -26,9 +19,7 @@ _OF_KEY = api_keys.c.id == bindparam("key_id")
 
 _FIND = Statement(select(*_KEY_COLUMNS).where(_OF_KEY))
 _LIST = Statement(select(*_KEY_COLUMNS).order_by(api_keys.c.created_at, api_keys.c.id))
-_ADD = Statement(
-    insert(api_keys).values({column.name: bindparam(column.name, type_=column.type) for column in api_keys.c})
-)
+_ADD = Statement(insert(api_keys).values(as_given(api_keys.c)))
 _REVOKE = Statement(
     update(api_keys).where(_OF_KEY, api_keys.c.revoked_at.is_(None)).values(revoked_at=_NOW).returning(api_keys.c.id)
 )

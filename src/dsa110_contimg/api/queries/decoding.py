@@ -1,7 +1,7 @@
 """From rows to records, and the few phrases that several statements share."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -104,6 +104,11 @@ def is_short(limit: int, offset: int) -> bool:
 def ask(query: Query) -> Steps[Any]:
     """Yield one query and return its result."""
     return (yield query)
+
+
+def as_given(columns: Iterable[ColumnElement[Any]]) -> dict[str, BindParameter[Any]]:
+    """Return what sets each of some columns to the parameter of its name."""
+    return {str(column.key): bindparam(str(column.key), type_=column.type) for column in columns}
 
 
 def page_limit() -> BindParameter[int]:

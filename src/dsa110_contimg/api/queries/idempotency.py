@@ -9,7 +9,7 @@ from sqlalchemy.sql import ClauseElement
 
 from dsa110_contimg.api.column_kinds import Number
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.queries.decoding import ask, first, record_columns, record_reader, value
+from dsa110_contimg.api.queries.decoding import as_given, ask, first, record_columns, record_reader, value
 from dsa110_contimg.api.tables import idempotency_keys
 
 
@@ -36,7 +36,7 @@ _OF_REQUEST = (_kept.actor == bindparam("of_actor")) & (_kept.key == bindparam("
 
 def _reserving(insert: Callable[..., Any]) -> ClauseElement:
     names = ("actor", "key", "fingerprint", "created_at")
-    values = {name: bindparam(name, type_=_kept[name].type) for name in names}
+    values = as_given(_kept[name] for name in names)
     statement: ClauseElement = (
         insert(idempotency_keys).values(values).on_conflict_do_nothing(index_elements=["actor", "key"])
     ).returning(_kept.key)

@@ -10,7 +10,7 @@ from sqlalchemy.sql import ClauseElement
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.queries import measurements, observations
-from dsa110_contimg.api.queries.decoding import ask, every, first, record_columns, record_reader, value
+from dsa110_contimg.api.queries.decoding import as_given, ask, every, first, record_columns, record_reader, value
 from dsa110_contimg.api.tables import image_ratings, image_regions, images
 
 
@@ -51,7 +51,7 @@ _read_region = record_reader(RegionRecord, _REGION)
 
 def _rating(make: Callable[..., Any]) -> ClauseElement:
     names = [column.name for column in _RATING if column.name is not None]
-    statement = make(image_ratings).values({name: bindparam(name, type_=image_ratings.c[name].type) for name in names})
+    statement = make(image_ratings).values(as_given(image_ratings.c[name] for name in names))
     given = {name: statement.excluded[name] for name in names if name not in ("image_id", "rater")}
     built: ClauseElement = statement.on_conflict_do_update(index_elements=["image_id", "rater"], set_=given)
     return built
@@ -65,9 +65,7 @@ _AVERAGE = Statement(select(func.avg(image_ratings.c.rating * 1.0)).where(_OF_IM
 _AT = image_regions.c
 _THESE = (_AT.image_id == bindparam("of_image", type_=_AT.image_id.type)) & (_AT.kind == bindparam("of_kind"))
 _THIS = _THESE & (_AT.id == bindparam("of_id", type_=_AT.id.type))
-_ADD = Statement(
-    insert(image_regions).values({column.name: bindparam(column.name, type_=column.type) for column in _AT})
-)
+_ADD = Statement(insert(image_regions).values(as_given(_AT)))
 _REGIONS = Statement(select(*_REGION).where(_THESE).order_by(_AT.created_at, _AT.id))
 _ONE_REGION = Statement(select(*_REGION).where(_THIS))
 _FORGET_REGION = Statement(delete(image_regions).where(_THIS).returning(_AT.id))

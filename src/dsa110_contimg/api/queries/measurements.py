@@ -18,7 +18,7 @@ from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.flux_sums import Epoch, FluxSums
 from dsa110_contimg.api.interfaces import PhotometryRecord
-from dsa110_contimg.api.queries.decoding import first, record_columns, record_reader
+from dsa110_contimg.api.queries.decoding import as_given, first, record_columns, record_reader
 from dsa110_contimg.api.queries.upserts import column_names, field_values, upsert
 from dsa110_contimg.api.tables import images, photometry, sources
 
@@ -54,7 +54,7 @@ _FORGET_ALL = Statement(delete(photometry).where(_IN_IMAGE))
 _KEEP_SUMS = Statement(
     update(sources)
     .where(sources.c.id == bindparam("source"))
-    .values({column.name: bindparam(column.name, type_=column.type) for column in _SUMS if column.name in sources.c})
+    .values(as_given(column for column in _SUMS if column.name in sources.c))
 )
 
 

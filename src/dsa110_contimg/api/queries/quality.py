@@ -10,6 +10,7 @@ from sqlalchemy import Table, bindparam, delete, func, insert, select
 
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
+from dsa110_contimg.api.queries.decoding import as_given
 from dsa110_contimg.api.queries.measurements import take_turn
 from dsa110_contimg.api.queries.upserts import column_names, field_values
 from dsa110_contimg.api.tables import calibration_qa, image_qa, jobs
@@ -24,7 +25,7 @@ _RUN = (
 
 
 def _adding(record: type[Any], table: Table) -> Statement:
-    values = {name: bindparam(name, type_=table.c[name].type) for name in column_names(record, table)}
+    values = as_given(table.c[name] for name in column_names(record, table))
     return Statement(insert(table).values(**values, job_id=func.coalesce(_RUN, 0)))
 
 

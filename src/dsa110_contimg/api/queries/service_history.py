@@ -9,14 +9,14 @@ from sqlalchemy.sql import ClauseElement
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.operation_records import ServiceState
-from dsa110_contimg.api.queries.decoding import ask
+from dsa110_contimg.api.queries.decoding import as_given, ask
 from dsa110_contimg.api.tables import service_history
 
 _OF = service_history.c
 
 
 def _keeping(insert: Callable[..., Any]) -> ClauseElement:
-    values = {column.name: bindparam(column.name, type_=column.type) for column in _OF}
+    values = as_given(_OF)
     built: ClauseElement = insert(service_history).values(values).on_conflict_do_nothing()
     return built
 

@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, delete, insert
 
 from dsa110_contimg.api.credentials import TicketRecord
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.queries.decoding import ask, first, record_columns, record_reader
+from dsa110_contimg.api.queries.decoding import as_given, ask, first, record_columns, record_reader
 from dsa110_contimg.api.tables import websocket_tickets
 
 _COLUMNS = record_columns(TicketRecord, websocket_tickets)
@@ -15,9 +15,7 @@ _kept = websocket_tickets.c
 _FORGET = Statement(
     delete(websocket_tickets).where(_kept.expires_at <= bindparam("now_s", type_=_kept.expires_at.type))
 )
-_ADD = Statement(
-    insert(websocket_tickets).values({column.name: bindparam(column.name, type_=column.type) for column in _kept})
-)
+_ADD = Statement(insert(websocket_tickets).values(as_given(_kept)))
 _TAKE = Statement(
     delete(websocket_tickets).where(_kept.secret_sha256 == bindparam("secret_sha256")).returning(*_COLUMNS)
 )

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, func
+from sqlalchemy import Table, func
 from sqlalchemy.sql import ClauseElement, ColumnElement
 
 from dsa110_contimg.api.db_adapters.statement import Statement
+from dsa110_contimg.api.queries.decoding import as_given
 
 Rules = Callable[[Any], Mapping[str, ColumnElement[Any]]]
 """From an upsert's ``excluded`` (the row that was to be inserted) to the values of particular columns."""
@@ -28,7 +29,7 @@ def upsert(
     names = list(columns)
 
     def build(insert: Callable[..., Any]) -> ClauseElement:
-        statement = insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in names})
+        statement = insert(table).values(as_given(table.c[name] for name in names))
         new = statement.excluded
         known = {name: func.coalesce(new[name], table.c[name]) for name in names if name not in keys}
         statement = statement.on_conflict_do_update(index_elements=list(keys), set_={**known, **rules(new)})

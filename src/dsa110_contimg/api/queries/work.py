@@ -13,6 +13,7 @@ from dsa110_contimg.api.exceptions import RecordAlreadyExistsError
 from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.queries import batches
 from dsa110_contimg.api.queries.decoding import (
+    as_given,
     ask,
     every,
     first,
@@ -42,7 +43,7 @@ def _one_of(column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[
 
 
 def _accepting(insert: Callable[..., Any]) -> ClauseElement:
-    values = {column.name: bindparam(column.name, type_=column.type) for column in _orders}
+    values = as_given(_orders)
     statement: ClauseElement = (
         insert(work_orders).values(values).on_conflict_do_nothing(index_elements=["id"]).returning(_orders.id)
     )
