@@ -133,6 +133,9 @@ class Replies:
     async def bare_feed(self, scope: Any, receive: Any, send: Send) -> None:
         await _say(send, [(b"content-length", b"1"), (b"x-name", b"a\nset-cookie: b")], b"x")
 
+    async def zero(self, scope: Any, receive: Any, send: Send) -> None:
+        await _say(send, [(b"content-length", b"1"), (b"x-name", b"a\0b")], b"x")
+
     async def bare_return(self, scope: Any, receive: Any, send: Send) -> None:
         await _say(send, [(b"content-length", b"1"), (b"x-name", b"a\rb")], b"x")
 
@@ -184,7 +187,7 @@ def test_requests_that_were_sent_at_once_are_answered_in_order(replies: tuple[Re
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["two_lines", "bare_feed", "bare_return"])
+@pytest.mark.parametrize("path", ["two_lines", "bare_feed", "bare_return", "zero"])
 def test_a_header_with_an_end_of_line_in_it_is_never_sent(replies: tuple[Replies, int], path: str) -> None:
     heard = _say_and_hear(replies[1], path, "whole")
     assert b"x-name" not in heard

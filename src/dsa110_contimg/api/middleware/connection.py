@@ -31,6 +31,7 @@ _NO_HANDSHAKE = (
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
 _WITHOUT_BODY = (204, 304)
+_CONTROLS = bytes([*range(9), *range(10, 32), 127])  # all but the tab; the two that end a line are among them
 _BODILESS = ("GET", "HEAD")  # of those that have a body all the same little is seen
 
 
@@ -257,7 +258,8 @@ def _is_whole(status: int, headers: Sequence[Header], lines: bytes, body: bytes)
     named = dict(headers)
     length = b"%d" % len(body)
     is_bounded = named.get(b"content-length") == length or (status in _WITHOUT_BODY and not body)
-    return is_bounded and b"connection" not in named and lines.count(b"\r") == lines.count(b"\n") == len(headers)
+    controls = len(lines) - len(lines.translate(None, _CONTROLS))
+    return is_bounded and b"connection" not in named and controls == 2 * len(headers)
 
 
 async def _leaving(crowd: Crowd, app: Any, scope: Any, receive: Any, send: Any) -> None:
