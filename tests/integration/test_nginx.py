@@ -83,7 +83,7 @@ class World:
             DSA110_ALLOWED_IPS="127.0.0.0/24", DSA110_RATE_LIMIT_MINUTE=str(FEW), DSA110_RATE_LIMIT_STORE="memory",
         )  # fmt: skip
         stack = self._running[port] = ExitStack()
-        stack.enter_context(running(server_settings(config, AbsurdConfig(enabled=True))))
+        stack.enter_context(running(server_settings(config, AbsurdConfig(enabled=True)), port))
 
     def stop(self, port: int) -> None:
         self._running.pop(port).close()
