@@ -4,13 +4,12 @@ import asyncio
 import csv
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import asyncpg
 import pytest
 
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
@@ -22,6 +21,7 @@ from dsa110_contimg.api.pages import write_cursor
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import settings
+from fixtures.databases import new_database
 from fixtures.migrated import migrate
 from fixtures.observation import IMAGE, JOB, MEASUREMENT_SET, MJD, measured
 
@@ -60,17 +60,10 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def listing_database(postgres: EmbeddedPostgres) -> str:
+def listing_database(postgres: EmbeddedPostgres) -> Iterator[str]:
     """Address of an empty database of this module."""
-
-    async def create() -> None:
-        connection = await asyncpg.connect(postgres.url)
-        await connection.execute("create database listing")
-        await connection.close()
-
-    asyncio.run(create())
-    url: str = postgres.database_url("listing")
-    return url
+    with new_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture

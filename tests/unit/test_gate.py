@@ -1,10 +1,12 @@
 """The gate, asked through raw ASGI scopes: what passes, as whom, and what the refused get."""
 
 import asyncio
+import hashlib
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +235,8 @@ def test_an_ipv4_network_written_as_ipv6_holds_ipv4_addresses() -> None:
 
 @pytest.mark.parametrize("path", ["/api/health", "/api/v1/health", "/api/v1/health/live", "/metrics"])
 async def test_plain_health_and_metrics_are_open_to_everybody(path: str) -> None:
-    assert (await ask(rules(), peer=OUTSIDE, path=path)).status == 200
+    reply = await ask(rules(), peer=OUTSIDE, path=path)
+    assert (reply.status, reply.client) == (200, OUTSIDE), "who asked is written down"
 
 
 @pytest.mark.parametrize(
@@ -379,8 +382,10 @@ async def test_a_page_behind_tls_of_a_proxy_is_of_this_server() -> None:
     assert reply.messages[0]["type"] == "http.response.start"
 
 
-async def test_reading_from_a_foreign_page_passes_but_gets_no_cors_header() -> None:
-    reply = await ask(rules(), headers=[("origin", "https://evil.example")])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_reading_from_a_foreign_page_passes_but_gets_no_cors_header(method: str) -> None:
+    asking = [("access-control-request-method", "POST")] if method == "GET" else []
+    reply = await ask(rules(), method=method, headers=[("origin", "https://evil.example"), *asking])
     assert reply.status == 200
     assert not any(name.startswith("access-control") for name in reply.headers)
 
@@ -414,14 +419,15 @@ async def test_an_announced_body_over_the_limit_is_refused_before_it_is_read() -
     async def unread(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("the application was asked")
 
-    for length in ("1048577", "9" * 30):
+    for length in ("1048577", "9" * 30, "9" * 5000):
         reply = await ask(rules(), method="POST", headers=[("content-length", length)], app=unread)
         assert reply.status == 413
 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1e3", "", "0x10", "5 5", "\xb2"])
 async def test_a_length_that_is_no_number_is_refused(length: str) -> None:
-    assert (await ask(rules(), method="POST", headers=[("content-length", length)])).status == 400
+    reply = await ask(rules(), method="POST", headers=[("content-length", length)])
+    assert (reply.status, orjson.loads(reply.body)["error"]) == (400, "BAD_CONTENT_LENGTH")
 
 
 @pytest.mark.parametrize(
@@ -437,7 +443,9 @@ async def test_a_length_that_is_no_number_is_refused(length: str) -> None:
     ],
 )
 async def test_encoded_bodies_are_refused(encoding: str, status: int) -> None:
-    assert (await ask(rules(), method="POST", headers=[("content-encoding", encoding)])).status == status
+    reply = await ask(rules(), method="POST", headers=[("content-encoding", encoding)])
+    assert reply.status == status
+    assert status == 200 or orjson.loads(reply.body)["error"] == "UNSUPPORTED_ENCODING"
 
 
 async def test_too_many_or_too_large_headers_are_refused() -> None:
@@ -734,6 +742,8 @@ async def test_a_thousand_keys_are_remembered_and_no_more() -> None:
     for number in range(1100):
         await ask(rules(), headers=[("x-telescope", f"key {number}")], admission=admission)
     assert len(admission._known) == 1024
+    kept = [hashlib.blake2b(f"key {number}".encode(), digest_size=16).digest() for number in range(76, 1100)]
+    assert list(admission._known) == kept, "those that were shown last"
 
 
 async def test_random_keys_do_not_make_more_of_one_address() -> None:
@@ -794,6 +804,26 @@ async def test_too_many_websockets_of_an_address_are_refused_with_a_close_code_f
 
     await ask(rules(), kind="websocket", app=nested, admission=admission)
     assert refused[0].messages == [{"type": "websocket.close", "code": 1013, "reason": "TOO_MANY_WEBSOCKETS"}]
+
+
+def test_who_leaves_makes_room_for_one_websocket_and_not_for_more() -> None:
+    admission = doorkeeper(max_websockets_per_address=2, spare_loopback=True)
+    client, loopback = ip_address("10.1.2.3"), ip_address("127.0.0.1")
+    with admission.open_socket(client, forwarded=False):
+        with admission.open_socket(client, forwarded=False):
+            pass
+        with admission.open_socket(client, forwarded=False):
+            with pytest.raises(RefusedError) as refused, admission.open_socket(client, forwarded=False):
+                pass
+            assert (refused.value.status_code, refused.value.headers) == (429, {"Retry-After": "1"})
+            with admission.open_socket(ip_address("10.1.2.4"), forwarded=False):
+                pass  # another address
+    assert not admission._sockets, "nobody is remembered who has left"
+    with ExitStack() as many:
+        for _ in range(3):
+            many.enter_context(admission.open_socket(loopback, forwarded=False))  # it is not counted ...
+        with pytest.raises(RefusedError):
+            many.enter_context(admission.open_socket(loopback, forwarded=True))  # ... unless a proxy stands before it
 
 
 # --- pages of other origins, kinds of bodies --------------------------------------------------------------------------
@@ -867,6 +897,7 @@ async def test_a_body_is_json_under_its_own_name(kind: str, status: int) -> None
     for size in (("content-length", "2"), ("transfer-encoding", "chunked")):
         reply = await ask(rules(), method="POST", body=[b"{}"], headers=[("content-type", kind), size])
         assert reply.status == status
+        assert status == 200 or orjson.loads(reply.body)["error"] == "UNSUPPORTED_MEDIA_TYPE"
     none = await ask(rules(), method="POST", headers=[("content-type", kind), ("content-length", "0")])
     assert none.status == 200
 

@@ -22,3 +22,8 @@ def test_json_may_be_nested_so_deep_and_no_deeper(opened: str, closed: str) -> N
 def test_what_is_no_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(json.JSONDecodeError):
         strict_json(text)
+
+
+@pytest.mark.parametrize("text", ["7", "1.5", "true", "null", '"7"'])
+def test_a_value_that_holds_no_other_is_json(text: str) -> None:
+    assert strict_json(text) == json.loads(text)

@@ -1,12 +1,13 @@
 """Tokens of an identity provider: only those that it signed, for us, for a short time."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from dsa110_contimg.api.access_settings import AuthConfig
@@ -16,11 +17,18 @@ from dsa110_contimg.api.services.access_service import AccessService
 from dsa110_contimg.api.services.tokens import TokenVerifier
 
 PRIVATE = ed25519.Ed25519PrivateKey.generate()
+RSA = rsa.generate_private_key(65537, 2048)
+
+
+def in_pem(private: Any) -> str:
+    """Return the public half of a key."""
+    text: bytes = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return text.decode()
 
 
 def configured(directory: Path, private: Any = PRIVATE) -> AuthConfig:
     path = directory / "provider.pem"
-    path.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    path.write_text(in_pem(private))
     return AuthConfig(jwt_public_key=path, jwt_issuer="https://id.example", jwt_audience="dsa110")
 
 
@@ -38,9 +46,10 @@ def claims(**changed: Any) -> dict[str, Any]:
     [
         (PRIVATE, "EdDSA"),
         (ec.generate_private_key(ec.SECP256R1()), "ES256"),
-        (rsa.generate_private_key(65537, 2048), "RS256"),
+        (RSA, "RS256"),
+        (RSA, "PS256"),
     ],
-    ids=["Ed25519", "P-256", "RSA"],
+    ids=["Ed25519", "P-256", "RSA", "RSA-PSS"],
 )
 def test_a_token_of_the_provider_says_who_asks_and_what_for(tmp_path: Path, private: Any, algorithm: str) -> None:
     verifier = TokenVerifier(configured(tmp_path, private))
@@ -61,13 +70,37 @@ def test_a_token_that_somebody_else_signed_is_refused(tmp_path: Path) -> None:
         {"exp": None}, {"iat": None}, {"aud": None}, {"iss": None}, {"sub": None}, {"jti": None},
         {"exp": 1}, {"exp": time.time() + 5000}, {"exp": 9e15}, {"iat": time.time() + 3600},
         {"aud": "others"}, {"aud": ["dsa110", "others"]}, {"iss": "https://evil.example"}, {"sub": 7},
-        {"scopes": "write:jobs"}, {"scopes": "overwriter write"}, {"scopes": [7]}, {"scopes": {"write:jobs": 1}},
+        {"scopes": "write:jobs"}, {"scopes": "overwriter write"}, {"scopes": [7]}, {"scopes": ["ops", 7]},
+        {"scopes": {"write:jobs": 1}},
     ],
 )  # fmt: skip
 def test_a_token_that_lacks_something_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     """In the earlier backend scopes in a text passed by their letters, and tokens without an end for ever."""
     with pytest.raises(AuthenticationError):
         TokenVerifier(configured(tmp_path)).verify(jwt.encode(claims(**changed), PRIVATE, "EdDSA"))
+
+
+@pytest.mark.parametrize(("life_s", "passes"), [(900, True), (901, False)])
+def test_a_token_lives_a_quarter_of_an_hour_and_no_longer(tmp_path: Path, life_s: int, passes: bool) -> None:
+    issued = int(time.time())
+    token = jwt.encode(claims(iat=issued, exp=issued + life_s), PRIVATE, "EdDSA")
+    with nullcontext() if passes else pytest.raises(AuthenticationError, match="longer than 900 s"):
+        TokenVerifier(configured(tmp_path)).verify(token)
+
+
+@pytest.mark.parametrize(("apart_s", "passes"), [(5, True), (30, False)])
+def test_the_clock_of_the_provider_may_differ_by_some_seconds(tmp_path: Path, apart_s: int, passes: bool) -> None:
+    now = int(time.time())
+    verifier = TokenVerifier(configured(tmp_path))
+    for changed in ({"iat": now + apart_s}, {"iat": now - 600, "exp": now - apart_s}):
+        with nullcontext() if passes else pytest.raises(AuthenticationError):
+            verifier.verify(jwt.encode(claims(**changed), PRIVATE, "EdDSA"))
+
+
+def test_a_token_without_scopes_changes_nothing(tmp_path: Path) -> None:
+    for scopes in ([], None):
+        token = jwt.encode(claims(scopes=scopes), PRIVATE, "EdDSA")
+        assert TokenVerifier(configured(tmp_path)).verify(token).scopes == frozenset()
 
 
 async def test_the_service_that_knows_keys_reads_tokens_where_the_settings_name_a_provider(tmp_path: Path) -> None:
@@ -102,11 +135,13 @@ def test_unsigned_tokens_and_those_with_a_shared_secret_are_refused(tmp_path: Pa
 
 def test_keys_that_are_none_or_weak_stop_the_start(tmp_path: Path) -> None:
     secret = PRIVATE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    small = rsa.generate_private_key(65537, 1024).public_key()
     (tmp_path / "private").write_bytes(secret)
     (tmp_path / "words").write_text("secret")
-    (tmp_path / "small").write_bytes(small.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    for name in ("private", "words", "small", "nothing"):
+    (tmp_path / "small").write_text(in_pem(rsa.generate_private_key(65537, 1024)))
+    (tmp_path / "other curve").write_text(in_pem(ec.generate_private_key(ec.SECP384R1())))
+    (tmp_path / "other kind").write_text(in_pem(x25519.X25519PrivateKey.generate()))
+    (tmp_path / "unheard of").write_text(in_pem(PRIVATE).replace("MCowBQYDK2VwAyEA", "MCowBQYDK2VzAyEA"))
+    for name in ("private", "words", "small", "other curve", "other kind", "unheard of", "nothing"):
         with pytest.raises(ConfigError, match="DSA110_JWT_PUBLIC_KEY"):
             TokenVerifier(AuthConfig(jwt_public_key=tmp_path / name, jwt_issuer="i", jwt_audience="a"))
     with pytest.raises(ConfigError, match="cannot be used alone"):
