@@ -16,8 +16,13 @@ from dsa110_contimg.api.credentials import (
     FIXED_KEY_SCOPES,
     FixedKeys,
     Principal,
+    TicketRecord,
     create_key,
+    create_ticket,
+    hash_secret,
     matches,
+    presented_key,
+    presented_ticket,
     split_key,
 )
 from dsa110_contimg.api.validation import StrictRoute
@@ -56,6 +61,13 @@ def test_a_key_of_the_settings_has_every_scope_but_the_care_of_keys() -> None:
     assert found is not None and found.scopes == FIXED_KEY_SCOPES
     assert "admin" not in found.scopes
     assert FIXED not in repr(found)
+    assert found.key_id == f"fixed-{hash_secret(FIXED).hex()[:8]}"
+
+
+def test_a_key_of_the_settings_may_hold_what_is_no_text() -> None:
+    odd = "\udcff" * 40  # as the environment gives a byte that is no UTF-8
+    assert FixedKeys([odd]).find(odd) is not None
+    assert FixedKeys([FIXED]).find(odd) is None
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -105,6 +117,42 @@ def test_keys_of_the_settings_are_never_shown() -> None:
 
 def test_it_is_told_how_somebody_is_known_or_that_nobody_asked() -> None:
     assert [Principal("a", key).auth_method for key in ("0a1b", None)] == ["api_key", "disabled"]
+    assert Principal("a", "token a", ends_at=1.0).auth_method == "jwt"
+
+
+@pytest.mark.parametrize(
+    ("key_id", "kept"), [("0123456789ab", True), ("fixed-01234567", False), ("token a", False), (None, False)]
+)
+def test_only_a_key_that_is_kept_can_be_taken_back(key_id: str | None, kept: bool) -> None:
+    assert Principal("a", key_id).has_kept_key is kept
+
+
+def test_a_ticket_is_for_half_a_minute_and_for_no_more_than_its_holder_may() -> None:
+    holder = Principal("observer", "0123456789ab", frozenset({"ops", "read"}), ends_at=2000.0)
+    text, record = create_ticket(holder, 1000.0)
+    assert record == TicketRecord(
+        hash_secret(text).hex(), "observer", "0123456789ab", ("read", "ops"), 2000.0, 1030.0
+    ), "without its text"
+    assert presented_ticket(("dsa110", text, "ticket_" + "x" * 43)) == text
+    assert presented_ticket(("dsa110", text[:-1], f"{text}x", f"x{text}")) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([(b"X-Key", b" a ")], "a"),
+        ([(b"x-key", b" "), (b"x-key", b"a")], "a"),
+        ([(b"authorization", b"bearer  a ")], "a"),
+        ([(b"authorization", b"Bearer a"), (b"x-key", b"b")], "b"),
+        ([(b"x-key", b""), (b"authorization", b"Bearer a")], "a"),
+        ([(b"Authorization", b"Bearer a"), (b"authorization", b"Basic b")], "a"),
+        ([(b"authorization", b"Basic a")], None),
+        ([(b"authorization", b"Bearer ")], None),
+        ([(b"x-other", b"a")], None),
+    ],
+)
+def test_a_key_is_shown_in_its_header_or_else_as_a_bearer(headers: list[tuple[bytes, bytes]], found: str) -> None:
+    assert presented_key(headers, b"x-key") == found
 
 
 def test_no_password_stands_in_the_defaults() -> None:

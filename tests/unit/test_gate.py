@@ -703,7 +703,7 @@ async def test_the_gate_says_who_shows_a_key_or_why_it_is_of_no_use() -> None:
         ].actor == "observer"
     state = (await ask(rules(), headers=[("x-telescope", WRONG)], admission=admission)).scope["state"]
     assert isinstance(state["denied"], AuthenticationError) and "principal" not in state
-    assert [change.path for change in access.denied] == ["/api/v1/images"]
+    assert [(change.action, change.path) for change in access.denied] == [("GET with a wrong key", "/api/v1/images")]
     access.broken = True
     state = (await ask(rules(), headers=[("x-telescope", GOOD)], admission=admission)).scope["state"]
     assert isinstance(state["denied"], DatabaseBusyError)
@@ -725,6 +725,8 @@ async def test_one_key_is_not_guessed_for_ever_from_many_addresses() -> None:
     assert [await guess(WRONG, number) for number in range(102)] == [200] * 100 + [429] * 2
     assert access.asked == 100
     assert await guess(GOOD, 1) == 429  # nor who has the key, until the hour is over ...
+    told = await ask(rules(), peer="10.0.9.9", headers=[("x-telescope", WRONG)], admission=admission)
+    assert 3500 < int(told.headers["retry-after"]) <= 3600
     assert await guess(create_key("another", [], 0.0, None)[0], 400) == 200  # others are not to suffer for it
     admission = with_keys(access)
     assert await guess(GOOD, 1) == 200
@@ -739,11 +741,12 @@ async def test_a_thousand_keys_are_remembered_and_no_more() -> None:
             return Principal(presented, presented)
 
     admission = with_keys(Generous())
-    for number in range(1100):
+    for number in [*range(1024), 0, *range(1024, 1100)]:
         await ask(rules(), headers=[("x-telescope", f"key {number}")], admission=admission)
-    assert len(admission._known) == 1024
-    kept = [hashlib.blake2b(f"key {number}".encode(), digest_size=16).digest() for number in range(76, 1100)]
+    last = [*range(77, 1024), 0, *range(1024, 1100)]
+    kept = [hashlib.blake2b(f"key {number}".encode(), digest_size=16).digest() for number in last]
     assert list(admission._known) == kept, "those that were shown last"
+    assert len(kept) == 1024
 
 
 async def test_random_keys_do_not_make_more_of_one_address() -> None:
@@ -758,6 +761,74 @@ async def test_random_keys_do_not_make_more_of_one_address() -> None:
         (await ask(rules(), headers=[("x-telescope", f"{number}")], admission=admission)).status for number in range(9)
     ]
     assert replies == [200] * 7 + [429] * 2
+
+
+async def test_where_too_many_keys_were_wrong_no_other_is_looked_at_unless_it_was_right_before() -> None:
+    access = FakeAccess()
+    admission = with_keys(access, failed_keys=Rate(2))
+    known, unknown = [("x-telescope", GOOD)], [("authorization", f"Bearer {WRONG}")]
+
+    async def statuses(peer: str, *shown: Headers) -> list[int]:
+        return [(await ask(rules(), peer=peer, headers=key, admission=admission)).status for key in shown]
+
+    assert await statuses("10.1.2.3", unknown, unknown, unknown, known) == [200, 200, 429, 429]
+    assert access.asked == 2
+    assert await statuses("10.1.2.4", known, unknown, unknown, unknown, known) == [200, 200, 200, 429, 200]
+    assert await statuses("10.1.2.3", known) == [200], "it has been right meanwhile"
+
+
+async def test_this_machine_is_not_counted_where_that_is_set_and_no_proxy_stands_before_it() -> None:
+    rates = RateLimitConfig(store="memory", minute=Rate(2), failed_keys=Rate(2))
+    wrong, proxied = [("x-api-key", WRONG)], forwarded("127.0.0.1")
+    for spare, headers, last in (
+        (True, [], 200), (True, wrong, 200), (True, proxied, 429), (True, [*wrong, *proxied], 429),
+        (False, [], 429), (False, wrong, 429),
+    ):  # fmt: skip
+        access = FakeAccess()
+        admission = Admission(AdmissionRules(spare_loopback=spare), RateLimiter(rates, ""), lambda _, to=access: to)
+        replies = [await ask(rules(), peer="127.0.0.1", headers=headers, admission=admission) for _ in range(4)]
+        assert [reply.status for reply in replies] == [200, 200, last, last], (spare, headers)
+        assert ("x-ratelimit-limit" in replies[0].headers) is (last == 429)
+    assert not AdmissionRules().spare_loopback
+
+
+async def test_each_key_is_counted_by_itself_and_who_needs_none_by_the_address() -> None:
+    class Open(FakeAccess):
+        async def authenticate(self, presented: str) -> Principal:
+            return Principal("anybody", None if presented == "none" else presented)
+
+    admission = with_keys(Open(), minute=Rate(1), write=Rate(1))
+
+    async def status(peer: str, key: str, method: str = "GET") -> int:
+        return (
+            await ask(rules(), peer=peer, method=method, headers=[("x-telescope", key)], admission=admission)
+        ).status
+
+    assert [await status("10.0.0.1", key) for key in ("a", "a", "b", "none", "none")] == [200, 429, 200, 200, 429]
+    assert [await status("10.0.0.2", key) for key in ("a", "none")] == [429, 200]
+    assert [await status("10.0.0.3", "a", "POST") for _ in range(2)] == [200, 429], "changes are another count"
+
+
+async def test_where_reading_needs_a_key_it_has_the_scope_for_it() -> None:
+    class Reader(FakeAccess):
+        async def authenticate(self, presented: str) -> Principal:
+            return Principal(presented, presented, frozenset({"read"} if presented == "reader" else {"ops"}))
+
+    limiter = RateLimiter(RateLimitConfig(store="memory"), "")
+    admission = Admission(AdmissionRules(read_needs_key=True), limiter, lambda _: Reader())
+
+    async def told(key: str | None, **asked: Any) -> int:
+        headers = [("x-api-key", key)] if key else []
+        reply = await ask(rules(), headers=headers, admission=admission, **asked)
+        return int(reply.messages[0].get("code") or reply.status)
+
+    for method in ("GET", "HEAD"):
+        assert [await told(key, method=method) for key in (None, "operator", "reader")] == [401, 403, 200]
+    assert [await told(key, kind="websocket") for key in (None, "operator", "reader")] == [1008, 1008, 200]
+    for method in ("POST", "OPTIONS"):
+        assert [await told(key, method=method) for key in (None, "operator")] == [200, 200], "the route judges"
+    for path in ("/", "/web/page.js", "/api/docs", "/api/openapi.json"):
+        assert await told(None, path=path) == 200, path
 
 
 @pytest.mark.slow
@@ -941,15 +1012,18 @@ async def test_tickets_are_judged_like_keys_and_wrong_ones_counted_for_their_add
     for ticket, peer, keeper in (
         (RIGHT_TICKET, "10.1.2.3", admission), (WRONG_TICKET, "10.1.2.3", admission),
         (WRONG_TICKET, "10.1.2.3", admission), (RIGHT_TICKET, "10.1.2.3", admission),
-        (WRONG_TICKET, "127.0.0.1", spared),
+        *[(WRONG_TICKET, "127.0.0.1", spared)] * 12,
     ):  # fmt: skip
         offered = ("dsa110", ticket)
         reply = await ask(rules(), kind="websocket", peer=peer, protocols=offered, admission=keeper)
         found.append(reply.messages[0].get("code") or reply.status)
-    assert found == [200, 1008, 1008, 1013, 1008]
-    access.broken = True
-    reply = await ask(rules(), kind="websocket", protocols=("dsa110", RIGHT_TICKET), admission=with_keys(access))
-    assert reply.messages[0]["code"] == 1013, "the database of keys is away"
+    assert found == [200, 1008, 1008, 1013, *[1008] * 12]
+    admission = with_keys(access, failed_keys=Rate(1))
+    for broken, code in ((True, 1013), (True, 1013), (False, None)):
+        access.broken = broken
+        reply = await ask(rules(), kind="websocket", protocols=("dsa110", RIGHT_TICKET), admission=admission)
+        assert reply.messages[0].get("code") == code, "the database of keys is away, and the ticket not to blame"
+    assert reply.scope["state"]["principal"].actor == "observer"
 
 
 RIGHT_TICKET, WRONG_TICKET = "ticket_" + "r" * 43, "ticket_" + "w" * 43
