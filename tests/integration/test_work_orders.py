@@ -20,6 +20,7 @@ from dsa110_contimg.api.job_queue import JobQueue
 from dsa110_contimg.api.queries.idempotency import KeptReply
 from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.api.services.absurd.gateway import QueueGateway
+from dsa110_contimg.api.services.rq_service import order_view
 from dsa110_contimg.api.services.work_service import Means, WorkService
 from dsa110_contimg.api.work_orders import BATCH, RERUN_CHAIN, RERUN_COMMAND, WorkOrder, new_seed, order_id
 from dsa110_contimg.api.work_repository import AsyncWorkRepository
@@ -201,6 +202,31 @@ async def test_lists_are_newest_first_and_know_the_states_of_rq(orders: AsyncWor
     assert [order.id for order in await orders.due(1)] == [ids[0], ids[1]], "what waits hides behind nothing that runs"
     assert await orders.counts() == {"accepted": 1, "sent": 1, "running": 1}
     assert (await orders.put_back(ids[1])).status == "accepted"  # type: ignore[union-attr]
+
+
+async def test_the_order_of_a_run_that_the_durable_queue_does_is_under_way_while_its_run_is(
+    orders: AsyncWorkRepository, adapter: DatabaseAdapter
+) -> None:
+    """Nobody claims such an order: it was said to be queued until its run had ended."""
+    chain = dataclasses.replace(ORDER, kind=RERUN_CHAIN, target="absurd")
+    await orders.accept(chain, RUN)
+    await orders.send(chain.id, NOW)
+    assert [order.id for order in await orders.newest("queued", 10)] == [chain.id]
+    assert await orders.counts() == {"sent": 1}
+    recorder = AsyncProductRecorder(adapter)
+    for status, finished_at in (("running", None), ("completed", NOW + 9)):  # its end is noticed a moment later
+        run = dataclasses.replace(RUN, status=status, started_at=NOW + 1, finished_at=finished_at)
+        await recorder.record(Recording(job=run))
+        found = await orders.find(chain.id)
+        assert found is not None
+        assert (order_view(found)["status"], found.started_at) == ("started", NOW + 1)
+        assert [order.id for order in await orders.newest("started", 10)] == [chain.id]
+        assert await orders.newest("queued", 10) == []
+        assert await orders.counts() == {"running": 1}
+    assert [order.id for order in await orders.due()] == [chain.id], "it is looked after as before"
+    await orders.settle(chain.id, "finished", NOW + 9)
+    [ended] = await orders.newest("finished", 10)
+    assert (ended.started_at, ended.ended_at) == (NOW + 1, NOW + 9)
 
 
 async def test_a_reply_is_kept_under_the_key_of_one_caller(orders: AsyncWorkRepository) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, func, or_, select, update
+from sqlalchemy import Integer, bindparam, case, func, or_, select, update
 from sqlalchemy.sql import ClauseElement, ColumnElement
 
 from dsa110_contimg.api.column_kinds import DatabaseTime, Number
@@ -32,7 +32,6 @@ _JOB_COLUMNS = record_columns(JobRecord, jobs)
 _read_job = record_reader(JobRecord, _JOB_COLUMNS)
 
 _orders = work_orders.c
-_SELECT = select(*_COLUMNS)
 _OF_ORDER = _orders.id == bindparam("order_id")
 _NOW = bindparam("now_s", type_=Number)
 
@@ -55,6 +54,14 @@ def _changing(condition: ColumnElement[bool], **values: Any) -> Statement:
     return Statement(update(work_orders).where(_OF_ORDER, condition).values(**values).returning(*_COLUMNS))
 
 
+# Nobody claims the order of a run whose tasks the durable queue does: it is under way once its run has begun.
+_WITH_RUNS = work_orders.outerjoin(jobs, jobs.c.run_id == _orders.run_id)
+_has_begun = (_orders.target == "absurd") & (_orders.status == "sent") & jobs.c.started_at.is_not(None)
+_STATUS = case((_has_begun, "running"), else_=_orders.status)
+_BEGIN = func.coalesce(_orders.started_at, jobs.c.started_at)
+_SELECT = select(
+    *record_columns(WorkOrder, work_orders, _STATUS.label("status"), _BEGIN.label("started_at"))
+).select_from(_WITH_RUNS)
 _ACCEPT = Statement(_accepting)
 _FIND = Statement(_SELECT.where(_OF_ORDER))
 _OF_RUN = Statement(
@@ -63,15 +70,20 @@ _OF_RUN = Statement(
 _NEWEST = _SELECT.order_by(_orders.created_at.desc(), _orders.id.desc()).limit(page_limit())
 _LISTS = {
     None: Statement(_NEWEST),
-    "queued": Statement(_NEWEST.where(_one_of(_orders.status, WAITING))),
-    "started": Statement(_NEWEST.where(_orders.status == "running")),
+    "queued": Statement(_NEWEST.where(_one_of(_orders.status, WAITING), _STATUS != "running")),
+    "started": Statement(_NEWEST.where(_one_of(_orders.status, ("sent", "running")), _STATUS == "running")),
     "finished": Statement(_NEWEST.where(_orders.status == "finished")),
     "failed": Statement(_NEWEST.where(_orders.status == "failed")),
     "canceled": Statement(_NEWEST.where(_orders.status == "canceled")),
 }
-_OLDEST = _SELECT.order_by(_orders.created_at, _orders.id).limit(page_limit())
+_OLDEST = select(*_COLUMNS).order_by(_orders.created_at, _orders.id).limit(page_limit())
 _UNSENT = Statement(_OLDEST.where(_orders.status == "accepted"))
-_COUNTS = Statement(select(_orders.status, func.count()).where(_one_of(_orders.status, OPEN)).group_by(_orders.status))
+_COUNTS = Statement(
+    select(_STATUS.label("state"), func.count())
+    .select_from(_WITH_RUNS)
+    .where(_one_of(_orders.status, OPEN))
+    .group_by("state")
+)
 
 # Who works is on another host than who looks, so that both go by the clock of the database.
 _is_silent = (_orders.status == "running") & or_(
