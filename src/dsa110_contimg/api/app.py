@@ -35,7 +35,7 @@ from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate
 from dsa110_contimg.api.middleware.judge import GateRules
 from dsa110_contimg.api.middleware.meter import RequestMeter
-from dsa110_contimg.api.route_index import RouteIndex, Shortcut
+from dsa110_contimg.api.route_index import RouteIndex, Shortcut, without_last_slash
 from dsa110_contimg.api.routes import (
     absurd,
     batches,
@@ -117,6 +117,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
         version=__version__,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is the meter; this costs each request
         openapi_url=None,  # documentation.py describes the API, and has the pages that show it
+        redirect_slashes=False,
         lifespan=_lifespan(config, queue_config or AbsurdConfig.from_env(), limiter, tally),
     )
     app.add_api_route("/", front_page, include_in_schema=False)
@@ -125,6 +126,7 @@ def create_app(config: APIConfig | None = None, queue_config: AbsurdConfig | Non
     require_scopes(app)
     index = RouteIndex(app.routes, BASE)
     app.router.routes.insert(0, index)
+    app.router.default = without_last_slash(app.router)
     exception_handler.install(app)
     behind = Bases(Shortcut(partial(FastAPI.__call__, app), index))
     rules, meter = gate_rules(config), RequestMeter(tally)

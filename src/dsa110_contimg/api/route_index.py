@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Match
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Match, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dsa110_contimg.api.middleware.exception_handler import KNOWN_ERRORS, CatchAll, reply_to
@@ -66,6 +68,25 @@ class RouteIndex(BaseRoute):
         """Serve by the chosen route."""
         chosen: Any = scope[_CHOSEN]
         await chosen.app(scope, receive, send)
+
+
+def without_last_slash(router: Router) -> ASGIApp:
+    """Return what answers where no route does: 307 to the address without its last slash where that has a route.
+
+    The framework would name a host, which it has from the client. ``Location`` is a path here (RFC 9110, 10.2.2).
+    """
+
+    async def lead(scope: Scope, receive: Receive, send: Send) -> None:
+        fewer = {**scope, "path": scope["path"].rstrip("/")}
+        has_slash = scope["type"] == "http" and fewer["path"] not in ("", scope["path"])
+        if not has_slash or all(route.matches(fewer)[0] is Match.NONE for route in router.routes):
+            await router.not_found(scope, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        address = quote(fewer["path"]) + (f"?{query}" if query else "")
+        await RedirectResponse(address)(scope, receive, send)
+
+    return lead
 
 
 class Shortcut:
