@@ -1,6 +1,7 @@
 """One reading for all who wait: never one that was begun before they asked, and nobody is forgotten."""
 
 import asyncio
+import gc
 import random
 
 import pytest
@@ -67,7 +68,18 @@ async def test_who_comes_while_a_reading_is_under_way_gets_what_was_written_befo
     assert source.begun == 2, "one for all who waited"
 
 
-async def test_who_goes_away_takes_neither_the_reading_nor_the_others_along(source: Source) -> None:
+async def test_who_comes_with_others_waits_with_them_for_one_reading(source: Source) -> None:
+    asked = [source.ask()]
+    for _ in range(20):  # one in each round of the loop, as requests begin
+        await asyncio.sleep(0)
+        asked.append(source.ask())
+    await settled()
+    await source.let_go()
+    assert [task.result() for task in asked] == [0] * 21 and source.begun == 1
+
+
+async def test_who_goes_away_does_not_take_the_others_along(source: Source) -> None:
+    """Nor when they were to read for the others, who have a reading of their own then."""
     first, second = source.ask(), source.ask()
     await settled()
     third, fourth = source.ask(), source.ask()
@@ -75,11 +87,23 @@ async def test_who_goes_away_takes_neither_the_reading_nor_the_others_along(sour
     for task in (first, third):
         task.cancel()
     await settled()
-    assert first.cancelled() and third.cancelled() and source.under_way == 1
+    assert first.cancelled() and third.cancelled() and source.under_way == 1 and source.begun == 2
     await source.let_go()
-    assert second.result() == 0
+    assert second.result() == 0 and fourth.result() == 0 and source.begun == 2
+
+
+async def test_who_goes_away_when_it_is_on_them_to_read_leaves_that_to_the_next(source: Source) -> None:
+    first, second = source.ask(), source.ask()
+    await asyncio.sleep(0)
+    third = source.ask()
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)  # now it is on the second
+    second.cancel()
+    await settled()
+    assert first.cancelled() and second.cancelled() and source.begun == 1
     await source.let_go()
-    assert fourth.result() == 0
+    assert third.result() == 0
 
 
 async def test_an_error_is_told_to_all_who_waited_for_that_reading_and_to_nobody_else(source: Source) -> None:
@@ -103,25 +127,19 @@ async def test_an_error_that_nobody_hears_any_more_is_none(source: Source) -> No
     told: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
     source.fails = True
-    gone = source.ask()
+    stays, leaves, is_told = source.ask(), source.ask(), source.ask()
     await settled()
-    gone.cancel()
+    leaves.cancel()
     await settled()
-    await source.let_go()
-    assert source.shared._readings is None and told == []
-
-
-async def test_nobody_waits_for_a_reading_that_was_given_up(source: Source) -> None:
-    first = source.ask()
+    source.may_end.set()
+    await asyncio.sleep(0)
+    assert not source.under_way and not is_told.done()
+    is_told.cancel()  # its error has come, and it has not looked yet
     await settled()
-    behind = source.ask()
-    await settled()
-    assert source.shared._readings is not None
-    source.shared._readings.cancel()  # as a loop does at its end
-    await settled()
-    assert first.cancelled()
-    await source.let_go()
-    assert behind.result() == 0
+    assert isinstance(stays.exception(), LookupError) and leaves.cancelled() and is_told.cancelled()
+    del stays, leaves, is_told
+    gc.collect()
+    assert told == []
 
 
 def test_a_loop_that_ends_leaves_nothing_behind() -> None:

@@ -1,11 +1,10 @@
 """The numbers of the last writes of each table, by which a reply that is kept is known to be right."""
 
-import asyncio
 from collections.abc import Hashable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
-from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseError
+from dsa110_contimg.api.exceptions import DatabaseError
 from dsa110_contimg.api.interfaces import StatsRepositoryProtocol
 from dsa110_contimg.api.shared_reading import SharedReading
 
@@ -19,15 +18,12 @@ class Generations:
         The products database.
     rows : repository
         Reads the numbers.
-    patience_s : float
-        How long one reading may take.
     """
 
-    def __init__(self, adapter: DatabaseAdapter, rows: StatsRepositoryProtocol, patience_s: float = 5.0) -> None:
+    def __init__(self, adapter: DatabaseAdapter, rows: StatsRepositoryProtocol) -> None:
         self._adapter = adapter
         self._rows = rows
-        self._patience_s = patience_s
-        self._shared = SharedReading(self._read)
+        self._shared = SharedReading(rows.get_generations)
         self._mark: Hashable = None
         self._numbers: Mapping[str, int] = {}
 
@@ -37,7 +33,7 @@ class Generations:
         Raises
         ------
         DatabaseError
-            They cannot be read, or not within ``patience_s``.
+            They cannot be read, or not in the time that the database has for a statement.
         """
         if self._adapter.read_only:
             return {}
@@ -46,19 +42,9 @@ class Generations:
             found = await self._shared()
             return {} if self._adapter.read_only else found  # the file may have been replaced: now it is known
         if mark != self._mark:
-            self._numbers = await self._read()
+            self._numbers = await self._rows.get_generations()
             self._mark = mark
         return self._numbers
-
-    async def _read(self) -> Mapping[str, int]:
-        """Read them; the bound is here, once for all who share a reading, and not around each kept reply."""
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return await self._rows.get_generations()
-        except TimeoutError as error:
-            raise DatabaseBusyError(
-                f"The numbers of the last writes were not told within {self._patience_s:g} s", "products"
-            ) from error
 
     async def of(self, scope: MutableMapping[str, Any]) -> Mapping[str, int]:
         """Return the numbers as they were at some moment since a request (ASGI) came; read once for each."""
