@@ -144,6 +144,25 @@ def test_what_is_not_a_plain_file_beneath_a_root_is_refused(root: Path) -> None:
         FileStore([]).open(f"{root}/deep/file")
 
 
+@pytest.mark.parametrize(
+    ("how", "name", "operation", "told"),
+    [
+        ("open", "deep/none", "open", "deep/none"),
+        ("open", "deep", "open", "deep"),
+        ("open_directory", "deep/file", "open", "deep/file"),
+        ("remove", "deep/none", "remove", "deep/none"),
+        ("open", "../outside", "open", "outside"),
+    ],
+)
+def test_a_refusal_says_what_was_to_be_done_with_what_and_nothing_of_the_roots(
+    root: Path, how: str, name: str, operation: str, told: str
+) -> None:
+    with pytest.raises(FileNotAccessibleError) as refused:
+        getattr(FileStore([root]), how)(f"{root}/{name}")
+    assert refused.value.message.startswith(f"Cannot {operation} {told}: it ")
+    assert refused.value.details == {"path": told, "operation": operation}
+
+
 def test_a_refused_file_leaves_no_descriptor_open(root: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("deep", "none", "deep/file/x"):

@@ -1,6 +1,7 @@
 """API keys without input and output, the settings about them, and the walk over all routes."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def test_a_key_has_an_end() -> None:
     assert record.fault(1059.9) is None
     assert record.fault(1060.0) == "has expired"
     assert create_key("observer", ["ops"], 1000.0, None)[1].fault(1e12) is None
+    assert replace(record, revoked_at=1010.0).fault(1020.0) == "is revoked"
 
 
 @given(st.text())
@@ -148,7 +150,7 @@ def test_a_ticket_is_for_half_a_minute_and_for_no_more_than_its_holder_may() -> 
         ([(b"Authorization", b"Bearer a"), (b"authorization", b"Basic b")], "a"),
         ([(b"authorization", b"Basic a")], None),
         ([(b"authorization", b"Bearer ")], None),
-        ([(b"x-other", b"a")], None),
+        ([(b"x-other", b"Bearer a")], None),
     ],
 )
 def test_a_key_is_shown_in_its_header_or_else_as_a_bearer(headers: list[tuple[bytes, bytes]], found: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa110_contimg.api.exceptions import FileNotAccessibleError
+from dsa110_contimg.api.exceptions import FileNotAccessibleError, ServiceUnavailableError
 from dsa110_contimg.api.file_access import FILE_FLAGS, FileStore, descend
 from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.file_trees import list_tree
@@ -198,6 +198,8 @@ async def test_storage_that_hangs_is_told_of_in_time_and_keeps_nothing_else_wait
     path, store = f"{served}/a/b/x.fits", FileStore([served], hanging, patience_s=0.2)
     told = await asyncio.gather(*[store.ask(store.open, path) for _ in range(40)], return_exceptions=True)
     assert {str(each) for each in told} == {"storage: no answer in 0.2 s"}
+    with pytest.raises(ServiceUnavailableError, match="no answer in 0.1 s"):
+        await store.ask(store.open, path, patience_s=0.1)
     async with asyncio.timeout(20):
         assert await asyncio.to_thread(FileStore([served]).open, path), "other threads are free"
     hanging.goes_on.set()
