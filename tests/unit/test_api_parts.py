@@ -17,6 +17,7 @@ from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.replies import iso_time, json_reply
 from dsa110_contimg.api.services import qa_service
 from dsa110_contimg.api.validation import parse_time_mjd, require_known
+from fixtures.opened_files import held
 
 
 def test_numbers_that_json_does_not_know_are_null() -> None:
@@ -164,11 +165,10 @@ def test_a_refusal_says_what_was_to_be_done_with_what_and_nothing_of_the_roots(
 
 
 def test_a_refused_file_leaves_no_descriptor_open(root: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("deep", "none", "deep/file/x"):
         with pytest.raises(FileNotAccessibleError):
             FileStore([root]).open(f"{root}/{name}")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert held(root) == []
 
 
 def test_the_tag_of_a_file_changes_with_its_content(root: Path) -> None:

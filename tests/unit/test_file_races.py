@@ -16,6 +16,7 @@ from dsa110_contimg.api.exceptions import FileNotAccessibleError, ServiceUnavail
 from dsa110_contimg.api.file_access import FILE_FLAGS, FileStore, descend
 from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.file_trees import list_tree
+from fixtures.opened_files import held
 
 INSIDE, OUTSIDE = b"product", b"secret!"
 PARTS = ["", "a", "a/b", "a/b/x.fits"]  # root, first directory, last directory, file
@@ -66,21 +67,17 @@ def for_a_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 @pytest.mark.parametrize("exchange", [for_a_link_outside, for_a_link_to_itself, for_a_fifo])
 @pytest.mark.parametrize("part", PARTS)
 def test_a_file_is_not_reached_through_what_was_exchanged_before_a_step(
     served: Path, part: str, exchange: Callable[[Path], object]
 ) -> None:
     racer = Exchanger(served / part, exchange)
-    store, before = FileStore([served], racer), open_descriptors()
+    store = FileStore([served], racer)
     with pytest.raises(FileNotAccessibleError):
         os.read(store.open(f"{served}/a/b/x.fits").fd, 100)
     assert racer.exchanged
-    assert open_descriptors() == before
+    assert held(served.parent) == []
 
 
 @pytest.mark.parametrize("exchange", [for_a_link_outside, for_a_link_to_itself, for_a_fifo])
@@ -109,11 +106,11 @@ def test_a_directory_that_becomes_a_file_is_no_directory_any_more(served: Path) 
 def test_nothing_outside_is_removed_through_what_was_exchanged_before_a_step(
     served: Path, part: str, what: str
 ) -> None:
-    racer, before = Exchanger(served / part, for_a_link_outside), open_descriptors()
+    racer = Exchanger(served / part, for_a_link_outside)
     with pytest.raises(FileNotAccessibleError):
         FileStore([served], racer).remove(f"{served}/{what}")
     assert racer.exchanged
-    assert open_descriptors() == before
+    assert held(served.parent) == []
     assert Path(str(served).replace("/served", "/outside"), "a/b/x.fits").read_bytes() == OUTSIDE
 
 
@@ -129,13 +126,13 @@ def test_a_link_is_removed_and_what_it_leads_to_stays(served: Path) -> None:
 def test_a_tree_is_not_listed_through_what_was_exchanged_after_it_was_seen(
     served: Path, exchange: Callable[[Path], object]
 ) -> None:
-    racer, before = Exchanger(served / "a/b", exchange), open_descriptors()
+    racer = Exchanger(served / "a/b", exchange)
     directory = FileStore([served]).open_directory(f"{served}/a")
     with pytest.raises(FileNotAccessibleError, match="Cannot list a: it changes meanwhile"):
         list_tree(directory, racer)
     directory.close()
     assert racer.exchanged
-    assert open_descriptors() == before
+    assert held(served.parent) == []
 
 
 @pytest.mark.parametrize("part", ["b", "b/x.fits"])
@@ -150,11 +147,10 @@ def test_a_file_of_a_tree_is_not_reached_through_what_was_exchanged_after_the_li
 
 def test_a_tree_with_more_than_is_allowed_is_not_listed(served: Path) -> None:
     directory = FileStore([served]).open_directory(f"{served}/a")
-    before = open_descriptors()
     assert len(list_tree(directory, most=2)) == 2
     with pytest.raises(FileNotAccessibleError, match="it has more than 1 files"):
         list_tree(directory, most=1)
-    assert open_descriptors() == before
+    assert held(served.parent) == [f"{served}/a"]
     directory.close()
 
 
@@ -170,12 +166,6 @@ class Hanging:
             self.begun.set()
             assert self.goes_on.wait(30)
         return os.open(path, flags, dir_fd=dir_fd)
-
-
-def held(directory: Path) -> list[str]:
-    """Return what of a directory this process has open."""
-    names = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]  # noqa: PTH115
-    return sorted(name for name in names if name.startswith(str(directory)))
 
 
 @pytest.mark.parametrize(("how", "path"), [("open", "a/b/x.fits"), ("open_directory", "a/b")])
@@ -238,14 +228,14 @@ def test_no_descriptor_stays_open_whatever_is_refused(served: Path, name: str) -
     (served / "link").symlink_to(served.with_name("outside"))
     (served / "leaf").symlink_to(served.with_name("outside") / "a/b/x.fits")
     os.mkfifo(served / "fifo")
-    store, before = FileStore([served]), open_descriptors()
+    store = FileStore([served])
     if name != "a/b/x.fits/.":  # a path has no component ".": this is the file itself
         with pytest.raises(FileNotAccessibleError):
             store.open(f"{served}/{name}")
     if name not in ("a", "."):
         with pytest.raises(FileNotAccessibleError):
             store.open_directory(f"{served}/{name}")
-    assert open_descriptors() == before
+    assert held(served.parent) == []
 
 
 @pytest.mark.parametrize(
@@ -259,12 +249,11 @@ def test_nothing_outside_and_no_root_is_removed(served: Path, name: str) -> None
 
 
 def test_a_directory_is_removed_with_what_is_in_it(served: Path) -> None:
-    before = open_descriptors()
     FileStore([served]).remove(f"{served}/a/b")
     assert list((served / "a").iterdir()) == []
     FileStore([served]).remove(f"{served}/a")
     assert list(served.iterdir()) == []
-    assert open_descriptors() == before
+    assert held(served.parent) == []
 
 
 def test_a_directory_whose_name_only_begins_like_a_root_is_outside(served: Path) -> None:
