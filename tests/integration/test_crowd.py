@@ -68,6 +68,8 @@ def test_a_request_knows_how_many_are_ahead_of_it() -> None:
 
 async def test_of_many_that_have_come_one_begins_in_each_round_and_who_will_be_refused_at_once() -> None:
     crowd, begun, loop = Crowd(most=3), list[int](), asyncio.get_running_loop()
+    failed: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context))
     for number in range(5):
         crowd.join(loop, partial(begun.append, number))
     assert begun == [0, 3, 4], "3 and 4 are beyond the most"
@@ -78,3 +80,5 @@ async def test_of_many_that_have_come_one_begins_in_each_round_and_who_will_be_r
         crowd.leave()
     crowd.join(loop, partial(begun.append, 5))
     assert begun[-1] == 5, "nobody waits when nobody is there"
+    await asyncio.sleep(0)
+    assert not failed

@@ -790,6 +790,8 @@ async def test_this_machine_is_not_counted_where_that_is_set_and_no_proxy_stands
         assert [reply.status for reply in replies] == [200, 200, last, last], (spare, headers)
         assert ("x-ratelimit-limit" in replies[0].headers) is (last == 429)
     assert not AdmissionRules().spare_loopback
+    unlimited = Admission(AdmissionRules(), RateLimiter(RateLimitConfig(disabled=True), ""), lambda _: FakeAccess())
+    assert (await ask(rules(), headers=wrong, admission=unlimited)).status == 200
 
 
 async def test_each_key_is_counted_by_itself_and_who_needs_none_by_the_address() -> None:
@@ -812,6 +814,8 @@ async def test_each_key_is_counted_by_itself_and_who_needs_none_by_the_address()
 async def test_where_reading_needs_a_key_it_has_the_scope_for_it() -> None:
     class Reader(FakeAccess):
         async def authenticate(self, presented: str) -> Principal:
+            if presented == "old":
+                raise AuthenticationError("It has expired.")
             return Principal(presented, presented, frozenset({"read"} if presented == "reader" else {"ops"}))
 
     limiter = RateLimiter(RateLimitConfig(store="memory"), "")
@@ -827,6 +831,8 @@ async def test_where_reading_needs_a_key_it_has_the_scope_for_it() -> None:
     assert [await told(key, kind="websocket") for key in (None, "operator", "reader")] == [1008, 1008, 200]
     for method in ("POST", "OPTIONS"):
         assert [await told(key, method=method) for key in (None, "operator")] == [200, 200], "the route judges"
+    for headers, why in (([], "Reading needs an API key here."), ([("x-api-key", "old")], "It has expired.")):
+        assert orjson.loads((await ask(rules(), headers=headers, admission=admission)).body)["message"] == why
     for path in ("/", "/web/page.js", "/api/docs", "/api/openapi.json"):
         assert await told(None, path=path) == 200, path
 
