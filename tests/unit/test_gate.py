@@ -816,7 +816,8 @@ async def test_where_reading_needs_a_key_it_has_the_scope_for_it() -> None:
         async def authenticate(self, presented: str) -> Principal:
             if presented == "old":
                 raise AuthenticationError("It has expired.")
-            return Principal(presented, presented, frozenset({"read"} if presented == "reader" else {"ops"}))
+            may_read = presented in ("reader", RIGHT_TICKET)
+            return Principal(presented, presented, frozenset({"read"} if may_read else {"ops"}))
 
     limiter = RateLimiter(RateLimitConfig(store="memory"), "")
     admission = Admission(AdmissionRules(read_needs_key=True), limiter, lambda _: Reader())
@@ -829,6 +830,8 @@ async def test_where_reading_needs_a_key_it_has_the_scope_for_it() -> None:
     for method in ("GET", "HEAD"):
         assert [await told(key, method=method) for key in (None, "operator", "reader")] == [401, 403, 200]
     assert [await told(key, kind="websocket") for key in (None, "operator", "reader")] == [1008, 1008, 200]
+    shown = [("dsa110", ticket) for ticket in (RIGHT_TICKET, WRONG_TICKET)]  # the second is of one who may not read
+    assert [await told(None, kind="websocket", protocols=offered) for offered in shown] == [200, 1008]
     for method in ("POST", "OPTIONS"):
         assert [await told(key, method=method) for key in (None, "operator")] == [200, 200], "the route judges"
     for headers, why in (([], "Reading needs an API key here."), ([("x-api-key", "old")], "It has expired.")):
@@ -996,7 +999,8 @@ def test_who_comes_when_too_many_are_ahead_is_refused_though_nobody_is_worked_at
         pass
     with pytest.raises(RefusedError) as refused, admission.in_flight(ahead=3):
         pass
-    assert (refused.value.status_code, refused.value.headers["Retry-After"]) == (503, "1")
+    assert (refused.value.status_code, refused.value.error_code) == (503, "OVERLOADED")
+    assert refused.value.headers["Retry-After"] == "1"
 
 
 async def test_a_websocket_that_shows_what_is_no_key_is_refused_where_reading_needs_none() -> None:
