@@ -238,7 +238,8 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.aborted = asyncio.Event()
-        self.closed = False
+        self.closed = self.ended = self.reads = False
+        self.protocol: Any = None
 
     def is_closing(self) -> bool:
         return self.closed
@@ -248,6 +249,21 @@ class Wire(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         pass
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return self.protocol
 
     def abort(self) -> None:
         self.aborted.set()
@@ -260,9 +276,9 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
     """Answer nothing."""
 
 
-def connected(idle_s: float) -> tuple[Any, Wire]:
+def connected(idle_s: float, application: Any = silent) -> tuple[Any, Wire]:
     connection = patient(60.0, idle_s, 1024, 100)(
-        config=uvicorn.Config(silent, interface="asgi3", log_config=None), server_state=ServerState(), app_state={}
+        config=uvicorn.Config(application, interface="asgi3", log_config=None), server_state=ServerState(), app_state={}
     )
     wire = Wire()
     connection.connection_made(wire)
@@ -305,6 +321,78 @@ async def test_nobody_waits_for_a_connection_that_is_lost() -> None:
     assert all(wait.cancelled() for wait in waits)
 
 
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def test_no_head_is_waited_for_where_a_websocket_has_begun() -> None:
+    connection, wire = connected(60.0)
+    first = connection._until_headers
+    connection.data_received(HANDSHAKE)
+    assert wire.protocol is not None and not wire.closed
+    assert first.cancelled() and (connection._until_headers is None or connection._until_headers.cancelled())
+    await asyncio.gather(*wire.protocol.tasks)
+    wire.protocol.connection_lost(None)
+
+
+async def test_some_connections_part_from_clients_that_still_send_and_others_are_closed() -> None:
+    made = [connected(60.0) for _ in range(3)]
+    for connection, wire in made:
+        connection.crowd, connection.most_parting, connection.parting_s = made[0][0].crowd, 2, 0.01
+        connection.flow.pause_reading()
+        connection._part()
+        assert connection.crowd.parting == min(2, 1 + made.index((connection, wire)))
+    assert [(wire.ended, wire.reads, wire.closed) for _, wire in made] == [(True, True, False)] * 2 + [
+        (False, False, True)
+    ]
+    await asyncio.wait_for(asyncio.gather(*[wire.aborted.wait() for _, wire in made[:2]]), 10)
+    for connection, _ in made:
+        connection.connection_lost(None)
+    assert made[0][0].crowd.parting == 0, "there is room again"
+    connection, wire = connected(60.0)
+    wire.close()
+    connection._part()
+    assert not wire.ended and connection.crowd.parting == 0, "the client has gone before"
+    connection.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "parts"), [("POST", b"x", True), ("POST", b"xyz", False), ("GET", b"", False)]
+)
+async def test_a_reply_that_ends_its_connection_parts_from_who_still_sends_a_body(
+    method: str, body: bytes, parts: bool
+) -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    connection, wire = connected(60.0, refuse)
+    said = b"Content-Length: 3\r\n" if method == "POST" else b""
+    connection.data_received(method.encode() + b" / HTTP/1.1\r\nHost: localhost\r\n" + said + b"\r\n" + body)
+    await asyncio.gather(*connection.tasks)
+    assert (wire.ended, wire.closed) == (parts, not parts)
+    connection.connection_lost(None)
+
+
+async def test_a_refused_handshake_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        for part, more in ((b"no", True), (b", no", False)):
+            await send({"type": "websocket.http.response.body", "body": part, "more_body": more})
+
+    config = uvicorn.Config(refuse, interface="asgi3", lifespan="off", log_config=None)
+    config.load()
+    link: Any = patient_socket(60.0)(config, ServerState(), {})
+    link.connection_made(Wire())
+    link.data_received(HANDSHAKE)
+    await asyncio.gather(*link.tasks)
+    link.connection_lost(None)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_nobody_waits_for_a_websocket_whose_client_has_caught_up_or_gone() -> None:
     config = uvicorn.Config(silent, interface="asgi3", lifespan="off", log_config=None)
     for end in ("resume_writing", "connection_lost"):
@@ -321,10 +409,7 @@ async def test_the_client_of_a_websocket_that_has_ended_has_a_time_to_take_what_
     config.load()
     link: Any = patient_socket(60.0)(config, ServerState(), {})
     link.connection_made(Wire())
-    link.data_received(
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
+    link.data_received(HANDSHAKE)
     await asyncio.gather(*link.tasks)
     wait = link._until_taken
     assert not wait.cancelled()
