@@ -81,6 +81,12 @@ async def test_a_cutout_that_cannot_be_is_422(small: Served, question: str) -> N
     assert (await small.get(f"{BASE}/cutout?{question}")).status_code == 422
 
 
+async def test_who_asks_for_a_place_outside_an_image_hears_that_and_not_that_the_file_is_damaged(small: Served) -> None:
+    told = (await small.get(f"{BASE}/cutout?ra=8.5&dec=0")).json()
+    assert "not on this side of the sky" in told["message"]
+    assert told["action"].startswith("Ask for what the image holds")
+
+
 @pytest.mark.parametrize(("wrong", "says"), [("unit=parsec", "arcsec, arcmin, pixel"), ("format=bmp", "fits, png")])
 async def test_a_cutout_of_an_unknown_unit_or_format_is_400(small: Served, wrong: str, says: str) -> None:
     reply = await small.get(f"{BASE}/cutout?ra=188.5&dec=0&{wrong}")

@@ -75,6 +75,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
         require_known(["ofset"], ["limit", "offset"])
     with pytest.raises(ValidationError, match="known are: limit, offset"):
         require_known(["zzz"], ["limit", "offset"])
+    with pytest.raises(ValidationError, match="known are: id, noise_jy"):
+        require_known(["imsize_x"], ["id", "noise_jy"])  # half of the letters, and another thing
     with pytest.raises(ValidationError, match="there are none"):
         require_known(["zzz"], [])
 

@@ -262,7 +262,7 @@ class FITSParsingError(ProcessingError):
 
     status_code = 422
     error_code = "FITS_PARSING_ERROR"
-    action = "The file is damaged, or no image of this kind can be made of it; make the image again."
+    action = "Ask for what the image holds; if its file is damaged, make the image again."
 
 
 class MSParsingError(ProcessingError):

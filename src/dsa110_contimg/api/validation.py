@@ -37,7 +37,7 @@ def require_known(given: Iterable[str], known: Iterable[str], kind: str = "query
     Raises
     ------
     ValidationError
-        The message gives the nearest known name.
+        The message gives the nearest known name, or all where none is near.
     """
     names = sorted(known)
     for name in given:
@@ -46,7 +46,7 @@ def require_known(given: Iterable[str], known: Iterable[str], kind: str = "query
 
 
 def _unknown(name: str, names: list[str], kind: str) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1)
     remedy = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(names)}" if names else "there are none"
     return f"Unknown {kind} {name[:60]!r}; {remedy}"
 
