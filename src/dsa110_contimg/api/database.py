@@ -48,14 +48,7 @@ async def run(connection: AsyncConnection, backend: DatabaseBackend, steps: Step
 
 
 async def read(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
-    """Execute ``steps``, in one connection unless it is faster where prompt queries need none."""
-    if adapter.is_prompt:
-        return await _read_promptly(adapter, steps)
-    async with adapter.acquire() as connection:
-        return await run(connection, adapter.backend, steps)
-
-
-async def _read_promptly(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
+    """Execute ``steps``, each query in a connection of its own; prompt ones need none that is lent."""
     try:
         query = next(steps)
         while True:

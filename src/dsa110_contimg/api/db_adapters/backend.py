@@ -37,7 +37,7 @@ Params = Sequence[Any]
 
 
 class AsyncConnection(Protocol):
-    """One connection, used by one task at a time."""
+    """One connection, used by one task at a time; who is derived from it needs three of its methods."""
 
     async def execute(self, query: str, params: Params = ()) -> int:
         """Execute a statement and return how many rows it changed."""
@@ -50,9 +50,13 @@ class AsyncConnection(Protocol):
 
     async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
         """Execute a statement and return its first row."""
+        rows = await self.fetch_all(query, params)
+        return rows[0] if rows else None
 
     async def fetch_val(self, query: str, params: Params = ()) -> Any:
         """Execute a statement and return the first value of its first row; None without a row."""
+        row = await self.fetch_one(query, params)
+        return None if row is None else row[0]
 
 
 class DatabaseAdapter(AsyncConnection, Protocol):
@@ -79,10 +83,6 @@ class DatabaseAdapter(AsyncConnection, Protocol):
     @property
     def placeholder(self) -> str:
         """Sign of a parameter: ``?`` or ``$`` (followed by its number)."""
-
-    @property
-    def is_prompt(self) -> bool:
-        """Whether :meth:`fetch_prompt` is faster than a connection that is lent."""
 
     @property
     def name(self) -> str:

@@ -39,7 +39,7 @@ async def _leave_as_it_is(raw: Any) -> None:
     """
 
 
-class PostgreSQLConnection:
+class PostgreSQLConnection(AsyncConnection):
     """One connection; errors come in our words."""
 
     def __init__(self, raw: Any, name: str) -> None:
@@ -64,18 +64,8 @@ class PostgreSQLConnection:
             rows: Sequence[Row] = await self._raw.fetch(query, *params)
             return rows
 
-    async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
-        """Execute a statement and return its first row."""
-        rows = await self.fetch_all(query, params)
-        return rows[0] if rows else None
 
-    async def fetch_val(self, query: str, params: Params = ()) -> Any:
-        """Execute a statement and return the first value of its first row; None without a row."""
-        row = await self.fetch_one(query, params)
-        return None if row is None else row[0]
-
-
-class PostgreSQLAdapter:
+class PostgreSQLAdapter(AsyncConnection):
     """A PostgreSQL database.
 
     Parameters
@@ -95,7 +85,6 @@ class PostgreSQLAdapter:
     backend = DatabaseBackend.POSTGRESQL
     placeholder = "$"
     read_only = False
-    is_prompt = True
     turn = 0
 
     def __init__(
@@ -244,16 +233,6 @@ class PostgreSQLAdapter:
 
     def write_mark(self) -> None:
         """Return nothing: only the server knows what was written."""
-
-    async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
-        """Execute a statement and return its first row."""
-        async with self.acquire() as connection:
-            return await connection.fetch_one(query, params)
-
-    async def fetch_val(self, query: str, params: Params = ()) -> Any:
-        """Execute a statement and return the first value of its first row."""
-        async with self.acquire() as connection:
-            return await connection.fetch_val(query, params)
 
 
 def _milliseconds(seconds: float) -> str:

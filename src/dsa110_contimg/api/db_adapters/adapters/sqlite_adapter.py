@@ -77,7 +77,7 @@ async def open_connection(path: Path, busy_timeout_s: float, *, read_only: bool)
     return raw
 
 
-class SQLiteConnection:
+class SQLiteConnection(AsyncConnection):
     """One connection; errors come in our words.
 
     ``seen`` is what its file was when it was opened, None when it must be opened anew.
@@ -127,16 +127,6 @@ class SQLiteConnection:
                         await self._raw.interrupt()
                 raise
 
-    async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
-        """Execute a statement and return its first row."""
-        rows = await self.fetch_all(query, params)
-        return rows[0] if rows else None
-
-    async def fetch_val(self, query: str, params: Params = ()) -> Any:
-        """Execute a statement and return the first value of its first row; None without a row."""
-        row = await self.fetch_one(query, params)
-        return None if row is None else row[0]
-
     async def roll_back(self) -> None:
         """Undo the open transaction; does nothing outside one."""
         await self._raw.rollback()
@@ -147,7 +137,7 @@ class SQLiteConnection:
             await self._raw.close()
 
 
-class SQLiteAdapter:
+class SQLiteAdapter(AsyncConnection):
     """A database file.
 
     Parameters
@@ -164,7 +154,6 @@ class SQLiteAdapter:
 
     backend = DatabaseBackend.SQLITE
     placeholder = "?"
-    is_prompt = True
 
     def __init__(self, path: Path, readers: int = 4, timeout_s: float = 30.0, busy_timeout_s: float = 5.0) -> None:
         self.path = path
@@ -362,13 +351,3 @@ class SQLiteAdapter:
     def write_mark(self) -> tuple[int, int] | None:
         """Return what changes with every write of anybody; None where that cannot be told at once."""
         return self._prompt.write_mark() if self._is_prompt_now() else None
-
-    async def fetch_one(self, query: str, params: Params = ()) -> Row | None:
-        """Read the first row."""
-        async with self.acquire() as connection:
-            return await connection.fetch_one(query, params)
-
-    async def fetch_val(self, query: str, params: Params = ()) -> Any:
-        """Read the first value of the first row."""
-        async with self.acquire() as connection:
-            return await connection.fetch_val(query, params)
