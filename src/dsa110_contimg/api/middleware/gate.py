@@ -97,11 +97,7 @@ class _Passage:
     def __init__(self, scope: Scope, send: Send, gate: Gate) -> None:
         self.scope = scope
         self.send = send
-        self.app = gate.app
-        self.memory_of = gate.memory_of
-        self.judge = gate.judge
-        self.admission = gate.admission
-        self.meter = gate.meter
+        self.gate = gate
         self.started_s = time.perf_counter()
         self.head = head = gate.judge.read(scope["headers"])
         self.exchange = Exchange(scope, send, gate.judge.rules.limits, head)
@@ -124,34 +120,34 @@ class _Passage:
         """
         client = self.check()
         if client is None or self.is_open:
-            await self.exchange.serve(self.app, receive)
+            await self.exchange.serve(self.gate.app, receive)
         elif self.websocket:
             await self._open_socket(client.address, receive)
         else:
-            with self.admission.in_flight(self.scope["state"].get("ahead", 0)):
+            with self.gate.admission.in_flight(self.scope["state"].get("ahead", 0)):
                 await self._admit(client.address)
                 await self._serve(receive)
 
     async def _serve(self, receive: Receive) -> None:
         if self.exchange.method == "OPTIONS" and self.head.asks_before_asking:
-            await self.exchange.answer(204, self.judge.rules.cross_origin.preflight(), b"")
+            await self.exchange.answer(204, self.gate.judge.rules.cross_origin.preflight(), b"")
         elif self.exchange.method not in ("GET", "HEAD"):
-            await self.exchange.serve(self.app, receive)
-        elif (kept := await self.memory_of(self.scope).recall(self.scope)) is not None:
+            await self.exchange.serve(self.gate.app, receive)
+        elif (kept := await self.gate.memory_of(self.scope).recall(self.scope)) is not None:
             await self.exchange.answer(200, kept.headers, kept.body)
         else:
-            await self.exchange.serve(self.app, receive)
+            await self.exchange.serve(self.gate.app, receive)
 
     async def _admit(self, address: Address) -> None:
-        allowance = await self.admission.admit(self.scope, address, forwarded=self.forwarded)
+        allowance = await self.gate.admission.admit(self.scope, address, forwarded=self.forwarded)
         if allowance is not None:
             self.exchange.add(allowance.headers)
 
     async def _open_socket(self, address: Address, receive: Receive) -> None:
-        with self.admission.open_socket(address, forwarded=self.forwarded):
+        with self.gate.admission.open_socket(address, forwarded=self.forwarded):
             await self._admit(address)
             self.exchange.status = 101
-            await self.app(self.scope, receive, self.send)
+            await self.gate.app(self.scope, receive, self.send)
 
     # --- judging -----------------------------------------------------------------------------------------------------
 
@@ -162,7 +158,7 @@ class _Passage:
         if not exchange.path.startswith("/") or "\0" in exchange.path:
             raise RefusedError(400, "BAD_PATH", "The request target must be a path that begins with a slash.")
         peer = self.scope["client"][0] if self.scope.get("client") else None
-        client = self.judge.let_pass(self.head, peer, exchange.method, self.websocket, self.is_open)
+        client = self.gate.judge.let_pass(self.head, peer, exchange.method, self.websocket, self.is_open)
         if client is not None:
             self.scope["state"]["client_ip"] = client.text
             if client.text != peer:
@@ -171,7 +167,7 @@ class _Passage:
 
     def _check_size_of_head(self) -> None:
         count, size_bytes = self.head.count, self.head.size_bytes + len(self.scope.get("query_string", b""))
-        most, most_bytes = self.judge.rules.max_headers, self.judge.rules.max_header_bytes
+        most, most_bytes = self.gate.judge.rules.max_headers, self.gate.judge.rules.max_header_bytes
         if count > most or size_bytes > most_bytes:
             raise RefusedError(
                 431, "HEADERS_TOO_LARGE",
@@ -192,7 +188,7 @@ class _Passage:
         if not self.websocket:
             # Without a reply the server sends 500.
             status = self.exchange.status or 500
-            self.meter.count(self.scope, self.exchange.method, status, self.exchange.size_bytes, elapsed_s)
+            self.gate.meter.count(self.scope, self.exchange.method, status, self.exchange.size_bytes, elapsed_s)
         if access_log.isEnabledFor(logging.INFO):
             self._log(elapsed_s)
 
