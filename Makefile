@@ -59,8 +59,9 @@ test: $(STAMP) ## Run the tests on both cores; ARGS='-k name' passes options to 
 
 # Files whose every branch the default tests take: the gate, paths and keys (those that give files, and those that judge).
 GUARDS := middleware/gate middleware/judge middleware/head middleware/busy middleware/bases middleware/admission \
-  middleware/connection middleware/cross_origin middleware/error_body middleware/exchange middleware/headers security \
-  request_error access_settings file_access file_trees file_reply archive archive_reply run_logs strict_json \
+  middleware/connection middleware/socket_connection middleware/crowd middleware/cross_origin middleware/error_body \
+  middleware/exchange middleware/headers security request_error access_settings file_access file_trees \
+  file_reply archive archive_reply run_logs strict_json \
   credentials authorization audit rates services/access_service services/tokens services/rate_limiter \
   services/rate_windows services/socket_limit queries/credentials queries/audit
 comma := ,

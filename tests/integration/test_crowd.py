@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import uvicorn
 
-from dsa110_contimg.api.middleware.connection import Crowd, patient
+from dsa110_contimg.api.middleware.connection import patient
+from dsa110_contimg.api.middleware.crowd import Crowd
 
 
 class Application:

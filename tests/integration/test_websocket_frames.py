@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from dsa110_contimg.api.app import server_settings
-from dsa110_contimg.api.middleware.connection import patient_socket
+from dsa110_contimg.api.middleware.socket_connection import patient_socket
 from fixtures.api_world import QUEUE_OFF, RUN_ID, World, settings
 from fixtures.live_api import running
 from integration.conftest import Built

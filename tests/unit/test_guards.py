@@ -21,11 +21,12 @@ from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules, NotAdmittedError
-from dsa110_contimg.api.middleware.connection import patient, patient_socket
+from dsa110_contimg.api.middleware.connection import patient
 from dsa110_contimg.api.middleware.exception_handler import CatchAll
 from dsa110_contimg.api.middleware.exchange import Exchange, ExchangeLimits
 from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import content_policy
+from dsa110_contimg.api.middleware.socket_connection import patient_socket
 from dsa110_contimg.api.rates import RateClass, RateLimitedError
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.security import parse_address

@@ -29,12 +29,13 @@ from dsa110_contimg.api.middleware import exception_handler
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules
 from dsa110_contimg.api.middleware.bases import BASE, Bases
 from dsa110_contimg.api.middleware.busy import BusyReply
-from dsa110_contimg.api.middleware.connection import patient, patient_socket
+from dsa110_contimg.api.middleware.connection import patient
 from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate
 from dsa110_contimg.api.middleware.judge import GateRules
 from dsa110_contimg.api.middleware.meter import RequestMeter
+from dsa110_contimg.api.middleware.socket_connection import patient_socket
 from dsa110_contimg.api.route_index import RouteIndex, Shortcut, without_last_slash
 from dsa110_contimg.api.routes import (
     absurd,

@@ -9,16 +9,15 @@ its connection is the server's end of it only: what still comes is dropped for a
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
-from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from dsa110_contimg.api.middleware.busy import BusyReply
+from dsa110_contimg.api.middleware.crowd import Crowd
 from dsa110_contimg.api.middleware.exchange import Scope
 from dsa110_contimg.api.middleware.headers import Header
 
@@ -33,55 +32,6 @@ _NO_HANDSHAKE = (
 _WITHOUT_BODY = (204, 304)
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])  # all but the tab; the two that end a line are among them
 _BODILESS = ("GET", "HEAD")  # of those that have a body all the same little is seen
-
-
-class Crowd:
-    """The requests of one server that have come and have not ended; where several wait, one begins at a time.
-
-    A request that waits for nothing holds the event loop until it is answered. If all that have come began together,
-    the loop would not look at its sockets before the last was answered: who is refused would wait as long as who is
-    served, and of the new connections libuv accepts one in each round.
-
-    Attributes
-    ----------
-    size : int
-        Requests, also those that nobody has begun to look at.
-    parting : int
-        Connections that have had their last reply, and still send.
-    most : int
-        Where so many are ahead of a request it will be refused, and need not wait for that.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.size = 0
-        self.parting = 0
-        self.most = most
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._is_taken = False
-
-    def join(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
-        """Begin with a request when its turn has come; :meth:`leave` must be called when it has ended."""
-        refused, self.size = self.size >= self.most, self.size + 1
-        if refused:
-            begin()
-        elif self._is_taken:
-            self._waiting.append(begin)
-        else:
-            self._take(loop, begin)
-
-    def leave(self) -> None:
-        """Count a request no longer."""
-        self.size -= 1
-
-    def _take(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
-        self._is_taken = True
-        loop.call_soon(self._next, loop)
-        begin()
-
-    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_taken = False
-        if self._waiting:
-            self._take(loop, self._waiting.popleft())
 
 
 class PatientConnection(HttpToolsProtocol):
@@ -278,60 +228,3 @@ def patient(
     """
     bounds = {"header_timeout_s": header_s, "idle_timeout_s": idle_s, "max_head_bytes": max_head_bytes}
     return type("PatientConnection", (PatientConnection,), bounds | {"crowd": Crowd(max_in_flight), "busy": busy})
-
-
-class PatientSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that keeps nothing for a client that takes nothing; the bound is set by :func:`patient_socket`.
-
-    uvicorn by itself answers every ping however many answers lie unsent in memory, and waits without end for a client
-    to take what was sent before the connection is closed.
-    """
-
-    patience_s = 10.0
-
-    _until_taken: asyncio.TimerHandle | None = None
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send; a reply in the place of a handshake completes it, or uvicorn would log an error for each refusal."""
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
-            self.handshake_complete = True
-
-    def handle_ping(self) -> None:
-        """Answer a ping, unless earlier answers still wait to be taken (RFC 6455, 5.5.3)."""
-        answer = b"".join(self.conn.data_to_send())
-        if self.writable.is_set():
-            self.transport.write(answer)
-
-    def pause_writing(self) -> None:
-        """The client takes less than is sent: give it a time to catch up."""
-        super().pause_writing()
-        self._until_taken = self.loop.call_later(self.patience_s, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        super().resume_writing()
-        self._forget()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._forget()
-        super().connection_lost(exc)
-
-    async def run_asgi(self) -> None:
-        """Talk; then the client has a time to take what was said last."""
-        try:
-            await super().run_asgi()
-        finally:
-            self._forget()
-            self._until_taken = self.loop.call_later(self.patience_s, self.transport.abort)
-
-    def _forget(self) -> None:
-        if self._until_taken is not None:
-            self._until_taken.cancel()
-            self._until_taken = None
-
-
-def patient_socket(patience_s: float) -> type[PatientSocket]:
-    """Return the WebSocket with this bound, in seconds."""
-    return type("PatientSocket", (PatientSocket,), {"patience_s": patience_s})

@@ -1,0 +1,63 @@
+"""The server's end of one WebSocket, which keeps nothing for a client that takes nothing."""
+
+import asyncio
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+
+class PatientSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that keeps nothing for a client that takes nothing; the bound is set by :func:`patient_socket`.
+
+    uvicorn by itself answers every ping however many answers lie unsent in memory, and waits without end for a client
+    to take what was sent before the connection is closed.
+    """
+
+    patience_s = 10.0
+
+    _until_taken: asyncio.TimerHandle | None = None
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send; a reply in the place of a handshake completes it, or uvicorn would log an error for each refusal."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless earlier answers still wait to be taken (RFC 6455, 5.5.3)."""
+        answer = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(answer)
+
+    def pause_writing(self) -> None:
+        """The client takes less than is sent: give it a time to catch up."""
+        super().pause_writing()
+        self._until_taken = self.loop.call_later(self.patience_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        self._forget()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._forget()
+        super().connection_lost(exc)
+
+    async def run_asgi(self) -> None:
+        """Talk; then the client has a time to take what was said last."""
+        try:
+            await super().run_asgi()
+        finally:
+            self._forget()
+            self._until_taken = self.loop.call_later(self.patience_s, self.transport.abort)
+
+    def _forget(self) -> None:
+        if self._until_taken is not None:
+            self._until_taken.cancel()
+            self._until_taken = None
+
+
+def patient_socket(patience_s: float) -> type[PatientSocket]:
+    """Return the WebSocket with this bound, in seconds."""
+    return type("PatientSocket", (PatientSocket,), {"patience_s": patience_s})
