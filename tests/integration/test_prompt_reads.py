@@ -12,14 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from dsa110_contimg.api.async_repositories import AsyncImageRepository, AsyncProductRecorder, AsyncSourceRepository
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import PostgreSQLAdapter, SQLiteAdapter
-from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnection
+from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import MOST, PromptConnections
 from dsa110_contimg.api.db_adapters.adapters.sqlite_adapter import SQLiteConnection
+from dsa110_contimg.api.db_adapters.backend import AsyncConnection
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError, DatabaseSchemaError
 from fixtures.migrated import migrate
 from fixtures.observation import IMAGE_PATH, WHOLE
@@ -281,11 +283,36 @@ async def test_a_connection_that_is_kept_serves_one_after_the_other_and_the_pool
     assert await kept(server) == pid
 
 
+async def test_who_reads_at_the_same_moment_has_a_kept_connection_each_and_of_them_there_are_a_few(
+    server: PostgreSQLAdapter,
+) -> None:
+    reads = MOST + 2
+
+    async def at_once() -> set[int]:
+        """Return the processes of the server that answer so many at the same moment."""
+        async with server.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(1)")
+            wait = "SELECT pg_backend_pid(), pg_advisory_xact_lock_shared(1)"
+            waiting = [asyncio.create_task(server.fetch_prompt(wait)) for _ in range(reads)]
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            await until(lambda: all_wait(connection, held))
+        return {rows[0][0] for rows in await asyncio.gather(*waiting)}
+
+    async def all_wait(connection: AsyncConnection, held: str) -> bool:
+        return bool(await connection.fetch_val(held) == reads)
+
+    for _ in range(MOST):
+        await at_once()
+    kept_ones = {raw.get_server_pid() for raw in server._prompt._open}
+    assert len(kept_ones) == MOST
+    assert len(kept_ones & await at_once()) == MOST
+
+
 async def test_a_connection_that_was_cut_is_not_asked_again(server: PostgreSQLAdapter) -> None:
     pid = await kept(server)
     async with server.acquire() as connection:  # it will be used after the other is gone
         assert await connection.fetch_val("SELECT pg_terminate_backend($1, 5000)", (pid,))
-        await until(lambda: asyncio.sleep(0, not server._prompt._is_open()))
+        await until(lambda: asyncio.sleep(0, all(raw.is_closed() for raw in server._prompt._open)))
     assert pid not in {await kept(server), await kept(server)}
 
 
@@ -293,7 +320,7 @@ async def test_after_a_failure_or_a_cancellation_another_connection_answers(serv
     pid = await kept(server)
     with pytest.raises(DatabaseSchemaError, match="no_such_table"):
         await server.fetch_prompt("SELECT * FROM no_such_table")
-    server._prompt._again_at_s = 0.0
+    server._prompt._again_at_s = 0.0  # as after a rest
     assert await kept(server) != pid
     pid = await kept(server)
     reading = asyncio.create_task(server.fetch_prompt("SELECT pg_sleep(60)"))
@@ -311,7 +338,7 @@ async def test_where_no_connection_can_be_kept_the_pool_serves(postgres_database
         assert await kept(opened) == await kept(opened) == await opened.fetch_val(WHO)
 
 
-async def test_it_is_opened_once_however_long_that_takes_and_after_a_failure_not_again_at_once() -> None:
+async def test_one_is_opened_at_a_time_however_long_that_takes_and_after_a_failure_none_at_once() -> None:
     asked, may_fail = list[str](), asyncio.Event()
 
     async def refused() -> Any:
@@ -319,17 +346,66 @@ async def test_it_is_opened_once_however_long_that_takes_and_after_a_failure_not
         await may_fail.wait()
         raise OSError("refused")
 
-    link = PromptConnection(refused)
-    opening = asyncio.create_task(link.open())
+    links = PromptConnections(refused)
+    opening = asyncio.create_task(links.open_one())
     await asyncio.sleep(0)
-    link._again_at_s = 0.0  # as when the opening has taken longer than the rest after a failure
-    await asyncio.wait_for(link.open(), 20)
+    async with asyncio.timeout(20):
+        await links.open_one()
     assert asked == ["x"]
     may_fail.set()
     await opening
     for _ in range(3):
-        await link.open()
+        await links.open_one()
+    assert asked == ["x"]
+    links._again_at_s = 0.0  # as after a rest
+    await links.open_one()
     assert asked == ["x", "x"]
+
+
+class Link:
+    """As much of a connection of asyncpg as is used, which fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.is_cut = False
+
+    async def fetch(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
+        if self.fails:
+            raise asyncpg.PostgresError(query)
+        return [(self,)]
+
+    def is_closed(self) -> bool:
+        return self.is_cut
+
+    def terminate(self) -> None:
+        self.is_cut = True
+
+
+async def test_one_that_failed_is_closed_and_after_a_while_there_is_another_in_its_place() -> None:
+    made: list[Link] = []
+
+    async def connect() -> Link:
+        made.append(Link())
+        return made[-1]
+
+    links = PromptConnections(connect)
+    for number in range(MOST + 1):
+        await links.open_one()
+        assert await links.fetch_all("", ()) == [(made[number],)]
+        made[number].fails = True
+        with pytest.raises(asyncpg.PostgresError):
+            await links.fetch_all("", ())
+        assert made[number].is_cut and await links.fetch_all("", ()) is None
+        await links.open_one()
+        assert len(made) == number + 1, "statements that fail do not make a connection each"
+        links._again_at_s = 0.0  # as after a rest
+    for _ in range(MOST + 1):
+        await links.open_one()
+    for link in made[-MOST:]:
+        link.is_cut = True  # by the server
+    assert await links.fetch_all("", ()) is None
+    await links.open_one()
+    assert await links.fetch_all("", ()) == [(made[-1],)]
 
 
 async def test_nothing_stays_open_at_the_end(postgres_database: str) -> None:
@@ -341,16 +417,19 @@ async def test_nothing_stays_open_at_the_end(postgres_database: str) -> None:
 
 
 async def test_what_is_opened_too_late_is_closed(server: PostgreSQLAdapter) -> None:
-    may_open = asyncio.Event()
+    may_open, opened = asyncio.Event(), list[Any]()
 
     async def slowly() -> Any:
         await may_open.wait()
-        return await server._connected()
+        opened.append(await server._connected())
+        return opened[0]
 
-    late = PromptConnection(slowly)
-    opening = asyncio.create_task(late.open())
+    late = PromptConnections(slowly)
+    opening = asyncio.create_task(late.open_one())
     await asyncio.sleep(0)
     late.close()
     may_open.set()
     await opening
-    assert not late._is_open()
+    assert opened[0].is_closed() and await late.fetch_all(WHO, ()) is None
+    await late.open_one()
+    assert len(opened) == 1

@@ -129,7 +129,7 @@ class DatabaseConfig:
         "DSA110_DB_PG_POOL_MAX",
         10,
         readings.whole(1, 1000),
-        "most connections of one process, beside one for short reads",
+        "most connections of one process, beside four for short reads",
     )
 
     @property

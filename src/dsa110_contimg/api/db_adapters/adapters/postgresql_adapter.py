@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 
 from dsa110_contimg.api.db_adapters.adapters.postgresql_errors import in_our_words, translate
-from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnection
+from dsa110_contimg.api.db_adapters.adapters.postgresql_prompt import PromptConnections
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend, Params, Row
 from dsa110_contimg.api.exceptions import DatabaseBusyError, DatabaseConnectionError
 from dsa110_contimg.secret_files import masked
@@ -100,7 +100,7 @@ class PostgreSQLAdapter(AsyncConnection):
         self.name = masked(url)
         self._timeout_s = timeout_s
         self._pool: Any = None
-        self._prompt = PromptConnection(self._connected)
+        self._prompt = PromptConnections(self._connected)
         self._watch = ServerWatch(self.name, self._knock)
         self._pool_options = {"min_size": pool_min, "max_size": pool_max, "init": _prepare, "reset": _leave_as_it_is}
         self._options = {
@@ -139,7 +139,7 @@ class PostgreSQLAdapter(AsyncConnection):
             raw.terminate()
 
     def _give_up_prompt(self) -> None:
-        prompt, self._prompt = self._prompt, PromptConnection(self._connected)
+        prompt, self._prompt = self._prompt, PromptConnections(self._connected)
         prompt.close()
 
     async def disconnect(self) -> None:
@@ -222,13 +222,13 @@ class PostgreSQLAdapter(AsyncConnection):
             return await connection.fetch_all(query, params)
 
     async def fetch_prompt(self, query: str, params: Params = ()) -> Sequence[Row]:
-        """Read all rows of what an index finds in a few pages: by a connection kept for it, or by one of the pool."""
+        """Read all rows of what an index finds in a few pages: by a connection kept for that, or by one of the pool."""
         with in_our_words(self.name), self._watch.over(self._give_up_prompt) as wait:
             rows = await self._prompt.fetch_all(query, params)
             wait.heard = rows is not None
         if rows is None:
             rows = await self.fetch_all(query, params)
-            await self._prompt.open()
+            await self._prompt.open_one()
         return rows
 
     def write_mark(self) -> None:
