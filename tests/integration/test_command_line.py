@@ -1,5 +1,6 @@
 """The command `dsa110`: what it says, and with which exit code."""
 
+import json
 import os
 import re
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dsa110_contimg.exit_codes import ExitCode
+from dsa110_contimg.up.plan import make_plan
 from dsa110_contimg.up.state import Servers, StateDirectory
 
 DSA110 = Path(sys.executable).with_name("dsa110")
@@ -143,6 +145,29 @@ def test_addresses_of_a_killed_up_are_not_believed(state: Path) -> None:
         assert directory.servers().pid == os.getpid()
         assert (directory.run / "servers.json").stat().st_mode & 0o077 == 0
     assert run(state, "absurd", "status").returncode == ExitCode.NOTHING_RUNS
+
+
+def test_commands_beside_a_running_up_use_its_products_database_unless_they_are_told_another(state: Path) -> None:
+    """A key that was made beside an `up` on PostgreSQL was a key of an SQLite file, and unknown to the API."""
+    environ = {"DSA110_STATE_DIR": str(state), "DSA110_DB_BACKEND": "postgresql"}
+    with_parts = {"DSA110_DB_PG_HOST": "db.example", "DSA110_DB_PG_SSL": "true"}
+    plan = make_plan(environ | with_parts | {"ABSURD_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, port=1)
+
+    def shown(**more: str) -> dict[str, str]:
+        told = run(state, "config", "--as", "json", **more)
+        assert told.returncode == 0, told.stderr
+        return {row["variable"]: row["value"] for row in json.loads(told.stdout)}
+
+    with plan.state.hold():
+        plan.state.announce(plan.addresses)
+        beside, other = shown(), shown(DSA110_DB_BACKEND="sqlite")
+    assert (beside["DSA110_DB_BACKEND"], beside["DSA110_DB_PG_SSL"]) == ("postgresql", "true")
+    assert "@db.example:5432/dsa110" in beside["DSA110_DB_PG_URL"]
+    assert other["DSA110_DB_BACKEND"] == "sqlite"
+    sqlite = make_plan({"DSA110_STATE_DIR": str(state), "PRODUCTS_DB_PATH": str(state / "mine.sqlite3")}, port=1)
+    with sqlite.state.hold():
+        sqlite.state.announce(sqlite.addresses)
+        assert shown()["PRODUCTS_DB_PATH"] == str(state / "mine.sqlite3")
 
 
 def test_config_shows_every_setting_and_no_secret(state: Path) -> None:

@@ -11,7 +11,7 @@ import psutil
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api.access_settings import is_loopback
-from dsa110_contimg.api.config import APIConfig, process_environment
+from dsa110_contimg.api.config import APIConfig, DatabaseConfig, process_environment
 from dsa110_contimg.exit_codes import CommandError, ExitCode
 from dsa110_contimg.secret_files import SUFFIX, secret_text
 from dsa110_contimg.up.servers import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port
@@ -27,6 +27,8 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "migrate": ("-m", "dsa110_contimg.api.migrations"),
     "absurd-init": ("-m", "dsa110_contimg.absurd.setup", "init"),
 }
+
+_NAMES_PRODUCTS = ("DSA110_DB_BACKEND", "DSA110_DB_PG_URL", "DSA110_DB_PG_HOST", "PRODUCTS_DB_PATH")
 
 
 class PortInUseError(CommandError):
@@ -136,8 +138,18 @@ def make_plan(environment: Mapping[str, str], port: int | None = None) -> Plan:
     known.setdefault("ABSURD_STOP_GRACE", "2")  # a person waits; the stage goes back to the queue and loses no attempt
     config = APIConfig.from_env(known)
     api_url = f"http://{reachable(config.server.host)}:{config.server.port}"
-    addresses = Servers(os.getpid(), known["ABSURD_DATABASE_URL"], known["REDIS_URL"], api_url)
+    products = _products(config.database)
+    addresses = Servers(os.getpid(), known["ABSURD_DATABASE_URL"], known["REDIS_URL"], api_url, products)
     return Plan(config, state, tuple(server for server in (postgres, redis) if server), addresses, known)
+
+
+def _products(database: DatabaseConfig) -> dict[str, str]:
+    """Return the variables that name the products database."""
+    if database.backend == "postgresql":
+        tls = str(database.pg_ssl).lower()
+        url = database.postgresql_url
+        return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url, "DSA110_DB_PG_SSL": tls}
+    return {"DSA110_DB_BACKEND": "sqlite", "PRODUCTS_DB_PATH": str(database.products_path)}
 
 
 def names_products_server(environment: Mapping[str, str]) -> bool:
@@ -205,7 +217,9 @@ def command_environment(*, needs_servers: bool) -> dict[str, str]:
         "REDIS_URL": servers.redis_url,
         "ABSURD_ENABLED": "true",
     }
-    if config.database.backend == "postgresql" and not names_products_server(known):
+    if not any(known.get(variable) for variable in _NAMES_PRODUCTS):
+        defaults |= servers.products
+    elif config.database.backend == "postgresql" and not names_products_server(known):
         defaults["DSA110_DB_PG_URL"] = servers.database_url
     return defaults | {name: value for name, value in known.items() if value}
 

@@ -3,7 +3,8 @@
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -24,12 +25,16 @@ class NothingRunsError(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the servers listen while `dsa110 up` runs; the addresses hold passwords."""
+    """Where the servers listen while `dsa110 up` runs; the addresses hold passwords.
+
+    ``products`` are the variables that name its products database.
+    """
 
     pid: int
     database_url: str
     redis_url: str
     api_url: str
+    products: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
