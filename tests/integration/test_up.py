@@ -145,6 +145,7 @@ def test_good_observations_are_processed_beside_spoilt_files_and_nothing_is_chan
     assert again.code() == 0, again.text
     assert "finished before as job-2026-01-25-" in again.text
     assert "started" not in again.text
+    assert again.text.index("/api/docs") < again.text.index("the addresses answer again while it runs without")
 
 
 @pytest.mark.slow

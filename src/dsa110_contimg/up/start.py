@@ -55,7 +55,9 @@ async def _run(plan: Plan, data: Path | None, once: bool) -> ExitCode:
             )
             if done is None:
                 return ExitCode.INTERRUPTED
-            if not once:
+            if once:
+                screen.say("the addresses answer again while it runs without ONCE=1 (--once)")
+            else:
                 screen.say(f"serving on {plan.addresses.api_url} until Ctrl-C")
                 make = f"{_own_command()} keys create NAME --scope write:jobs"
                 screen.say(f"to change something over the API, make a key: {make}")
