@@ -241,6 +241,7 @@ class Wire(asyncio.Transport):
         self.aborted = asyncio.Event()
         self.closed = self.ended = self.reads = False
         self.protocol: Any = None
+        self.written = b""
 
     def is_closing(self) -> bool:
         return self.closed
@@ -249,7 +250,7 @@ class Wire(asyncio.Transport):
         self.closed = True
 
     def write(self, data: Any) -> None:
-        pass
+        self.written += data
 
     def write_eof(self) -> None:
         self.ended = True
@@ -284,6 +285,14 @@ def connected(idle_s: float, application: Any = silent) -> tuple[Any, Wire]:
     wire = Wire()
     connection.connection_made(wire)
     return connection, wire
+
+
+def socket_to(application: Any) -> Any:
+    config = uvicorn.Config(application, interface="asgi3", lifespan="off", log_config=None)
+    config.load()
+    link = patient_socket(60.0)(config, ServerState(), {})
+    link.connection_made(Wire())
+    return link
 
 
 async def test_a_client_that_catches_up_is_not_dropped_and_one_that_does_not_is() -> None:
@@ -328,13 +337,29 @@ HANDSHAKE = (
 )
 
 
-async def test_no_head_is_waited_for_where_a_websocket_has_begun() -> None:
-    connection, wire = connected(60.0)
-    first = connection._until_headers
+@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["alone", "second"])
+async def test_no_head_is_waited_for_where_a_websocket_has_begun(before: bytes) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+    connection, wire = connected(60.0, answer)
+    waits = [connection._until_headers]
+    connection.data_received(before)
+    await asyncio.gather(*connection.tasks)
     connection.data_received(HANDSHAKE)
+    waits.append(connection._until_headers)
     assert wire.protocol is not None and not wire.closed
-    assert first.cancelled() and (connection._until_headers is None or connection._until_headers.cancelled())
+    assert all(wait is None or wait.cancelled() for wait in waits)
     await asyncio.gather(*wire.protocol.tasks)
+    wire.protocol.connection_lost(None)
+
+
+async def test_a_handshake_with_a_body_is_refused_and_nobody_left_waiting() -> None:
+    connection, wire = connected(60.0)
+    connection.data_received(HANDSHAKE.replace(b"Upgrade: w", b"Content-Length: 2\r\nUpgrade: w") + b"{}")
+    assert wire.closed and wire.written.startswith(b"HTTP/1.1 400 ")
     wire.protocol.connection_lost(None)
 
 
@@ -384,10 +409,7 @@ async def test_a_refused_handshake_is_no_error_of_the_server(caplog: pytest.LogC
         for part, more in ((b"no", True), (b", no", False)):
             await send({"type": "websocket.http.response.body", "body": part, "more_body": more})
 
-    config = uvicorn.Config(refuse, interface="asgi3", lifespan="off", log_config=None)
-    config.load()
-    link: Any = patient_socket(60.0)(config, ServerState(), {})
-    link.connection_made(Wire())
+    link = socket_to(refuse)
     link.data_received(HANDSHAKE)
     await asyncio.gather(*link.tasks)
     link.connection_lost(None)
@@ -395,10 +417,8 @@ async def test_a_refused_handshake_is_no_error_of_the_server(caplog: pytest.LogC
 
 
 async def test_nobody_waits_for_a_websocket_whose_client_has_caught_up_or_gone() -> None:
-    config = uvicorn.Config(silent, interface="asgi3", lifespan="off", log_config=None)
     for end in ("resume_writing", "connection_lost"):
-        link: Any = patient_socket(60.0)(config, ServerState(), {})
-        link.connection_made(Wire())
+        link = socket_to(silent)
         link.pause_writing()
         wait = link._until_taken
         link.resume_writing() if end == "resume_writing" else link.connection_lost(None)
@@ -406,10 +426,7 @@ async def test_nobody_waits_for_a_websocket_whose_client_has_caught_up_or_gone()
 
 
 async def test_the_client_of_a_websocket_that_has_ended_has_a_time_to_take_what_was_said_last() -> None:
-    config = uvicorn.Config(silent, interface="asgi3", lifespan="off", log_config=None)
-    config.load()
-    link: Any = patient_socket(60.0)(config, ServerState(), {})
-    link.connection_made(Wire())
+    link = socket_to(silent)
     link.data_received(HANDSHAKE)
     await asyncio.gather(*link.tasks)
     wait = link._until_taken
