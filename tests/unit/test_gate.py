@@ -186,6 +186,8 @@ FORGERIES: list[tuple[str, str | None, Headers, int, str | None]] = [
     ("a port that is none is refused", PROXY, forwarded("10.0.0.1:99999"), 400, None),
     ("the highest port passes", PROXY, forwarded("10.0.0.1:65535"), 200, "10.0.0.1"),
     ("one beyond is refused", PROXY, forwarded("10.0.0.1:65536"), 400, None),
+    ("a port with a sign is refused", PROXY, forwarded("10.0.0.1:+80"), 400, None),
+    ("a port with a line between its digits is refused", PROXY, forwarded("10.0.0.1:8_0"), 400, None),
     ("a port of other digits is refused", PROXY, forwarded("10.0.0.1:\xb2"), 400, None),
     ("IPv6 in brackets passes", PROXY, forwarded("[fd00::1]"), 200, "fd00::1"),
     ("IPv6 in brackets with more is refused", PROXY, forwarded("[fd00::1]x"), 400, None),
