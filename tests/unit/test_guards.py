@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,15 +11,17 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
 from dsa110_contimg.api import archive
 from dsa110_contimg.api.access_settings import AuthConfig, RateLimitConfig
 from dsa110_contimg.api.audit import AuditRecord
-from dsa110_contimg.api.authorization import ScopeRequirement, declared_scope, require_scope
+from dsa110_contimg.api.authorization import ScopedRoute, ScopeRequirement, declared_scope, require_scope
 from dsa110_contimg.api.credentials import ApiKeyRecord, Principal
-from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError
+from dsa110_contimg.api.exceptions import AuthenticationError, DatabaseBusyError, InvalidStateError
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.file_reply import FileReply
 from dsa110_contimg.api.middleware.admission import Admission, AdmissionRules, NotAdmittedError
@@ -141,6 +145,50 @@ async def test_a_scope_among_other_dependencies_is_found_and_a_route_that_judged
     assert [declared_scope(route) for route in router.routes] == ["ops", None]
     with pytest.raises(AuthenticationError, match="must be a ScopedRoute"):
         await ScopeRequirement("ops")(Request(request_scope(app=FastAPI())))
+
+
+class Kept:
+    """A repository that keeps what is recorded of changes."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditRecord] = []
+
+    async def begin_change(self, entry: AuditRecord, mark: bool) -> AuditRecord:
+        self.entries.append(replace(entry, id=1))
+        return self.entries[-1]
+
+    async def add_entry(self, entry: AuditRecord) -> None:
+        self.entries.append(entry)
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (None, 201), (HTTPException(418), 418), (InvalidStateError("it runs"), 409), (RequestValidationError([]), 422),
+        (ZeroDivisionError(), 500),
+    ],
+    ids=["reply", "of the framework", "of ours", "of the question", "no reply"],
+)  # fmt: skip
+async def test_the_record_of_a_change_says_how_it_ended_and_who_made_it(end: Exception | None, status: int) -> None:
+    async def change() -> None:
+        if end is not None:
+            raise end
+
+    kept, router, app = Kept(), APIRouter(route_class=ScopedRoute), FastAPI()
+    router.add_api_route("/x", change, methods=["POST"], dependencies=[require_scope("ops")], status_code=201)
+    app.include_router(router)
+    access = AccessService(kept, AuthConfig(), None)  # type: ignore[arg-type]  # nobody has a ticket
+    app.state.services = SimpleNamespace(access=access)
+    sink, state = Sink(), {"principal": Principal("observer", "k", frozenset({"ops"})), "client_ip": "10.1.2.3"}
+    scope = request_scope(method="POST", query_string=b"", client=("10.1.2.3", 1), app=app)
+    with suppress(InvalidStateError, ZeroDivisionError):  # which have no handler here
+        await app(scope | {"state": state | {"request_id": "r"}}, nothing, sink)
+    assert [(entry.kind, entry.status) for entry in kept.entries] == [("begun", None), ("ended", status)]
+    assert {
+        (entry.actor, entry.key_id, entry.action, entry.path, entry.client_ip, entry.scope, entry.request_id)
+        for entry in kept.entries
+    } == {("observer", "k", "POST change", "/x", "10.1.2.3", "ops", "r")}
+    assert sink.messages[0]["status"] == (500 if isinstance(end, InvalidStateError) else status)
 
 
 # --- one exchange -----------------------------------------------------------------------------------------------------
