@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import math
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -721,6 +722,27 @@ async def test_no_free_connection_ends_in_a_busy_error_in_time(config: DatabaseC
     async with open_database(narrow, TimeoutConfig(db_connection=0.5)) as adapter, adapter.acquire():
         with pytest.raises(DatabaseBusyError, match="became free"):
             await adapter.fetch_val("SELECT 1")
+
+
+async def test_who_asks_after_a_wait_in_vain_does_not_wait_too_until_a_connection_comes_back(
+    postgres_database: str,
+) -> None:
+    """A request reads several times: each would wait as long, one after the other."""
+    config = DatabaseConfig(backend="postgresql", pg_url=postgres_database, pg_pool_max=1)
+    async with open_database(config, TimeoutConfig(db_connection=0.5)) as adapter:
+        async with adapter.acquire():
+            with pytest.raises(DatabaseBusyError, match="became free"):
+                await adapter.fetch_val("SELECT 1")
+            begun = time.monotonic()
+            for _ in range(100):
+                with pytest.raises(DatabaseBusyError, match="became free"):
+                    await adapter.fetch_val("SELECT 1")
+            assert time.monotonic() - begun < 25  # half of what one wait after the other takes
+        async with adapter.acquire():
+            waiting = asyncio.create_task(adapter.fetch_val("SELECT 2"))
+            await asyncio.sleep(0.1)
+            assert not waiting.done(), "one has come back: it is waited for again"
+        assert await waiting == 2
 
 
 # --- the blocking twins -------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class PostgreSQLAdapter(AsyncConnection):
         self.name = masked(url)
         self._timeout_s = timeout_s
         self._pool: Any = None
+        self._waited_in_vain = False  # since a connection was given back
         self._prompt = PromptConnections(self._connected)
         self._watch = ServerWatch(self.name, self._knock)
         self._pool_options = {"min_size": pool_min, "max_size": pool_max, "init": _prepare, "reset": _leave_as_it_is}
@@ -170,13 +171,24 @@ class PostgreSQLAdapter(AsyncConnection):
         except ServerHangsError as error:
             raise translate(error, self.name) from error
         finally:
+            self._waited_in_vain = False
             with in_our_words(self.name):
                 await pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
 
+    def _is_stuck(self, pool: Any) -> bool:
+        """Tell whether all connections are lent, and somebody has waited for one in vain since one came back."""
+        return self._waited_in_vain and pool.get_idle_size() == 0 and pool.get_size() == pool.get_max_size()
+
     async def _free(self, pool: Any) -> Any:
-        """Return a connection of the pool, when one is free."""
+        """Return a connection of the pool, when one is free.
+
+        A request reads more than once, and waits for what others read: where one wait was in vain, the next is not
+        begun, so that it is told of in the time of one.
+        """
         limit_s = min(self._timeout_s, FREE_S)
         try:
+            if self._is_stuck(pool):
+                raise TimeoutError
             async with asyncio.timeout(limit_s) as limit:
                 if self._watch.hangs:
                     raise ServerHangsError
@@ -188,6 +200,7 @@ class PostgreSQLAdapter(AsyncConnection):
         except TimeoutError as error:
             if self._watch.hangs:
                 raise ServerHangsError from error
+            self._waited_in_vain = True
             raise DatabaseBusyError(
                 f"No connection to the products database {self.name} became free in {limit_s:g} s", self.name
             ) from None
