@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from dsa110_contimg.api.exceptions import DatabaseBusyError
 from dsa110_contimg.api.shared_reading import SharedReading
 
 
@@ -30,7 +31,7 @@ class Source:
         finally:
             self.under_way -= 1
         if fails:
-            raise LookupError(f"of {seen}")
+            raise DatabaseBusyError(f"of {seen}")
         return seen
 
     def ask(self) -> asyncio.Task[int]:
@@ -123,6 +124,22 @@ async def test_an_error_is_told_to_all_who_waited_for_that_reading_and_to_nobody
     assert after.result() == 0
 
 
+async def test_what_is_no_error_of_ours_is_that_of_who_reads_and_the_others_read_anew() -> None:
+    begun = 0
+
+    async def read() -> int:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(0)
+        return 1 // (begun - 1)
+
+    shared = SharedReading(read)
+    first, *others = await asyncio.gather(*[shared() for _ in range(3)], return_exceptions=True)
+    assert isinstance(first, ZeroDivisionError)
+    assert others == [1, 1]
+    assert begun == 2
+
+
 async def test_an_error_that_nobody_hears_any_more_is_none(source: Source) -> None:
     told: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
@@ -136,7 +153,7 @@ async def test_an_error_that_nobody_hears_any_more_is_none(source: Source) -> No
     assert not source.under_way and not is_told.done()
     is_told.cancel()  # its error has come, and it has not looked yet
     await settled()
-    assert isinstance(stays.exception(), LookupError) and leaves.cancelled() and is_told.cancelled()
+    assert isinstance(stays.exception(), DatabaseBusyError) and leaves.cancelled() and is_told.cancelled()
     del stays, leaves, is_told
     gc.collect()
     assert told == []

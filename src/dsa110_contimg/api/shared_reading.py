@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from dsa110_contimg.api.exceptions import DSA110APIError
+
 T = TypeVar("T")
 
 #: Of the event loop, in which nobody came: from the first bytes of a request to its question are two or three.
@@ -14,9 +16,9 @@ class SharedReading(Generic[T]):
     """Reads something for all who ask, once at a time; what anybody gets was read after they had asked.
 
     So nobody joins a reading that is under way: something may have been written between its begin and their question.
-    They wait for the next one, together: the first of them reads for all, as soon as nobody more comes. An error
-    is raised for all who waited for that reading; if who reads goes away, the others have another one, as those have
-    who came meanwhile.
+    They wait for the next one, together: the first of them reads for all, as soon as nobody more comes. An error of
+    ours is raised for all who waited for that reading; if who reads goes away, or fails otherwise, the others have
+    another one, as those have who came meanwhile.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ class SharedReading(Generic[T]):
             await self._let_all_come()
             together, self._waiting = self._waiting, together
             found = await self._read()
-        except Exception as error:
+        except DSA110APIError as error:
             for turn in _still_there(together):
                 turn.set_exception(error)
             raise
