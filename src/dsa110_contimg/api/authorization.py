@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 from dsa110_contimg.api.audit import AuditRecord, making
-from dsa110_contimg.api.credentials import Scope
+from dsa110_contimg.api.credentials import Principal, Scope
 from dsa110_contimg.api.exceptions import AuthenticationError, DSA110APIError
 from dsa110_contimg.api.services.access_service import AccessService, Change
 from dsa110_contimg.api.strict_json import strict_json
@@ -34,16 +34,18 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class ScopeRequirement:
-    """Dependency of a route: refuses who may not do what needs ``scope``."""
+    """Dependency of a route: gives who asks, when that one may do what needs ``scope``."""
 
     scope: Scope
 
-    async def __call__(self, request: Request, key: Key = None, bearer: Bearer = None) -> None:
-        """Refuse; ``key`` and ``bearer`` are there for the description of the route, which has read both."""
+    async def __call__(self, request: Request, key: Key = None, bearer: Bearer = None) -> Principal:
+        """Return who asks; ``key`` and ``bearer`` are there for the description of the route, which has read both."""
         principal = getattr(request.state, "principal", None)
         if principal is None:
             raise AuthenticationError("This route has let nobody in; it must be a ScopedRoute.")
         AccessService.require_scope(principal, self.scope)
+        found: Principal = principal
+        return found
 
 
 def require_scope(scope: Scope) -> Any:
