@@ -7,6 +7,7 @@ import os
 import resource
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -109,6 +110,31 @@ async def test_an_animation_of_one_plane_is_of_one_frame(small: Served) -> None:
     reply = await small.get(f"{BASE}/animation")
     assert Image.open(io.BytesIO(reply.content)).n_frames == 1
     assert reply.headers["etag"].startswith('"')
+
+
+async def test_an_image_is_shown_in_turn_with_those_that_have_its_pixels_only(own: Served) -> None:
+    """A version of another size or cell was drawn over the same frame: nothing was where it had been before."""
+    images = Path(own.world.image_path).parent
+    like = ImageRecord(
+        "", own.world.ms_path, RUN_ID, "image", CREATED_AT, center_ra_deg=188.5, center_dec_deg=0.0, imsize_x=64,
+        imsize_y=64, cellsize_arcsec=2.5,
+    )  # fmt: skip
+    others = [like, like, replace(like, imsize_x=128, imsize_y=128), replace(like, cellsize_arcsec=1.25)]
+    async with open_database(own.world.config.database) as adapter:
+        for number, other in enumerate(others):
+            path = images / f"{number}.fits"
+            write_image(path)
+            with fits.open(path, mode="update") as file:  # equal frames would be one
+                file[0].data = np.roll(file[0].data, number)
+            await AsyncProductRecorder(adapter).record(Recording(image=replace(other, path=str(path))))
+    newest_first = (await own.json("/api/v1/images"))[:4]
+    frames = {
+        Path(row["path"]).name: Image.open(
+            io.BytesIO((await own.get(f"/api/v1/images/{row['id']}/animation")).content)
+        ).n_frames
+        for row in newest_first
+    }
+    assert frames == {"0.fits": 2, "1.fits": 2, "2.fits": 1, "3.fits": 1}
 
 
 # --- what the file says -------------------------------------------------------------------------------------------

@@ -220,6 +220,7 @@ async def test_the_order_of_a_run_that_the_durable_queue_does_is_under_way_while
         found = await orders.find(chain.id)
         assert found is not None
         assert (order_view(found)["status"], found.started_at) == ("started", NOW + 1)
+        assert order_view(found)["attempts"] is None, "not 0 of what has begun"
         assert [order.id for order in await orders.newest("started", 10)] == [chain.id]
         assert await orders.newest("queued", 10) == []
         assert await orders.counts() == {"running": 1}

@@ -14,7 +14,7 @@ from dsa110_contimg.api.services.async_services import AsyncImageService
 from dsa110_contimg.api.services.fits_service import FitsService
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
 
-_SAME_PLACE_DEG = 1e-6
+_SAME_PLACE = 1e-6  # degrees of the centre, arcseconds of a pixel
 
 
 class ImageFileService:
@@ -73,7 +73,7 @@ class ImageFileService:
 
     @asynccontextmanager
     async def opened_field(self, image_id: str, most: int) -> AsyncIterator[list[OpenFile]]:
-        """Give the FITS files of an image and of the others of its field at its place, open; at most ``most``."""
+        """Give the FITS files of an image and of the others of its field with its pixels, open; at most ``most``."""
         image = await self.images.find(image_id)
         own = await self.files.ask(self._open, image.path)
         with _closing([own]) as files:
@@ -131,10 +131,14 @@ def siblings(path: str) -> Iterator[str]:
 
 
 def _same_field(image: ImageRecord, other: ImageRecord) -> bool:
-    here, there = (image.center_ra_deg, image.center_dec_deg), (other.center_ra_deg, other.center_dec_deg)
-    if image.id == other.id or None in here or None in there:
+    """Tell whether the pixels of another image lie where those of this one do."""
+    if image.id == other.id or (image.imsize_x, image.imsize_y) != (other.imsize_x, other.imsize_y):
         return False
-    return all(abs((a or 0.0) - (b or 0.0)) < _SAME_PLACE_DEG for a, b in zip(here, there, strict=True))
+    pairs = [
+        (image.center_ra_deg, other.center_ra_deg), (image.center_dec_deg, other.center_dec_deg),
+        (image.cellsize_arcsec or 0.0, other.cellsize_arcsec or 0.0),
+    ]  # fmt: skip
+    return all(a is not None and b is not None and abs(a - b) < _SAME_PLACE for a, b in pairs)
 
 
 @contextmanager

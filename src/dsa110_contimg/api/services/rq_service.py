@@ -107,5 +107,5 @@ def order_view(order: WorkOrder) -> View:
         "meta": dict(order.meta) or None,
         "kind": order.kind,
         "run_id": order.run_id,
-        "attempts": order.attempts,
+        "attempts": order.attempts if order.target == "rq" else None,  # each task of the durable queue has its own
     }
