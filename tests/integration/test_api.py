@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.exceptions import QueueDisabledError
 from dsa110_contimg.api.route_table import route_rows
 from fixtures.api_server import Served, serving
 from fixtures.api_world import (
@@ -357,6 +358,25 @@ async def test_an_unforeseen_failure_is_a_500_with_the_common_body_and_no_detail
     assert reply.headers["x-content-type-options"] == "nosniff"
     (logged,) = [record for record in caplog.records if record.exc_info]
     assert vars(logged)["request_id"] == body.ref_id
+
+
+async def test_an_error_of_ours_is_one_line_of_the_log_unless_something_else_failed(
+    small: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pages ask every few seconds, also for a queue that is not there."""
+
+    async def refused() -> None:
+        raise QueueDisabledError
+
+    async def failed() -> None:
+        raise QueueDisabledError from OSError("the cable")
+
+    small.app.add_api_route("/api/v1/refused", refused)
+    small.app.add_api_route("/api/v1/failed", failed)
+    for path in ("refused", "failed"):
+        assert (await small.get(f"/api/v1/{path}")).status_code == 503
+    told = [record for record in caplog.records if "the task queue is not enabled" in record.getMessage()]
+    assert [bool(record.exc_info) for record in told] == [False, True]
 
 
 async def test_a_database_that_is_missing_is_503_and_what_does_not_need_it_goes_on(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 // The page asks the public API and nothing else. Texts go into the page as text, never as markup.
 const BASE = "/api/v1";
 const EVERY_MS = 5000;
+const MOST_SOURCES = 100;
 
 const at = (id) => document.getElementById(id);
 const time = (text) => (text ? text.replace("T", " ").replace(/(\.\d+)?Z$/, "") : "");
@@ -38,10 +39,7 @@ async function get(url, method = "GET") {
   throw new Error(message ?? `${url}: ${reply.status}`);
 }
 
-async function ask(path) {
-  const reply = await get(BASE + path);
-  return { body: await reply.json(), total: Number(reply.headers.get("X-Total-Count")) };
-}
+const ask = async (path) => (await get(BASE + path)).json();
 
 // What an <img> or a link asks for carries no key: the page fetches it and shows what came.
 const fetched = async (url) => URL.createObjectURL(await (await get(url)).blob());
@@ -110,18 +108,19 @@ function showTasks({ tasks }) {
   ]), "No task yet.");
 }
 
-function showSources(sources, total) {
-  at("sources-note").textContent = total > sources.length ? `First ${sources.length} of ${total}.` : `${total} sources.`;
+function showSources(sources) {
+  at("sources-note").textContent = sources.length < MOST_SOURCES ? `${sources.length} sources.` : `The brightest ${MOST_SOURCES}.`;
   fill("sources", sources.map((source) => [
     element("td", element("a", source.name ?? source.id, { href: `${BASE}/sources/${encodeURIComponent(source.id)}/lightcurve` })),
     element("td", source.ra_deg.toFixed(5), { class: "number" }),
     element("td", source.dec_deg.toFixed(5), { class: "number" }),
+    element("td", source.flux_jy === null ? "" : (1e3 * source.flux_jy).toFixed(2), { class: "number" }),
     element("td", String(source.num_images), { class: "number" }),
   ]), "No source yet.");
 }
 
 const askTasks = () =>
-  ask("/absurd/tasks?limit=10").then(({ body }) => showTasks(body), (error) => fill("tasks", [], error.message));
+  ask("/absurd/tasks?limit=10").then(showTasks, (error) => fill("tasks", [], error.message));
 
 // The queue says when something happens; without it the page asks every few seconds all the same.
 async function listen() {
@@ -150,10 +149,10 @@ let next;
 
 async function refresh() {
   const parts = [
-    ask("/images?limit=1").then(({ body }) => showImage(body[0])),
-    ask("/jobs?limit=10").then(({ body }) => showJobs(body)),
+    ask("/images?limit=1").then(([newest]) => showImage(newest)),
+    ask("/jobs?limit=10").then(showJobs),
     askTasks(),
-    ask("/sources?limit=100").then(({ body, total }) => showSources(body, total)),
+    ask(`/sources?limit=${MOST_SOURCES}&sort=-peak_flux_jy`).then(showSources),
   ];
   const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
   at("fresh").className = failed ? "stale" : "";

@@ -41,7 +41,8 @@ async def on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, DSA110APIError)
     known = {"request_id": _request_id(request)}
     if error.status_code >= 500:
-        log.warning("%s %r: %s", request.method, request.scope["path"], error, exc_info=error, extra=known)
+        cause = error if error.__cause__ else None  # without one, where it was raised says no more than its words
+        log.warning("%s %r: %s", request.method, request.scope["path"], error, exc_info=cause, extra=known)
     elif str(error) != error.message:  # operators need the whole path
         log.info("%s %r: %s", request.method, request.scope["path"], error, extra=known)
     return _reply(request, error, _detail(request, error), dict(error.headers))
