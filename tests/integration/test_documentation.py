@@ -109,6 +109,8 @@ def test_rows_of_which_fields_are_chosen_have_the_same_keys_and_need_none(spec: 
 
 def test_calls_that_change_something_say_which_credentials_they_take(spec: dict[str, Any]) -> None:
     schemes = spec["components"]["securitySchemes"]
+    assert schemes["APIKeyHeader"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    assert schemes["HTTPBearer"] == {"type": "http", "scheme": "bearer"}
     for name, operation in operations(spec):
         if not name.startswith("get "):
             assert {scheme for each in operation["security"] for scheme in each} <= schemes.keys()

@@ -42,6 +42,12 @@ def test_a_key_is_256_random_bits_of_which_only_the_hash_is_kept() -> None:
     assert create_key("observer", ["ops"], 1000.0, None)[0] != text
 
 
+def test_a_key_may_have_each_scope_of_the_contract() -> None:
+    named = ("read", "write:jobs", "write:qa", "write:cal", "ops", "worker", "admin")
+    assert create_key("observer", reversed(named), 1000.0, None)[1].scopes == named
+    assert {*FIXED_KEY_SCOPES, "admin"} == set(named)
+
+
 def test_a_key_has_an_end() -> None:
     _, record = create_key("observer", ["ops"], 1000.0, 60.0)
     assert record.fault(1059.9) is None

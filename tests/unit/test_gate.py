@@ -26,7 +26,7 @@ from dsa110_contimg.api.middleware.judge import GateRules, Judge
 from dsa110_contimg.api.middleware.meter import RequestMeter
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.reply_memory import KeptReply
-from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule, RefusedError
+from dsa110_contimg.api.security import ClientAddressRule, HostRule, NetworkSet, OriginRule, RefusedError, split_host
 from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 from dsa110_contimg.api.tally import Tally
@@ -310,6 +310,14 @@ async def test_only_names_of_this_server_are_answered(host: str, status: int) ->
     assert (reply.status, orjson.loads(reply.body) if code is None else orjson.loads(reply.body)["error"]) == (
         status, code or 0,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000"])
+def test_this_machine_knows_its_own_names_whatever_networks_and_names_are_configured(host: str) -> None:
+    rule = HostRule(frozenset(), networks("11.0.0.0/8"))
+    assert rule.require_allowed([host])[0] == split_host(host)[0]
+    with pytest.raises(RefusedError):
+        rule.require_allowed(["10.0.0.7"])
 
 
 async def test_a_request_without_host_or_with_two_is_refused() -> None:
