@@ -646,7 +646,7 @@ async def test_transactions_that_are_cancelled_among_others_take_nothing_of_thes
     config: DatabaseConfig, count: int
 ) -> None:
     """Each writes two rows; half of them are cancelled, wherever they are."""
-    chance, in_flight = random.Random(22), asyncio.Semaphore(50)
+    chance, in_flight = random.Random(22), asyncio.Semaphore(20)  # twice the connections
     builder = QueryBuilder(DatabaseBackend(config.backend))
 
     async def write(adapter: DatabaseAdapter, number: int) -> None:
