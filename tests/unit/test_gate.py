@@ -22,7 +22,7 @@ from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits
 from dsa110_contimg.api.middleware.gate import Gate, Memory
 from dsa110_contimg.api.middleware.headers import cache_control
-from dsa110_contimg.api.middleware.judge import GateRules, Judge
+from dsa110_contimg.api.middleware.judge import Client, GateRules, Judge
 from dsa110_contimg.api.middleware.meter import RequestMeter
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.reply_memory import KeptReply
@@ -898,7 +898,7 @@ async def test_too_many_websockets_of_an_address_are_refused_with_a_close_code_f
 
 def test_who_leaves_makes_room_for_one_websocket_and_not_for_more() -> None:
     admission = doorkeeper(max_websockets_per_address=2, spare_loopback=True)
-    client, loopback = ip_address("10.1.2.3"), ip_address("127.0.0.1")
+    client, loopback = Client.at(ip_address("10.1.2.3")), Client.at(ip_address("127.0.0.1"))
     with admission.open_socket(client, forwarded=False):
         with admission.open_socket(client, forwarded=False):
             pass
@@ -906,7 +906,7 @@ def test_who_leaves_makes_room_for_one_websocket_and_not_for_more() -> None:
             with pytest.raises(RefusedError) as refused, admission.open_socket(client, forwarded=False):
                 pass
             assert (refused.value.status_code, refused.value.headers) == (429, {"Retry-After": "1"})
-            with admission.open_socket(ip_address("10.1.2.4"), forwarded=False):
+            with admission.open_socket(Client.at(ip_address("10.1.2.4")), forwarded=False):
                 pass  # another address
     assert not admission._sockets, "nobody is remembered who has left"
     with ExitStack() as many:

@@ -30,6 +30,7 @@ from dsa110_contimg.api.middleware.exception_handler import CatchAll
 from dsa110_contimg.api.middleware.exchange import Exchange, ExchangeLimits
 from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import content_policy
+from dsa110_contimg.api.middleware.judge import Client
 from dsa110_contimg.api.middleware.socket_connection import patient_socket
 from dsa110_contimg.api.rates import RateClass, RateLimitedError
 from dsa110_contimg.api.readings import Rate
@@ -38,7 +39,7 @@ from dsa110_contimg.api.services.access_service import AccessService, Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 from fixtures.opened_files import held
 
-ADDRESS = parse_address("10.1.2.3")
+ADDRESS = Client.at(parse_address("10.1.2.3"))
 WRONG_TICKET = f"ticket_{'x' * 43}"
 
 

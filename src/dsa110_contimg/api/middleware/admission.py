@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from dsa110_contimg.api.credentials import Principal, presented_key, presented_ticket, split_key
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DatabaseError, DSA110APIError
 from dsa110_contimg.api.middleware.headers import is_documentation, is_page
-from dsa110_contimg.api.rates import Allowance, RateClass, RateLimitedError, bucket_of, class_of
-from dsa110_contimg.api.security import Address, RefusedError
+from dsa110_contimg.api.middleware.judge import Client
+from dsa110_contimg.api.rates import Allowance, RateClass, RateLimitedError, class_of
+from dsa110_contimg.api.security import RefusedError
 from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 from dsa110_contimg.api.services.rate_windows import MemoryWindows
@@ -84,16 +85,15 @@ class Admission:
         self._rules = rules
         self._header = rules.key_header.lower().encode()
         self._access_of = access_of
-        self._in_flight = 0
+        self._in_flight = _InFlight()
         self._sockets: Counter[str] = Counter()
         self._known: OrderedDict[bytes, None] = OrderedDict()  # checksums of keys that were right
         self._failures = MemoryWindows(_MOST_FAILURES)  # by id of the key, forgotten when it is shown rightly
 
     # --- how many at once ---------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def in_flight(self, ahead: int = 0) -> Iterator[None]:
-        """Count a request as long as it is worked at.
+    def in_flight(self, ahead: int = 0) -> "_InFlight":
+        """Return the block in which a request is worked at, and counted.
 
         Parameters
         ----------
@@ -106,16 +106,12 @@ class Admission:
         RefusedError
             503: there are too many.
         """
-        if max(ahead, self._in_flight) >= self._rules.max_in_flight:
+        if max(ahead, self._in_flight.count) >= self._rules.max_in_flight:
             raise too_many_at_once(self._rules.max_in_flight)
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        return self._in_flight
 
     @contextmanager
-    def open_socket(self, address: Address, *, forwarded: bool) -> Iterator[None]:
+    def open_socket(self, client: Client, *, forwarded: bool) -> Iterator[None]:
         """Count a WebSocket as long as it is open.
 
         Raises
@@ -123,8 +119,8 @@ class Admission:
         RefusedError
             429: its address has too many.
         """
-        bucket, most = bucket_of(address), self._rules.max_websockets_per_address
-        if self._sockets[bucket] >= most and not self._spared(address, forwarded):
+        bucket, most = client.bucket, self._rules.max_websockets_per_address
+        if self._sockets[bucket] >= most and not self._spared(client, forwarded):
             raise RefusedError(
                 429, "TOO_MANY_WEBSOCKETS", f"{bucket} has {most} WebSockets open; close one of them first.",
                 {"Retry-After": str(_RETRY_SHED_S)},
@@ -139,7 +135,7 @@ class Admission:
 
     # --- who, and how often -------------------------------------------------------------------------------------------
 
-    async def admit(self, scope: Scope, address: Address, *, forwarded: bool) -> Allowance | None:
+    async def admit(self, scope: Scope, client: Client, *, forwarded: bool) -> Allowance | None:
         """Find out who asks, and count the request; ``state`` gets ``principal`` or ``denied``.
 
         A key that is wrong does not stop a request that needs none: the route decides. It is counted for its address,
@@ -152,10 +148,9 @@ class Admission:
         NotAdmittedError
             Reading needs a key, or a WebSocket shows what is none.
         """
-        spared = self._spared(address, forwarded)
-        bucket = bucket_of(address)
-        principal = await self._identify(scope, bucket, spared)
-        allowance = None if spared else await self._count(scope, bucket, principal)
+        spared = self._spared(client, forwarded)
+        principal = await self._identify(scope, client.bucket, spared)
+        allowance = None if spared else await self._count(scope, client.bucket, principal)
         self._require_reader(scope, principal)
         return allowance
 
@@ -181,9 +176,9 @@ class Admission:
         if "read" not in principal.scopes:
             raise NotAdmittedError(AccessDeniedError(f"Reading needs the scope read; {principal.key_id} has it not."))
 
-    def _spared(self, address: Address, forwarded: bool) -> bool:
+    def _spared(self, client: Client, forwarded: bool) -> bool:
         """Tell whether a client is not counted: one of this machine, unless a proxy may stand before it."""
-        return self._rules.spare_loopback and address.is_loopback and not forwarded
+        return self._rules.spare_loopback and client.is_loopback and not forwarded
 
     async def _identify(self, scope: Scope, bucket: str, spared: bool) -> Principal | None:
         presented = presented_key(scope["headers"], self._header)
@@ -254,6 +249,19 @@ class Admission:
         self._known.move_to_end(checksum)
         if len(self._known) > _MOST_KNOWN_KEYS:
             self._known.popitem(last=False)
+
+
+class _InFlight:
+    """The number of requests that are in its block."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *failure: object) -> None:
+        self.count -= 1
 
 
 def too_many_at_once(most: int) -> RefusedError:

@@ -30,7 +30,7 @@ from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.judge import Client, GateRules, Judge
 from dsa110_contimg.api.middleware.meter import RequestMeter
 from dsa110_contimg.api.reply_memory import KeptReply
-from dsa110_contimg.api.security import Address, RefusedError
+from dsa110_contimg.api.security import RefusedError
 
 access_log = logging.getLogger("dsa110_contimg.api.access")
 
@@ -122,10 +122,10 @@ class _Passage:
         if client is None or self.is_open:
             await self.exchange.serve(self.gate.app, receive)
         elif self.websocket:
-            await self._open_socket(client.address, receive)
+            await self._open_socket(client, receive)
         else:
             with self.gate.admission.in_flight(self.scope["state"].get("ahead", 0)):
-                await self._admit(client.address)
+                await self._admit(client)
                 await self._serve(receive)
 
     async def _serve(self, receive: Receive) -> None:
@@ -138,14 +138,14 @@ class _Passage:
         else:
             await self.exchange.serve(self.gate.app, receive)
 
-    async def _admit(self, address: Address) -> None:
-        allowance = await self.gate.admission.admit(self.scope, address, forwarded=self.forwarded)
+    async def _admit(self, client: Client) -> None:
+        allowance = await self.gate.admission.admit(self.scope, client, forwarded=self.forwarded)
         if allowance is not None:
             self.exchange.add(allowance.headers)
 
-    async def _open_socket(self, address: Address, receive: Receive) -> None:
-        with self.gate.admission.open_socket(address, forwarded=self.forwarded):
-            await self._admit(address)
+    async def _open_socket(self, client: Client, receive: Receive) -> None:
+        with self.gate.admission.open_socket(client, forwarded=self.forwarded):
+            await self._admit(client)
             self.exchange.status = 101
             await self.gate.app(self.scope, receive, self.send)
 

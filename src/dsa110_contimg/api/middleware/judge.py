@@ -14,6 +14,7 @@ from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits, body_too_large
 from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import Header
+from dsa110_contimg.api.rates import bucket_of
 from dsa110_contimg.api.security import Address, ClientAddressRule, HostRule, OriginRule, RefusedError
 
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
@@ -40,13 +41,22 @@ class Client:
 
     Attributes
     ----------
-    address : Address
     text : str
-        The address in words.
+        The address.
+    bucket : str
+        For whom its requests are counted.
+    is_loopback : bool
+        It is of this machine.
     """
 
-    address: Address
     text: str
+    bucket: str
+    is_loopback: bool
+
+    @classmethod
+    def at(cls, address: Address) -> "Client":
+        """Return the client at an address."""
+        return cls(str(address), bucket_of(address), address.is_loopback)
 
 
 class Judge:
@@ -107,7 +117,7 @@ class Judge:
             if not is_open:
                 raise
             return None
-        return Client(address, str(address))
+        return Client.at(address)
 
     def _require_readable_body(self, head: Head) -> None:
         encodings = {value.strip().lower() for value in head.values(b"content-encoding")}
