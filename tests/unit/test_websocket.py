@@ -124,6 +124,16 @@ async def test_counts_that_cannot_be_had_are_left_out() -> None:
     assert log.asked == ["down", "q"]
 
 
+async def test_who_sends_much_at_once_keeps_nobody_waiting() -> None:
+    flooding, quiet = Client(*['{"type": "ping"}'] * 1000), Client('{"type": "ping"}')
+    tasks = [watch(flooding, Log()), watch(quiet, Log())]
+    await quiet.heard("pong")
+    assert len(flooding.said) < 10
+    for client, task in zip((flooding, quiet), tasks, strict=True):
+        await end(client, task)
+    assert [told["type"] for told in flooding.said].count("pong") == 1000
+
+
 async def test_a_ping_is_answered_and_silence_is_asked_about() -> None:
     client = Client('{"type": "ping"}', '{"type": "subscribe", "topic": "x"}', "{}")
     task = watch(client, Log(), ping_s=0.1)

@@ -290,6 +290,7 @@ class Watcher:
                 await self._websocket.close(_UNSUPPORTED_DATA, "send JSON objects with a type")
                 return
             await self._answer(message)
+            await asyncio.sleep(0)  # what has come already does not wait: others would, for all that one client sends
 
     async def _keep_checking(self, recheck: Recheck) -> None:
         """End the conversation when the key of the client has come to its end."""
