@@ -144,6 +144,35 @@ async def test_a_source_finds_its_images_whose_directory_and_fits_file_have_two_
     assert all(image["image_id"] for image in found)
 
 
+async def test_what_was_measured_in_an_image_that_is_in_no_list_stands_in_the_light_curve(
+    tmp_path: Path, dialect: str
+) -> None:
+    measured = [
+        {"source_id": "L", "image_path": path, "ra_deg": 3.0, "dec_deg": 4.0, "peak_jyb": peak_jyb,
+         "peak_err_jyb": 0.1, "mjd": mjd, "measured_at": MADE_AT}
+        for path, peak_jyb, mjd in (
+            (f"{IMAGE}.fits", 0.6, 60000.0), ("/x.fits", 0.7, 60010.0), ("/y.fits", 0.9, 60011.0),
+            ("/y.fits", 0.8, 60011.0),
+        )
+    ]  # fmt: skip
+    path = write_earlier_database(tmp_path / "earlier", dialect, ROWS | {"photometry": measured})
+    async with serving(config_of(path, tmp_path)) as served:
+        whole = (await served.json("/api/v1/sources/L/lightcurve"))["data_points"]
+        single, cursor = [], ""
+        while cursor is not None:
+            part = await served.json(f"/api/v1/sources/L/lightcurve?limit=1{cursor and '&cursor=' + cursor}")
+            single, cursor = [*single, *part["data_points"]], part["next_cursor"]
+        variability = await served.json("/api/v1/sources/L/variability")
+        [listed] = await served.json("/api/v1/sources")
+    told = [(point["image_id"], point["image_path"], point["flux_jy"], point["mjd"]) for point in whole]
+    assert sorted(told[:3], key=lambda each: each[2]) == [
+        (None, "/x.fits", 0.7, 60010.0), (None, "/y.fits", 0.8, 60011.0), (None, "/y.fits", 0.9, 60011.0)
+    ]  # fmt: skip
+    assert told[3] == ("1", IMAGE, 0.6, 61000.5)
+    assert single == whole
+    assert (variability["n_epochs"], listed["image_id"]) == (4, "1")
+
+
 async def test_a_peak_stands_for_a_flux_density_that_was_not_measured(tmp_path: Path, dialect: str) -> None:
     path = write_earlier_database(tmp_path, dialect, ROWS)
     async with opened(path) as adapter:
@@ -204,7 +233,7 @@ async def test_sums_of_a_source_are_those_that_recording_keeps(tmp_path: Path) -
     async with opened(path) as adapter:
         for name in ("a", "b"):
             epochs = await adapter.fetch_all(
-                "SELECT mjd, image_id, flux_jy, flux_err_jy, peak_jyb, peak_err_jyb FROM photometry "
+                "SELECT mjd, NULL, flux_jy, flux_err_jy, peak_jyb, peak_err_jyb FROM photometry "
                 "WHERE source_id = ? ORDER BY mjd", (name,),
             )  # fmt: skip
             wanted = FluxSums()

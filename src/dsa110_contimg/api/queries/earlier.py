@@ -9,7 +9,8 @@ the earlier tables do not say is derived here:
   is not given is flux density over uncertainty;
 * the time of a measurement is the mid time of the Measurement Set of its image, else its ``mjd``, else the time at
   which it was made (``measured_at``);
-* an image that was measured as ``x.fits`` may be known as the CASA image ``x`` or ``x.image``;
+* an image that was measured as ``x.fits`` may be known as the CASA image ``x`` or ``x.image``; a measurement in an
+  image that is in no list has the negative of its own number for that of the image;
 * sources are the distinct ``source_id`` of the measurements, at the position of the first one;
 * the grade of an image is that of its newest assessment (``image_qa``);
 * a run is a Measurement Set with ``processed_at``; its id follows from the path, and a second path with the same id
@@ -110,7 +111,7 @@ _SUMS = """(WITH epochs AS (
         FROM epochs JOIN means ON means.id = source_id GROUP BY source_id
     ), latest AS (
         SELECT source_id, image_id AS latest_image_id, max(mjd) FROM epochs
-        WHERE image_id IS NOT NULL GROUP BY source_id
+        WHERE image_id > 0 GROUP BY source_id
     )
     SELECT means.*, deviation_sum, chi_squared, latest_image_id, chi_squared / nullif(flux_count - 1, 0) AS eta,
         sqrt(deviation_sum / nullif(flux_count - 1, 0)) / nullif(abs(mean_flux_jy), 0) AS v
@@ -148,7 +149,7 @@ _RULES: Mapping[str, _Rule] = {
         (("main", "photometry"),),
         {
             "image_path": "coalesce(l.path, e.image_path)",
-            "image_id": "l.id",
+            "image_id": "coalesce(l.id, -e.row_number)",
             "peak_jyb": "coalesce(e.peak_jyb, e.peak_flux_jy)",
             "flux_jy": _FLUX,
             "flux_err_jy": _ERROR,

@@ -36,6 +36,7 @@ from dsa110_contimg.api.queries.measurements import COUNTS
 from dsa110_contimg.api.tables import images, photometry, sources
 
 Columns = Mapping[str, ColumnElement[Any]]
+Points = tuple[list[Document], list[Row]]
 
 _SUMMARY = record_columns(
     SourceSummary,
@@ -80,25 +81,33 @@ _ITEM = Statement(LIST.selection(LIST.names, (("id", "eq"),)))
 _NO_FLUX = photometry.c.flux_jy.is_(None)
 _FLUX = case((_NO_FLUX, photometry.c.peak_jyb), else_=photometry.c.flux_jy)
 _FLUX_ERROR = case((_NO_FLUX, photometry.c.peak_err_jyb), else_=photometry.c.flux_err_jy)
+# A measurement of an earlier file whose image is in no list has the negative of its own number for that of the image
+# (`earlier`). Its own path is read for no other: the index of light curves, in which all else stands, has no paths.
+_itself = photometry.alias()
+_PATH = func.coalesce(
+    images.c.path, select(_itself.c.image_path).where(_itself.c.id == -photometry.c.image_id).scalar_subquery()
+)
 _POINTS = {
     "mjd": photometry.c.mjd, "flux_jy": _FLUX, "flux_err_jy": _FLUX_ERROR, "peak_jyb": photometry.c.peak_jyb,
     "peak_err_jyb": photometry.c.peak_err_jyb, "snr": photometry.c.snr,
-    "image_id": cast(photometry.c.image_id, Text), "image_path": images.c.path, "flags": photometry.c.flags,
+    "image_id": cast(images.c.id, Text), "image_path": _PATH, "flags": photometry.c.flags,
 }  # fmt: skip
 _OF_SOURCE = photometry.c.source_id == bindparam("source_id")
 # What another run of the same observation superseded is left out, unless it is asked for; then each row says by which.
 _SUPERSEDED = {"superseded_by": images.c.superseded_by}
+_NUMBER = "number"  # of the image, by which measurements of one time are told apart; it is not shown
 
 
-def _in_images(columns: Columns) -> Select[Any]:
-    """Return the selection of what is said of the measurements of a source and their images."""
+def _in_images(columns: Columns, *, every: bool = False) -> Select[Any]:
+    """Return the selection of what is said of the measurements of a source and their images; ``every``: or of none."""
     named = [column.label(name) for name, column in columns.items()]
-    return select(*named).join_from(photometry, images, images.c.id == photometry.c.image_id).where(_OF_SOURCE)
+    of_image = images.c.id == photometry.c.image_id
+    return select(*named).join_from(photometry, images, of_image, isouter=every).where(_OF_SOURCE)
 
 
 def _curve(columns: Columns, *conditions: ColumnElement[bool]) -> tuple[Columns, Statement]:
     statement = (
-        _in_images(columns)
+        _in_images({**columns, _NUMBER: photometry.c.image_id}, every=True)
         .where(
             photometry.c.mjd <= _number("end_mjd"),
             tuple_(photometry.c.mjd, photometry.c.image_id)
@@ -134,7 +143,7 @@ _CURVE_CURSOR = "mjd"
 _PART = 1000  # measurements: some milliseconds of the event loop on PostgreSQL, whose rows are decoded in it
 # No observation is outside; a bound that is always there keeps the statement one and the index in use.
 _FIRST_MJD, _LAST_MJD = -1e9, 1e9
-_BEFORE_ALL = -1  # numbers of images begin at 1
+_BEFORE_ALL = -(1 << 62)  # below the number of any image
 
 
 def by_id(source_id: str) -> Steps[SourceSummary | None]:
@@ -170,26 +179,32 @@ def lightcurve_page(
         "source_id": source_id, "start_mjd": start, "after": after,
         "end_mjd": _LAST_MJD if end_mjd is None else end_mjd,
     }  # fmt: skip
-    points = yield from _curve_points(_CURVES[superseded], params, wish.limit + 1)
-    last = points[wish.limit - 1] if len(points) > wish.limit else None
-    cursor = None if last is None else write_cursor(_CURVE_CURSOR, last["mjd"], int(last["image_id"]))
+    points, rows = yield from _curve_points(_CURVES[superseded], params, wish.limit + 1)
+    last = rows[wish.limit - 1] if len(rows) > wish.limit else None
+    cursor = None if last is None else write_cursor(_CURVE_CURSOR, last["mjd"], last[_NUMBER])
     return Page(points[: wish.limit], None, cursor)
 
 
-def _curve_points(curve: tuple[Columns, Statement], params: dict[str, Any], most: int) -> Steps[list[Document]]:
+def _curve_points(curve: tuple[Columns, Statement], params: dict[str, Any], most: int) -> Steps[Points]:
     """Read a curve in parts, between which others are served; the first is all of a short one, and read promptly."""
     columns, statement = curve
     points: list[Document] = []
+    read: list[Row] = []
     size = SHORT
     while True:
         wanted = min(size, most - len(points))
-        query = Query(statement, {**params, "limit": wanted}, partial(_documents, columns), prompt=not points)
-        part: list[Document] = yield query
-        points += part
-        if len(part) < wanted or len(points) == most:
-            return points
-        params = {**params, "start_mjd": part[-1]["mjd"], "after": int(part[-1]["image_id"])}
+        query = Query(statement, {**params, "limit": wanted}, partial(_with_rows, columns), prompt=not points)
+        part: Points = yield query
+        points += part[0]
+        read += part[1]
+        if len(part[0]) < wanted or len(points) == most:
+            return points, read
+        params = {**params, "start_mjd": read[-1]["mjd"], "after": read[-1][_NUMBER]}
         size = _PART
+
+
+def _with_rows(columns: Columns, rows: Sequence[Row]) -> Points:
+    return _documents(columns, rows), list(rows)
 
 
 def contributions(source_id: str, limit: int, offset: int, superseded: bool = False) -> Steps[list[Document]]:

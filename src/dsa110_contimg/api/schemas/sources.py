@@ -62,7 +62,7 @@ class LightCurvePointView(Reply):
     peak_jyb: float | None
     peak_err_jyb: float | None
     snr: float | None
-    image_id: str
+    image_id: str | None = Field(description="null where an earlier pipeline measured in an image that is in no list")
     image_path: str
     flags: int
     superseded_by: str | None = Field(default=None, description=_SUPERSEDED)
