@@ -123,6 +123,8 @@ def test_fields_that_are_columns_have_the_words_and_the_unit_of_the_column(spec:
     assert detail["cellsize_arcsec"]["description"] == f"{cell['description']}, {cell['unit']}"
     assert "ISO 8601" in detail["created_at"]["description"]
     assert detail["beam_major_arcsec"]["examples"] == [31.25]
+    for name in ("noise_jy", "peak_flux_jy"):  # while the pixels of the file are corrected
+        assert "not corrected for the primary beam" in detail[name]["description"]
 
 
 def test_every_number_of_the_sky_has_its_unit_in_its_text(spec: dict[str, Any]) -> None:

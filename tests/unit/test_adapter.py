@@ -168,6 +168,15 @@ async def test_a_stage_that_runs_twice_leaves_the_same_rows(adapter: Adapter, da
     assert len(await AsyncProvenanceRepository(database).list_for_run(RUN)) == 1
 
 
+async def test_a_measurement_set_keeps_the_time_of_its_conversion_when_it_is_imaged(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    await _image_and_sources(adapter)
+    ms = await AsyncMSRepository(database).get_metadata(MS)
+    assert ms is not None
+    assert (ms.stage, ms.processed_at) == ("cataloged", 1004.5)
+
+
 async def _image_and_sources(adapter: Adapter, *sources: Mapping[str, Any]) -> Mapping[str, Any]:
     convert = {workflows.CONVERT: CONVERTED}
     await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))

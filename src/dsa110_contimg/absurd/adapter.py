@@ -84,13 +84,13 @@ def _measurement_set(run: Finished, stage: str, **known: Any) -> MeasurementSetR
         start_mjd=made["start_mjd"], end_mjd=made["end_mjd"], mid_mjd=made["mid_mjd"],
         pointing_ra_deg=made["pointing_ra_deg"], pointing_dec_deg=made["pointing_dec_deg"],
         field_name=made["field_name"], missing_subbands=tuple(made["missing_subbands"]),
-        quality_note="; ".join(made["notes"]) or None, processed_at=time.time(), **known,
+        quality_note="; ".join(made["notes"]) or None, **known,
     )  # fmt: skip
 
 
 def record_conversion(run: Finished) -> Recording:
     """Return the new Measurement Set."""
-    return Recording(measurement_set=_measurement_set(run, "converted"))
+    return Recording(measurement_set=_measurement_set(run, "converted", processed_at=run.product["finished_at"]))
 
 
 def record_flags(run: Finished) -> Recording:

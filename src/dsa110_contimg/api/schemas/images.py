@@ -24,9 +24,9 @@ class ImageListItem(Reply):
     created_at: str | None
     run_id: str | None
     type: str
-    noise_jy: float | None = Field(description="rms, Jy/beam")
-    dynamic_range: float | None = Field(description="peak over rms")
-    peak_flux_jy: float | None = Field(description="largest brightness, Jy/beam")
+    noise_jy: float | None
+    dynamic_range: float | None
+    peak_flux_jy: float | None
     beam_major_arcsec: float | None
     beam_minor_arcsec: float | None
     beam_pa_deg: float | None
@@ -40,7 +40,7 @@ class ImageDetail(ImageListItem):
     ms_path: str | None
     cal_table: str | None
     qa_summary: str | None
-    thermal_noise_jy: float | None = Field(description="expected from the receivers alone, Jy/beam")
+    thermal_noise_jy: float | None
     pbcor: bool = Field(description="corrected for the primary beam")
     format: str
     field_name: str | None
@@ -67,7 +67,7 @@ class QualityMetrics(Reply):
     """Measured quality; further numbers of the assessment stand under their own names."""
 
     model_config = ConfigDict(extra="allow")
-    noise_rms_jy: float | None = Field(description="Jy/beam")
+    noise_rms_jy: float | None = Field(description="not corrected for the primary beam, Jy/beam")
     dynamic_range: float | None = Field(description="peak over rms")
     theoretical_noise_jy: float | None = Field(description="expected from the receivers alone, Jy/beam")
 
@@ -76,7 +76,7 @@ class SourceStats(Reply):
     """What was found in the image."""
 
     n_sources: int | None
-    peak_flux_jy: float | None = Field(description="largest brightness, Jy/beam")
+    peak_flux_jy: float | None = Field(description="brightest pixel, not corrected for the primary beam, Jy/beam")
 
 
 class ImageQA(Reply):

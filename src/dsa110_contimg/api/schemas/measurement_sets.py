@@ -35,7 +35,7 @@ class MSListItem(Reply):
     pointing_dec_deg: float | None
     qa_grade: QAGrade = Field(description="verdict on its newest image, else how far it came")
     run_id: str | None
-    created_at: str | None
+    created_at: str | None = Field(description="conversion of the raw files, ISO 8601 (UTC)")
     group_id: str | None
     stage: str | None
     status: str | None

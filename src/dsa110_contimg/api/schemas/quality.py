@@ -30,13 +30,13 @@ class Verdict(Reply):
 class ImageNumbers(Reply):
     """Measured numbers of an image."""
 
-    rms_noise: float | None = Field(description="Jy/beam")
+    rms_noise: float | None = Field(description="not corrected for the primary beam, Jy/beam")
     dynamic_range: float | None = Field(description="peak over rms")
     beam_major_arcsec: float | None
     beam_minor_arcsec: float | None
     beam_pa_deg: float | None
     theoretical_noise_jy: float | None = Field(description="Jy/beam")
-    peak_flux_jy: float | None = Field(description="Jy/beam")
+    peak_flux_jy: float | None = Field(description="brightest pixel, not corrected for the primary beam, Jy/beam")
 
 
 class ImageReport(Verdict):

@@ -57,8 +57,8 @@ class LightCurvePointView(Reply):
     """One epoch."""
 
     mjd: float
-    flux_jy: float | None
-    flux_err_jy: float | None
+    flux_jy: float | None = Field(description="Jy; its peak (Jy/beam) where nothing else was measured")
+    flux_err_jy: float | None = Field(description="its uncertainty (1 sigma), Jy")
     peak_jyb: float | None
     peak_err_jyb: float | None
     snr: float | None
