@@ -106,14 +106,14 @@ async def ask(
     headers: Headers | None = None, query: bytes = b"", body: list[bytes] | None = None, host: str | None = "localhost",
     app: Callable[..., Awaitable[None]] = echo, kind: str = "http", extensions: dict[str, Any] | None = None,
     scheme: str = "http", admission: Admission | None = None, protocols: tuple[str, ...] = (),
-    memory: Memory | None = None, judge: Judge | None = None,
+    memory: Memory | None = None, judge: Judge | None = None, state: dict[str, Any] | None = None,
 ) -> Reply:  # fmt: skip
     given = ([("host", host)] if host is not None else []) + (headers or [])
     scope = {
         "type": kind, "method": method, "path": path, "query_string": query, "scheme": scheme,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given],
         "client": (peer, 5000) if peer is not None else None, "extensions": extensions or {},
-        "subprotocols": protocols,
+        "subprotocols": protocols, "state": dict(state or {}),
     }  # fmt: skip
     parts = list(body or [b""])
     sent: list[Any] = []
@@ -616,6 +616,38 @@ async def test_a_known_reply_is_sent_like_one_that_is_made() -> None:
         assert (reply.status, reply.body) == (status, body)
         assert reply.headers["etag"] == '"x"'
         assert reply.headers["x-frame-options"] == "DENY"
+
+
+async def test_a_reply_that_is_sent_again_in_one_piece_is_the_one_that_was_made() -> None:
+    """Three times: when its headers are put together, when they are remembered, and with a header that cannot be."""
+    sent: list[bytes] = []
+
+    def in_one_piece(status: int, headers: Any, body: bytes, common: bytes = b"") -> bool:
+        own = [b"%b: %b" % header for header in headers if header[0] != b"x-ratelimit-reset"]  # it is a time
+        sent.append(b"\n".join([b"%d" % status, *sorted([*common.split(b"\r\n"), *own]), body]))
+        return bool(common)
+
+    headers_of_it = [(b"etag", b'"x"'), (b"content-length", b"5"), (b"vary", b"Range")]
+    for extra, is_remembered in (([], True), ([(b"x-name", b"a\r\nset-cookie: b")], False)):
+        known = FakeMemory(KeptReply({}, CacheRule("tests", ()), (), 0.0, [*headers_of_it, *extra], b"known", 0, None))
+        for origin in ("https://pages.example.org", "https://evil.example", None):
+            for scheme in ("http", "https", "http"):
+                asked: dict[str, Any] = {
+                    "headers": [("origin", origin), ("x-request-id", "r")] if origin else [("x-request-id", "r")],
+                    "scheme": scheme, "memory": known, "admission": doorkeeper(),
+                }  # fmt: skip
+                made = await ask(rules(), **asked)
+                asked["admission"] = doorkeeper()
+                again = await ask(rules(), **asked, state={"in_one_piece": in_one_piece})
+                lines = [
+                    f"{name}: {text}".encode() for name, text in made.headers.items() if name != "x-ratelimit-reset"
+                ]
+                assert any(line.startswith(b"x-ratelimit-remaining: ") for line in lines)
+                if is_remembered:
+                    assert again.messages == []
+                    assert sent.pop() == b"\n".join([b"200", *sorted([b"", *lines]), b"known"])
+                else:
+                    assert again.headers.keys() == made.headers.keys()  # the server's own way, which judges them
 
 
 async def test_who_was_let_in_before_changes_nothing_for_who_says_the_same() -> None:

@@ -9,8 +9,8 @@ as it is then. The gate has judged the request before; what follows it
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -23,7 +23,7 @@ Generations = Mapping[str, int]
 #: Path and query as they were asked.
 Question = tuple[str, bytes]
 
-_OVERHEAD_BYTES = 2000  # of one entry beside its texts
+_OVERHEAD_BYTES = 3000  # of one entry beside its texts, with its headers as they are sent
 _LARGEST_SHARE = 16  # a reply takes a 16th of the memory at most
 
 
@@ -49,6 +49,8 @@ class KeptReply:
         Memory that it takes with its question, about.
     witness : Witness or None
         Of the file that it was made of.
+    lines : dict
+        Its headers as they were sent, by kind of client.
     """
 
     told: Mapping[str, Any]
@@ -59,6 +61,7 @@ class KeptReply:
     body: bytes
     size_bytes: int
     witness: "Witness | None"
+    lines: dict[Hashable, bytes] = field(default_factory=dict, compare=False)
 
     def is_right(self, seen: Generations) -> bool:
         """Tell whether the route would say the same now, by the numbers of the last writes."""

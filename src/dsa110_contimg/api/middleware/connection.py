@@ -19,7 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from dsa110_contimg.api.middleware.busy import BusyReply
 from dsa110_contimg.api.middleware.crowd import Crowd
 from dsa110_contimg.api.middleware.exchange import Scope
-from dsa110_contimg.api.middleware.headers import Header
+from dsa110_contimg.api.middleware.headers import Header, are_lines, are_whole, lines_of
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -29,8 +29,6 @@ _NO_HANDSHAKE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
-_WITHOUT_BODY = (204, 304)
-_CONTROLS = bytes([*range(9), *range(10, 32), 127])  # all but the tab; the two that end a line are among them
 _BODILESS = ("GET", "HEAD")  # of those that have a body all the same little is seen
 
 
@@ -100,16 +98,22 @@ class PatientConnection(HttpToolsProtocol):
         reply = self.busy(cast("Scope", cycle.scope))
         return reply is not None and self._send_whole(cycle, *reply)
 
-    def _send_whole(self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes) -> bool:
-        """Send a reply in one piece, for a third of what the server's own way costs; tell whether that was possible."""
+    def _send_whole(
+        self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes, common: bytes = b""
+    ) -> bool:
+        """Send a reply in one piece, for a third of what the server's own way costs; tell whether that was possible.
+
+        ``common`` are lines of other headers that are known to be right, and to say where this body ends.
+        """
         headers = [*cycle.default_headers, *headers]
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        if not self._goes_on(cycle) or not _is_whole(status, headers, lines, body):
+        lines = lines_of(headers)
+        is_right = are_lines(lines, len(headers)) and (bool(common) or are_whole(status, headers, body))
+        if not self._goes_on(cycle) or not is_right:
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         cycle.message_event.set()
-        self.transport.writelines([STATUS_LINE[status], lines, b"\r\n", body])
+        self.transport.writelines([STATUS_LINE[status], common, lines, b"\r\n", body])
         cycle.on_response()
         return True
 
@@ -201,15 +205,6 @@ class _Parting:
             self._connection._part()
         else:
             self._connection.transport.close()
-
-
-def _is_whole(status: int, headers: Sequence[Header], lines: bytes, body: bytes) -> bool:
-    """Tell whether headers are one line each, say rightly where the reply ends, and not that the connection does."""
-    named = dict(headers)
-    length = b"%d" % len(body)
-    is_bounded = named.get(b"content-length") == length or (status in _WITHOUT_BODY and not body)
-    controls = len(lines) - len(lines.translate(None, _CONTROLS))
-    return is_bounded and b"connection" not in named and controls == 2 * len(headers)
 
 
 async def _leaving(crowd: Crowd, app: Any, scope: Any, receive: Any, send: Any) -> None:

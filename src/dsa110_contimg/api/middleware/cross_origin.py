@@ -29,18 +29,19 @@ class CrossOriginRule:
     origins: frozenset[str] = frozenset()
     key_header: str = "X-API-Key"
 
-    def headers(self, given: Sequence[str]) -> list[Header]:
+    def headers(self, given: Sequence[str]) -> tuple[Header, ...]:
         """Return the headers of a reply to a page; ``Vary`` also where another origin would have got other headers."""
         if not self.origins:
-            return []
-        headers = [(b"vary", b"Origin")]
-        if len(given) == 1 and given[0] in self.origins:
-            headers += [
-                (b"access-control-allow-origin", given[0].encode("latin-1")),
-                (b"access-control-expose-headers", _TOLD),
-                (b"cross-origin-resource-policy", b"cross-origin"),
-            ]
-        return headers
+            return ()
+        varies = (b"vary", b"Origin")
+        if len(given) != 1 or given[0] not in self.origins:
+            return (varies,)
+        return (
+            varies,
+            (b"access-control-allow-origin", given[0].encode("latin-1")),
+            (b"access-control-expose-headers", _TOLD),
+            (b"cross-origin-resource-policy", b"cross-origin"),
+        )
 
     def preflight(self) -> list[Header]:
         """Return what is added to the reply to a browser that asks before it asks."""

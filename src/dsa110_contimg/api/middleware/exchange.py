@@ -10,7 +10,15 @@ from starlette.requests import ClientDisconnect
 
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.middleware.head import Head
-from dsa110_contimg.api.middleware.headers import Header, finished_headers
+from dsa110_contimg.api.middleware.headers import (
+    Header,
+    are_lines,
+    are_whole,
+    common_headers,
+    finished_headers,
+    lines_of,
+)
+from dsa110_contimg.api.reply_memory import KeptReply
 from dsa110_contimg.api.security import RefusedError
 
 Scope = MutableMapping[str, Any]
@@ -46,6 +54,8 @@ class Exchange:
         Bounds of what is read and waited for.
     head : Head
         Of the request.
+    crossing : tuple of headers
+        Of every reply to a page of its origin.
 
     Attributes
     ----------
@@ -59,7 +69,9 @@ class Exchange:
         The client came by TLS.
     """
 
-    def __init__(self, scope: Scope, send: Send, limits: ExchangeLimits, head: Head) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, limits: ExchangeLimits, head: Head, crossing: tuple[Header, ...] = ()
+    ) -> None:
         self.scope = scope
         self.websocket = scope["type"] == "websocket"
         self.method: str = "GET" if self.websocket else scope["method"]
@@ -68,6 +80,7 @@ class Exchange:
         self.status = 0
         self.size_bytes = 0
         self.added: list[Header] = []
+        self._crossing = crossing
         self._send = send
         self._limits = limits
         self._head = head
@@ -177,13 +190,37 @@ class Exchange:
 
     def _finished(self, given: Any) -> list[Header]:
         request_id = self.scope["state"]["request_id"]
-        return finished_headers([*given, *self.added], self.method, self.path, self.status, request_id, self.secure)
+        return finished_headers(
+            [*given, *self._crossing, *self.added], self.method, self.path, self.status, request_id, self.secure
+        )
 
     async def answer(self, status: int, headers: list[Header], content: bytes) -> None:
         """Send a whole reply that no route made."""
         kind = "websocket.http.response" if self.websocket else "http.response"
         self._start = self._begun({"type": f"{kind}.start", "status": status, "headers": headers})
         await self._send_part(self._cut({"type": f"{kind}.body", "body": content}))
+
+    async def answer_again(self, kept: KeptReply) -> None:
+        """Send a reply with 200 that was sent before; only what this request adds is made anew."""
+        asks_otherwise = self.method != "GET" or self._head.values(b"if-none-match")
+        in_one_piece = None if asks_otherwise else self.scope["state"].get("in_one_piece")
+        if in_one_piece and (lines := self._common_lines(kept)):
+            own = [*self.added, (b"x-request-id", self.scope["state"]["request_id"].encode())]
+            if in_one_piece(200, own, kept.body, lines):
+                self.status, self.size_bytes = 200, len(kept.body)
+                return
+        await self.answer(200, kept.headers, kept.body)
+
+    def _common_lines(self, kept: KeptReply) -> bytes:
+        """Return what is the same each time that a reply is sent to such a client; nothing if it must be looked at."""
+        kind = (self.secure, self._crossing)
+        lines = kept.lines.get(kind)
+        if lines is None:
+            headers = common_headers([*kept.headers, *self._crossing], "GET", self.path, 200, self.secure)
+            lines = lines_of(headers)
+            is_right = are_lines(lines, len(headers)) and are_whole(200, headers, kept.body)
+            kept.lines[kind] = lines = lines if is_right else b""
+        return lines
 
     async def refuse(self, refusal: RefusedError) -> None:
         """Answer a request that may not pass; a WebSocket gets the same reply where the server can send one."""

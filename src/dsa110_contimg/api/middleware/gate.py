@@ -100,10 +100,10 @@ class _Passage:
         self.gate = gate
         self.started_s = time.perf_counter()
         self.head = head = gate.judge.read(scope["headers"])
-        self.exchange = Exchange(scope, send, gate.judge.rules.limits, head)
+        crossing = gate.judge.rules.cross_origin.headers(head.values(b"origin"))
+        self.exchange = Exchange(scope, send, gate.judge.rules.limits, head, crossing)
         self.websocket = self.exchange.websocket
         self.forwarded = bool(head.values(b"x-forwarded-for"))
-        self.exchange.added += gate.judge.rules.cross_origin.headers(head.values(b"origin"))
         state = scope.setdefault("state", {})
         state["request_id"] = self.request_id = _request_id(head)
         state["head"] = self.exchange.method == "HEAD"
@@ -134,7 +134,7 @@ class _Passage:
         elif self.exchange.method not in ("GET", "HEAD"):
             await self.exchange.serve(self.gate.app, receive)
         elif (kept := await self.gate.memory_of(self.scope).recall(self.scope)) is not None:
-            await self.exchange.answer(200, kept.headers, kept.body)
+            await self.exchange.answer_again(kept)
         else:
             await self.exchange.serve(self.gate.app, receive)
 

@@ -1,7 +1,7 @@
 """Headers that every reply carries, and how long a reply may be kept."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 Header = tuple[bytes, bytes]
@@ -24,6 +24,8 @@ _SECURITY: tuple[Header, ...] = (
 )
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _VARY = b"Accept, Accept-Encoding, Authorization"
+_WITHOUT_BODY = (204, 304)
+_CONTROLS = bytes([*range(9), *range(10, 32), 127])  # all but the tab; the two that end a line are among them
 _NO_STORE = b"no-cache, no-store, must-revalidate"
 _LIVE = re.compile("/(?:health|metrics|jobs|queue|absurd)")
 _KEPT = re.compile("/(?:images|sources|ms)")
@@ -91,12 +93,35 @@ def finished_headers(
     secure : bool
         The client came by TLS.
     """
+    headers = common_headers(given, method, path, status, secure)
+    if not any(name == b"x-request-id" for name, _ in headers):
+        headers.append((b"x-request-id", request_id.encode()))
+    return headers
+
+
+def common_headers(given: Sequence[Header], method: str, path: str, status: int, secure: bool) -> list[Header]:
+    """Return all of :func:`finished_headers` that does not differ from one request of a kind to the next."""
     headers = [header for header in given if header[0] not in (b"vary", b"server")]
     varies = tuple([value for name, value in given if name == b"vary"])
     names = frozenset([name for name, _ in headers])
     headers += _missing(method, path, status, secure, names, varies)
-    if b"x-request-id" not in names:
-        headers.append((b"x-request-id", request_id.encode()))
     if (b"cache-control", _NO_STORE) in headers:
         headers.append((b"pragma", b"no-cache"))
     return headers
+
+
+def lines_of(headers: Iterable[Header]) -> bytes:
+    """Return headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def are_lines(lines: bytes, count: int) -> bool:
+    """Tell whether what is to be sent as so many headers is one line each, without control characters."""
+    return len(lines) - len(lines.translate(None, _CONTROLS)) == 2 * count
+
+
+def are_whole(status: int, headers: Sequence[Header], body: bytes) -> bool:
+    """Tell whether headers say rightly where their reply ends, and not that the connection does."""
+    named = dict(headers)
+    is_bounded = named.get(b"content-length") == b"%d" % len(body) or (status in _WITHOUT_BODY and not body)
+    return is_bounded and b"connection" not in named
