@@ -240,7 +240,10 @@ async def test_pages_out_of_bounds_are_refused(small: Served, path: str, query: 
     reply = await small.get(f"{path}?{query}")
     assert reply.status_code == 422
     schemas.ErrorBody.model_validate_json(reply.content)
-    assert reply.json()["detail"][0]["loc"][0] == "query"
+    [problem] = reply.json()["detail"]
+    assert problem["loc"][0] == "query"
+    name, value = problem["loc"][1], problem["input"]
+    assert reply.json()["message"].startswith(f"query.{name}={value!r}: Input should be ")
 
 
 async def test_no_list_takes_a_limit_out_of_its_bounds(small: Served) -> None:
@@ -315,9 +318,12 @@ async def test_every_error_has_the_one_body(small: Served, address: str, status:
 
 async def test_a_method_that_a_path_does_not_know_is_405(small: Served) -> None:
     reply = await small.client.post("/api/v1/images")
-    assert (reply.status_code, reply.headers["allow"]) == (405, "GET")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "GET, HEAD")
     body = schemas.ErrorBody.model_validate_json(reply.content)
-    assert (body.message, body.detail) == ("POST cannot be asked of /api/v1/images, only GET", "Method Not Allowed")
+    told = "POST cannot be asked of /api/v1/images, only GET, HEAD"
+    assert (body.message, body.detail) == (told, "Method Not Allowed")
+    reply = await small.client.put("/api/v1/images/1")  # its methods are those of two routes
+    assert reply.headers["allow"] == "DELETE, GET, HEAD"
 
 
 async def test_a_path_that_there_is_not_is_named_with_the_page_that_shows_those_that_there_are(small: Served) -> None:

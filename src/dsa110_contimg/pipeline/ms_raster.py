@@ -64,7 +64,7 @@ def raster(rows: Any, names: Sequence[str], frequencies_hz: NDArray[np.float64],
     chosen = one != other
     if request.antenna is not None:
         if request.antenna not in names:
-            raise ValueError(f"there is no antenna {request.antenna!r}")
+            raise ValueError(f"there is no antenna {request.antenna!r}; their names are {names[0]!r} to {names[-1]!r}")
         number = list(names).index(request.antenna)
         chosen &= (one == number) | (other == number)
     if not chosen.any():

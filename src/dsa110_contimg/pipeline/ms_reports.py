@@ -61,7 +61,7 @@ def _answer(options: argparse.Namespace) -> None:
             return
         with opened_without_lock(f"{base}/SPECTRAL_WINDOW") as windows:
             if options.spw >= windows.nrows():
-                raise ValueError(f"there is no spectral window {options.spw}")
+                raise ValueError(f"there is no spectral window {options.spw}; they are 0 to {windows.nrows() - 1}")
             frequencies_hz = np.asarray(windows.getcell("CHAN_FREQ", options.spw))
         request = RasterRequest(options.xaxis, options.yaxis, options.antenna)
         drawn = raster(rows, names, frequencies_hz, request)

@@ -8,8 +8,10 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DSA110APIError
 from dsa110_contimg.api.middleware.error_body import error_body
@@ -60,6 +62,8 @@ async def on_framework_error(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: an unknown path, a method that a path does not know."""
     assert isinstance(error, HTTPException)
     status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _methods_of(request)
     asked = request.scope.get("state", {}).get("asked_path", request.scope["path"])[:_LONGEST_TOLD]
     message = {
         HTTPStatus.NOT_FOUND: f"There is nothing at {asked}",
@@ -71,11 +75,18 @@ async def on_framework_error(request: Request, error: Exception) -> Response:
     return _reply(request, known, error.detail, headers)
 
 
+def _methods_of(request: Request) -> str:
+    """Return all methods that the path of a request knows; the framework names those of one of its routes."""
+    routes = [each for each in iter_route_contexts(request.app.routes) if each.matches(request.scope)[0] != Match.NONE]
+    known = {method for route in routes for method in route.methods or ()}
+    return ", ".join(sorted(known | ({"HEAD"} if "GET" in known else set())))
+
+
 async def on_invalid_parameters(request: Request, error: Exception) -> Response:
     """Answer parameters of a wrong type or out of bounds: 422, with the framework's list as ``detail``."""
     assert isinstance(error, RequestValidationError)
     problems = [_problem(item) for item in error.errors()]
-    message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in problems)
+    message = "; ".join(map(_in_words, problems))
     found = RequestError(422, "VALIDATION_ERROR", message or "The request is not valid.")
     found.details = {"errors": problems}
     return _reply(request, found, problems)
@@ -89,6 +100,12 @@ def _problem(item: dict[str, Any]) -> dict[str, Any]:
     loc: Sequence[Any] = item.get("loc", ())
     kept = {"type": str(item["type"]), "loc": list(loc), "msg": str(item["msg"]), "input": _told(item)}
     return kept | ({"ctx": {key: str(value) for key, value in item["ctx"].items()}} if item.get("ctx") else {})
+
+
+def _in_words(problem: Mapping[str, Any]) -> str:
+    """Return thing, value and remedy of one problem; a value that is not there or not told again is left out."""
+    given = "" if problem["input"] is None else f"={problem['input']!r}"
+    return f"{'.'.join(map(str, problem['loc']))}{given}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _told(item: Mapping[str, Any]) -> Any:

@@ -51,6 +51,6 @@ class FitsService:
                 module, "--fd", str(file.fd), "--ask", orjson.dumps(asked).decode(), fds=[file.fd]
             )
         except ChildRefusedError as error:
-            raise FITSParsingError(f"{file.name} cannot be read as a FITS image: {error}") from error
+            raise FITSParsingError(f"{file.name} does not tell this: {error}") from error
         report: dict[str, Any] = orjson.loads(told)
         return report
