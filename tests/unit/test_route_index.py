@@ -38,8 +38,16 @@ def asked(context: RouteContext) -> tuple[dict[str, Any], str]:
 @pytest.mark.parametrize("context", DECLARED, ids=lambda context: f"{sorted(context.methods or ())} {context.path}")
 def test_each_declared_route_is_found_by_the_index(context: RouteContext) -> None:
     scope, template = asked(context)
-    match, found = INDEX.matches(scope)
-    assert (match, found["route_template"]) == (Match.FULL, template)
+    for _ in ("found", "known"):
+        match, found = INDEX.matches(scope)
+        assert (match, found["route_template"]) == (Match.FULL, template)
+
+
+def test_what_is_known_of_one_kind_and_method_is_not_told_of_another() -> None:
+    for kind, method, is_found in (
+        ("http", "GET", True), ("http", "BREW", False), ("websocket", "GET", False), ("http", "GET", True),
+    ):  # fmt: skip
+        assert (INDEX.matches(request(f"{BASE}/health", method, kind))[0] is Match.FULL) == is_found
 
 
 @pytest.mark.parametrize("slashes", [1, 2, 3, 12])

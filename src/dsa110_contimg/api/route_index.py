@@ -43,6 +43,7 @@ class RouteIndex(BaseRoute):
                 self._of_length[noun, slashes] = [
                     each for path, each in known if _holds_a_path(path) or path.count("/") == slashes
                 ]
+        self._of_fixed_path: dict[tuple[str, str | None, str], Scope] = {}
 
     def _noun(self, path: str) -> str:
         return path[len(self._base) :].partition("/")[0]
@@ -54,14 +55,22 @@ class RouteIndex(BaseRoute):
         return self._of_any_length.get(noun, ()) if found is None else found
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Choose the first route that matches path and method."""
+        """Choose the first route that matches path and method; what was found at a path without parameters is known."""
         path = scope["path"]
-        if path.startswith(self._base):
-            for context in self._candidates(path):
-                match, found = context.matches(scope)
-                if match is Match.FULL:
-                    told = {"route": context.original_route, "route_template": context.path_format}
-                    return match, found | told | {_CHOSEN: context}
+        asked = (scope["type"], scope.get("method"), path)
+        known = self._of_fixed_path.get(asked)
+        if known is not None:
+            return Match.FULL, known
+        if not path.startswith(self._base):
+            return Match.NONE, {}
+        for context in self._candidates(path):
+            match, found = context.matches(scope)
+            if match is Match.FULL:
+                told = {"route": context.original_route, "route_template": context.path_format, _CHOSEN: context}
+                found |= told
+                if "{" not in str(context.path_format):
+                    self._of_fixed_path[asked] = found
+                return match, found
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
