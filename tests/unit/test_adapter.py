@@ -182,8 +182,18 @@ async def _image_and_sources(adapter: Adapter, *sources: Mapping[str, Any]) -> M
     await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
     await run(adapter, task(workflows.IMAGE), StageContext(IMAGED, completed(**convert)))
     parents = completed(**convert, **{workflows.IMAGE: IMAGED})
-    product = {"catalogue_path": "/p/c.csv", "sources": list(sources), "files": ["/p/c.csv"], "inputs": []}
+    product = {
+        "catalogue_path": "/p/c.csv", "sources": list(sources), "calibrators": {"cal": "0137+331"},
+        "files": ["/p/c.csv"], "inputs": [],
+    }  # fmt: skip
     return await run(adapter, task(workflows.EXTRACT), StageContext(product, parents))
+
+
+async def test_measurements_of_a_calibrator_are_counted_as_such(adapter: Adapter, database: DatabaseAdapter) -> None:
+    await _image_and_sources(adapter, found("cal", 24.4), found("other", 24.9))
+    counted = await database.fetch_all("SELECT label, n FROM event_counts WHERE name = 'photometry_records'")
+    assert {row["label"]: row["n"] for row in counted} == {"calibrator": 1, "known": 1}
+    assert await database.fetch_val("SELECT catalog_match FROM sources WHERE id = 'cal'") == "0137+331"
 
 
 async def test_a_source_seen_again_a_little_aside_keeps_its_name_across_ra_zero(

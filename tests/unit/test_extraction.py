@@ -1,11 +1,13 @@
 """Finding sources in synthetic images of known truth."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dsa110_contimg.pipeline import calibrators
 from dsa110_contimg.pipeline.crossmatch import separation_deg
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.extraction import (
@@ -47,7 +49,9 @@ def options(directory: Path) -> ExtractOptions:
     return ExtractOptions(*(str(directory / name) for name in ("pb.fits", "flat.fits", "sources.csv")))
 
 
-def write_images(directory: Path, flat: np.ndarray, beam: Beam = BEAM) -> ExtractOptions:
+def write_images(
+    directory: Path, flat: np.ndarray, beam: Beam = BEAM, geometry: ImageGeometry = GEOMETRY
+) -> ExtractOptions:
     """Write a flat-noise image and the corrected one that belongs to it."""
     cards = {
         "BMAJ": float(np.degrees(beam.major_rad)),
@@ -55,8 +59,8 @@ def write_images(directory: Path, flat: np.ndarray, beam: Beam = BEAM) -> Extrac
         "BPA": float(np.degrees(beam.pa_rad)),
     }
     power = response()
-    write_image(directory / "flat.fits", flat, GEOMETRY, cards)
-    write_image(directory / "pb.fits", np.where(power > 0.1, flat / power, np.nan).astype(np.float32), GEOMETRY, cards)
+    write_image(directory / "flat.fits", flat, geometry, cards)
+    write_image(directory / "pb.fits", np.where(power > 0.1, flat / power, np.nan).astype(np.float32), geometry, cards)
     return options(directory)
 
 
@@ -127,6 +131,16 @@ def test_the_file_holds_the_catalogue_and_nothing_lies_beside_the_images(found: 
 
 
 @pytest.mark.slow
+def test_a_calibrator_of_the_list_is_known_by_its_place(tmp_path: Path) -> None:
+    known = calibrators.find("0137+331")
+    geometry = replace(GEOMETRY, center_ra_deg=known.ra_deg, center_dec_deg=known.dec_deg)
+    flat = noise()
+    add_points(flat, np.array([200.0, 100.0]), np.array([200.0, 260.0]), np.array([1.0, 0.5]), BEAM, CELL_RAD)
+    made = extract(write_images(tmp_path, flat, geometry=geometry))
+    assert made.n_sources == 2
+    assert made.calibrators == {made.sources[0].name: "0137+331"}
+
+
 def test_an_image_of_noise_has_an_empty_catalogue(tmp_path: Path) -> None:
     made = extract(write_images(tmp_path, noise()))
     assert (made.n_sources, read_catalogue(Path(made.catalogue_path))) == (0, [])

@@ -168,11 +168,21 @@ def record_sources(run: Finished) -> Recording:
 
     Each has its own name here; which of them are known already is seen when they are recorded.
     """
-    image = run.earlier[workflows.IMAGE]
+    image, calibrators = run.earlier[workflows.IMAGE], run.product["calibrators"]
     found = {one["name"]: one for one in reversed(run.product["sources"])}  # they come the brightest first
     return Recording(
         measurement_set=_measurement_set(run, "cataloged", cal_applied=True, imagename=image["image_path"]),
-        sources=tuple(SourceRecord(name, name, one["ra_deg"], one["dec_deg"]) for name, one in found.items()),
+        sources=tuple(
+            SourceRecord(
+                name,
+                name,
+                one["ra_deg"],
+                one["dec_deg"],
+                calibrators.get(name),
+                "calibrator" if name in calibrators else None,
+            )
+            for name, one in found.items()
+        ),
         photometry=tuple(_measurement(one, image) for one in found.values()),
         same_source_deg=SAME_SOURCE_DEG,
     )

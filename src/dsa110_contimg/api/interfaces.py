@@ -131,6 +131,8 @@ class SourceRecord:
     name: str
     ra_deg: float
     dec_deg: float
+    catalog_match: str | None = None
+    source_type: str | None = None  # calibrator | transient | ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ from dsa110_contimg.pipeline.extraction import read_catalogue
 from dsa110_contimg.pipeline.progress import Progress, silent
 from dsa110_contimg.pipeline.quality import Finding, Thresholds
 
-CALIBRATOR_RADIUS_DEG = 30 / 3600  # less than a synthesised beam of the whole array's core
-
 
 @dataclass(frozen=True, slots=True)
 class AssessOptions:
@@ -106,7 +104,9 @@ def calibrator_flux_ratio(catalogue_path: Path, name: str) -> float:
         If the catalogue cannot be read, or no calibrator has this name.
     """
     calibrator = calibrators.find(name)
-    found = nearest_within(calibrator.ra_deg, calibrator.dec_deg, read_catalogue(catalogue_path), CALIBRATOR_RADIUS_DEG)
+    found = nearest_within(
+        calibrator.ra_deg, calibrator.dec_deg, read_catalogue(catalogue_path), calibrators.RADIUS_DEG
+    )
     return found.flux_jy / float(calibrator.flux_jy(BAND_CENTRE_HZ)) if found is not None else 0.0
 
 

@@ -19,6 +19,7 @@ from dsa110_contimg.pipeline.array import BAND_CENTRE_HZ
 from dsa110_contimg.pipeline.errors import BadInputError
 
 REFERENCE_HZ = 1.4e9
+RADIUS_DEG = 30 / 3600  # what is found nearer is the calibrator: less than a synthesised beam of the array's core
 #: Used where the list has no flux density at 6 cm; over our band an error of 0.5 in it changes a flux by 3 % at most.
 _TYPICAL_SPECTRAL_INDEX = -0.5
 _MIN_RESPONSE = 0.1  # power of the beam at the centre of the band

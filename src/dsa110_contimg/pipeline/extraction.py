@@ -23,6 +23,7 @@ flags                           sum of 1 (several Gaussians), 2 (response below 
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from math import floor
 from pathlib import Path
@@ -32,7 +33,8 @@ from typing import Any
 import bdsf
 import numpy as np
 
-from dsa110_contimg.pipeline.crossmatch import separation_deg
+from dsa110_contimg.pipeline import calibrators
+from dsa110_contimg.pipeline.crossmatch import nearest_within, separation_deg
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.fitsimage import FitsImage, read_image
 from dsa110_contimg.pipeline.products import written_aside
@@ -95,13 +97,14 @@ class Catalogue:
     """The sources of one image, brightest first.
 
     ``n_unfitted`` counts the islands of bright pixels that no Gaussian could be fitted to: nothing of them is in the
-    catalogue.
+    catalogue. ``calibrators`` has those of the list of calibrators, by their names here.
     """
 
     catalogue_path: str
     n_sources: int
     n_unfitted: int
     sources: tuple[FoundSource, ...]
+    calibrators: dict[str, str]
     files: tuple[str, ...]
     inputs: tuple[str, ...]
 
@@ -136,9 +139,17 @@ def extract(options: ExtractOptions, progress: Progress = silent) -> Catalogue:
         n_sources=len(measured),
         n_unfitted=n_unfitted,
         sources=tuple(measured),
+        calibrators=_calibrators(flat, measured),
         files=(options.catalogue_path,),
         inputs=(options.image_path, options.flat_noise_path),
     )
+
+
+def _calibrators(image: FitsImage, measured: Sequence[FoundSource]) -> dict[str, str]:
+    """Return the calibrators among the sources of an image: the name that each has here, and that of the list."""
+    known = [seen.calibrator for seen in calibrators.calibrators_in_beam(*map(float, image.wcs.wcs.crval))]
+    found = ((nearest_within(one.ra_deg, one.dec_deg, measured, calibrators.RADIUS_DEG), one.name) for one in known)
+    return {source.name: name for source, name in found if source is not None}
 
 
 def _fitted(options: ExtractOptions, flat: FitsImage) -> tuple[list[Any], int]:
