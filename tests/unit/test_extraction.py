@@ -130,7 +130,6 @@ def test_the_file_holds_the_catalogue_and_nothing_lies_beside_the_images(found: 
         assert next(csv.reader(stream))[:3] == ["name", "ra_deg", "dec_deg"]
 
 
-@pytest.mark.slow
 def test_a_calibrator_of_the_list_is_known_by_its_place(tmp_path: Path) -> None:
     known = calibrators.find("0137+331")
     geometry = replace(GEOMETRY, center_ra_deg=known.ra_deg, center_dec_deg=known.dec_deg)
@@ -141,6 +140,7 @@ def test_a_calibrator_of_the_list_is_known_by_its_place(tmp_path: Path) -> None:
     assert made.calibrators == {made.sources[0].name: "0137+331"}
 
 
+@pytest.mark.slow
 def test_an_image_of_noise_has_an_empty_catalogue(tmp_path: Path) -> None:
     made = extract(write_images(tmp_path, noise()))
     assert (made.n_sources, read_catalogue(Path(made.catalogue_path))) == (0, [])
