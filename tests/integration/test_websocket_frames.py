@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from dsa110_contimg.api.app import server_settings
@@ -300,6 +301,17 @@ def test_who_floods_and_reads_nothing_is_dropped_while_others_are_answered(world
         still_serves(target)
 
 
+def test_who_reads_nothing_is_dropped_although_the_kernel_could_keep_all_that_it_is_told(world: World) -> None:
+    times = {"DSA110_TIMEOUT_WEBSOCKET_PING": "3600", "DSA110_TIMEOUT_WEBSOCKET_PONG": "0.3"}
+    with serve(world, **times) as target, closing(socket.socket()) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", target.port))
+        deaf.sendall(handshake())
+        assert b" 101 " in deaf.recv(4096)
+        deaf.sendall(frame(TEXT, LONG))
+        until_nobody_is_left(target)
+
+
 class Wire(asyncio.Transport):
     """Keeps what is written to it."""
 
@@ -345,6 +357,20 @@ async def test_no_ping_is_answered_while_nobody_takes_the_answers_and_not_for_lo
     assert len(wire.written) == 3
     end.pause_writing()
     await asyncio.wait_for(wire.aborted.wait(), 10)
+    end.connection_lost(None)
+    await asyncio.gather(*end.tasks)
+
+
+async def test_what_is_said_to_who_has_answered_no_ping_is_no_error_of_ours() -> None:
+    config = uvicorn.Config(accepting, lifespan="off", log_config=None)
+    config.load()
+    end, wire = patient_socket(0.05)(config, ServerState(), {}), Wire()
+    end.connection_made(wire)
+    end.data_received(handshake())
+    await wire.begun.wait()
+    end.keepalive_timeout()
+    with pytest.raises(ClientDisconnected):
+        await end.send({"type": "websocket.send", "text": "the answer to what came before"})
     end.connection_lost(None)
     await asyncio.gather(*end.tasks)
 

@@ -1,8 +1,11 @@
 """The server's end of one WebSocket, which keeps nothing for a client that takes nothing."""
 
 import asyncio
+import socket
+from asyncio.transports import BaseTransport
 
 from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 
@@ -17,8 +20,26 @@ class PatientSocket(WebSocketsSansIOProtocol):
 
     _until_taken: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Have the kernel end it too, which takes up to megabytes itself before this process learns of a deaf client.
+
+        What the client has not taken after this time, or its machine has not confirmed, breaks the connection.
+        """
+        super().connection_made(transport)
+        if self.client is not None:  # None: a Unix socket
+            patience_ms = round(self.patience_s * 1000)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
+
     async def send(self, message: ASGISendEvent) -> None:
-        """Send; a reply in the place of a handshake completes it, or uvicorn would log an error for each refusal."""
+        """Send; a reply in the place of a handshake completes it, or uvicorn would log an error for each refusal.
+
+        Raises
+        ------
+        ClientDisconnected
+            The client answered no ping, and was told so; for uvicorn this is a mistake of the application.
+        """
+        if self.close_sent and message["type"] == "websocket.send":
+            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
