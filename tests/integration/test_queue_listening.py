@@ -72,6 +72,20 @@ async def test_whoever_comes_back_with_the_id_of_the_last_update_gets_those_afte
     assert (await take(again))["task_id"] == more[0]
 
 
+async def test_the_log_keeps_as_many_updates_as_promised_and_few_more_in_little_memory(
+    queue: Bench, log: EventLog
+) -> None:
+    updates = log.follow()
+    await take(updates)
+    told = []
+    for _ in range(80):
+        await spawn_some(queue, 1)
+        told.append(await take(updates))
+    assert (await take(log.follow(told[16]["id"])))["type"] == "task_update"
+    assert (await take(log.follow(told[7]["id"])))["type"] == "resync"
+    assert all(mine is other for mine, other in zip(told[0], told[79], strict=True)), "a key is made once for all"
+
+
 @pytest.mark.parametrize("unknown", ["999999999-0", "nonsense"])
 async def test_whoever_comes_with_an_id_that_is_not_known_is_sent_to_the_tables(
     queue: Bench, log: EventLog, unknown: str

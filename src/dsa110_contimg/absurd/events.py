@@ -12,11 +12,12 @@ of the log need not survive one.
 
 import asyncio
 import contextlib
-import json
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
+
+import orjson
 
 from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.connection import PASSING, REFUSED, delays, open_connection
@@ -24,7 +25,7 @@ from dsa110_contimg.absurd.statements import events as event_statements
 
 Update = dict[str, Any]
 
-#: Updates that are kept.
+#: Updates that are kept, and an eighth more before the oldest go; each takes about 0.8 kB.
 KEPT = 4096
 #: Rows that are read at once: after a connection was lost, and when the log is opened.
 CAUGHT_UP = 1000
@@ -197,7 +198,7 @@ class EventLog:
         for row in rows:
             self._rows[row["event_id"]] = None
             happened_at = row["at"].isoformat(timespec="milliseconds")
-            for n, update in enumerate(_updates_of(row["body"])):
+            for n, update in enumerate(orjson.loads(row["updates"])):  # which makes each key once for all that are kept
                 known_as = f"{row['event_id']}-{n}"
                 self._updates.append({**update, "id": known_as, "happened_at": happened_at})
                 self._resume[known_as] = self.end if resume is None else resume
@@ -205,8 +206,8 @@ class EventLog:
         self._wake()
 
     def _forget(self) -> None:
-        """Drop the oldest, when twice as many are kept as promised."""
-        if len(self._updates) > 2 * self._kept:
+        """Drop the oldest, when an eighth more are kept than promised."""
+        if len(self._updates) > self._kept + self._kept // 8:
             gone = len(self._updates) - self._kept
             for update in self._updates[:gone]:
                 self._resume.pop(update["id"], None)
@@ -226,8 +227,3 @@ class EventLog:
     def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
-
-
-def _updates_of(body: Any) -> Sequence[Update]:
-    updates: Sequence[Update] = json.loads(body) if isinstance(body, str) else body
-    return updates
