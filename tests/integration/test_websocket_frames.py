@@ -340,13 +340,19 @@ async def accepting(_: Any, receive: Any, send: Any) -> None:
         pass
 
 
-async def test_no_ping_is_answered_while_nobody_takes_the_answers_and_not_for_long() -> None:
+async def on_a_wire() -> tuple[Any, Wire]:
+    """Return the server's end of a WebSocket that is open, and its connection."""
     config = uvicorn.Config(accepting, lifespan="off", log_config=None)
     config.load()
     end, wire = patient_socket(0.05)(config, ServerState(), {}), Wire()
     end.connection_made(wire)
     end.data_received(handshake())
     await wire.begun.wait()
+    return end, wire
+
+
+async def test_no_ping_is_answered_while_nobody_takes_the_answers_and_not_for_long() -> None:
+    end, wire = await on_a_wire()
     end.data_received(frame(PING))
     assert len(wire.written) == 2
     end.pause_writing()
@@ -362,12 +368,7 @@ async def test_no_ping_is_answered_while_nobody_takes_the_answers_and_not_for_lo
 
 
 async def test_what_is_said_to_who_has_answered_no_ping_is_no_error_of_ours() -> None:
-    config = uvicorn.Config(accepting, lifespan="off", log_config=None)
-    config.load()
-    end, wire = patient_socket(0.05)(config, ServerState(), {}), Wire()
-    end.connection_made(wire)
-    end.data_received(handshake())
-    await wire.begun.wait()
+    end, _ = await on_a_wire()
     end.keepalive_timeout()
     with pytest.raises(ClientDisconnected):
         await end.send({"type": "websocket.send", "text": "the answer to what came before"})
