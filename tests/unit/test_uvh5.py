@@ -26,6 +26,9 @@ def observation(tmp_path: Path) -> Simulation:
     return writers.write_ideal_observation(tmp_path, n_antennas=4, n_times=2, missing_subbands=writers.ALL_BUT_FOUR)
 
 
+POINTING = "Header/extra_keywords/phase_center_dec"
+
+
 def _named(seconds: float, subband: int) -> str:
     return subband_name((START + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S"), subband)
 
@@ -63,6 +66,24 @@ def test_a_header_says_what_the_telescope_wrote(observation: Simulation) -> None
         (lambda p: writers.set_header(p, "extra_keywords/ha_phase_center", 0.1), "meridian"),
         (lambda p: writers.link_outside(p, "/etc/passwd"), "links are not followed"),
         (lambda p: writers.store_outside(p, "/etc/passwd"), "lies in another file"),
+        (lambda p: writers.put(p, POINTING, h5py.ExternalLink("/etc/passwd", "/x")), "links are not followed"),
+        (lambda p: writers.put_raw(p, POINTING, p), "phase_center_dec lies in another file"),
+        (lambda p: writers.put(p, "Header", h5py.SoftLink("/Header")), "links are not followed"),
+        (lambda p: writers.put(p, "Header/uvw_array", h5py.SoftLink("/Header/uvw_array")), "links are not followed"),
+        (lambda p: writers.put(p, "Header/extra_keywords", np.zeros(3)), "no group Header/extra_keywords"),
+        (lambda p: writers.put(p, "Header/time_array", None), "time_array holds no values"),
+        (lambda p: writers.put(p, "Header/time_array", h5py.Empty("f8")), "time_array has None values"),
+        (lambda p: writers.put(p, "Header/Ntimes", "many"), "cannot be read as UVH5"),
+        (lambda p: writers.put(p, "Header/Ntimes", np.uint64(2**64 - 1)), "18446744073709551615 times"),
+        (lambda p: writers.put(p, "Header/Nbls", np.nan), "cannot be read as UVH5"),
+        (lambda p: writers.put(p, "Header/Ntimes", np.zeros(5)), "cannot be read as UVH5"),
+        (lambda p: writers.claim_size(p, "Header/Nbls", (1 << 40,)), "Nbls has 1099511627776 values"),
+        (lambda p: writers.claim_size(p, "Header/telescope_name", (1 << 40,)), "telescope_name has"),
+        (lambda p: writers.claim_size(p, POINTING, (1 << 40,)), "phase_center_dec has"),
+        (lambda p: writers.truncate(p, 50), "truncated"),
+        (lambda p: writers.overwrite(p, 40, b"\xff" * 8), "truncated"),
+        (lambda p: writers.overwrite(p, 64, bytes(8)), "cannot be read as UVH5"),
+        (lambda p: writers.overwrite(p, 96, bytes(2000)), "cannot be read as UVH5"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name_with_the_reason(observation, damage, reason) -> None:
@@ -91,6 +112,12 @@ def test_a_virtual_dataset_is_refused(observation: Simulation) -> None:
         file["Data"].create_virtual_dataset("visdata", layout)
     with pytest.raises(BadInputError, match="lies in another file"):
         uvh5.read_header(path)
+
+
+def test_a_header_that_holds_itself_is_read_all_the_same(observation: Simulation) -> None:
+    with h5py.File(observation.subband_files[0], "r+") as file:
+        file["Header/extra_keywords/again"] = file["Header"]
+    assert uvh5.read_header(observation.subband_files[0]).subband == 0
 
 
 def test_files_are_chained_across_gaps_up_to_a_minute() -> None:

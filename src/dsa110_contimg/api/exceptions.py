@@ -15,7 +15,7 @@
     ├── PreconditionFailedError           412 PRECONDITION_FAILED           changed since the client read it
     ├── ProcessingError                   500 PROCESSING_ERROR
     │   ├── FITSParsingError              422 FITS_PARSING_ERROR            the file, not we, is broken
-    │   └── MSParsingError                500 MS_PARSING_ERROR
+    │   └── MSParsingError                422 MS_PARSING_ERROR
     ├── ExternalServiceError              502 EXTERNAL_SERVICE_ERROR
     ├── ServiceUnavailableError           503 SERVICE_UNAVAILABLE           a part of us that is down or switched off
     │   └── QueueDisabledError            503 ABSURD_DISABLED
@@ -266,9 +266,11 @@ class FITSParsingError(ProcessingError):
 
 
 class MSParsingError(ProcessingError):
-    """A Measurement Set that cannot be understood."""
+    """A Measurement Set or a calibration table that cannot be understood."""
 
+    status_code = 422
     error_code = "MS_PARSING_ERROR"
+    action = "If its tables are damaged, make it again: convert the observation, or solve the table."
 
 
 class ExternalServiceError(DSA110APIError):

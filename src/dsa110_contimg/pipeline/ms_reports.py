@@ -8,9 +8,10 @@ tables that refer to data elsewhere are refused.
 
 import argparse
 import json
+import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +23,13 @@ from dsa110_contimg.pipeline.ms_raster import XAXES, YAXES, RasterRequest, raste
 
 _MEMORY_BYTES = 4 << 30
 _CPU_S = 60
+#: Managers of columns that keep their data in files of the table itself; others read other tables, or work values out.
+_KEEPERS = {
+    "StandardStMan", "IncrementalStMan", "TiledColumnStMan", "TiledShapeStMan", "TiledCellStMan", "TiledDataStMan",
+    "StManAipsIO", "DyscoStMan",
+}  # fmt: skip
+_DESCRIPTOR = re.compile(r"/proc/self/fd/\d+")
+_UNUSABLE = (ValueError, RuntimeError, IndexError, TypeError, AttributeError, KeyError, OSError, MemoryError)
 
 
 @contextmanager
@@ -33,12 +41,15 @@ def opened_without_lock(path: str) -> Iterator[Any]:
     RuntimeError
         There is no complete table.
     ValueError
-        It refers to data elsewhere.
+        It refers to data elsewhere, or has columns that are worked out.
     """
     rows = table(path, readonly=True, ack=False, lockoptions="usernoread")
     try:
         if list(rows.partnames()) != [rows.name()]:
             raise ValueError("it refers to data of other tables")
+        strange = {manager["TYPE"] for manager in rows.getdminfo().values()} - _KEEPERS
+        if strange:
+            raise ValueError(f"it has columns that are not stored in it, but come from {', '.join(sorted(strange))}")
         yield rows
     finally:
         rows.close()
@@ -50,6 +61,25 @@ def limit() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def answer_limited(work: Callable[[], None]) -> int:
+    """Work under the limits; the exit code is 2 and standard error has the reason, in one line, when that cannot be."""
+    limit()
+    try:
+        work()
+    except _UNUSABLE as error:
+        sys.stderr.write(" ".join(_reason(error).split()) + "\n")
+        return 2
+    return 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs too much memory"
+    told = _DESCRIPTOR.sub("it", str(error)) or type(error).__name__
+    is_of_kinds = isinstance(error, TypeError | AttributeError | KeyError)
+    return f"its columns hold other kinds of values than they should: {told}" if is_of_kinds else told
 
 
 def _answer(options: argparse.Namespace) -> None:
@@ -78,13 +108,7 @@ def main() -> int:
     parser.add_argument("--antenna", help="name; only its baselines")
     parser.add_argument("--spw", type=int, default=0, help="number of the spectral window")
     options = parser.parse_args()
-    limit()
-    try:
-        _answer(options)
-    except (ValueError, RuntimeError, IndexError, OSError, MemoryError) as error:
-        sys.stderr.write(f"{str(error) or type(error).__name__}\n")
-        return 2
-    return 0
+    return answer_limited(lambda: _answer(options))
 
 
 if __name__ == "__main__":

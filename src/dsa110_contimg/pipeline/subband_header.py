@@ -29,6 +29,8 @@ _HEADER_ITEMS = (
 _TELESCOPES = {"OVRO_MMA", "DSA_110", "DSA-110", "DSA110"}
 _MAX_ROWS = 100 * array.STATION_COUNT * (array.STATION_COUNT + 1) // 2
 _MAX_STATIONS = 1000
+_MAX_HEADER_BYTES = 3 * 8 * _MAX_ROWS  # uvw_array, the largest
+_EXTRA = "Header/extra_keywords"
 _EARLIEST_JD = 2_457_388.5  # 2016: the telescope did not exist before
 #: Errors of the surroundings, not of the file.
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -120,7 +122,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def _check_structure(path: Path, file: h5py.File) -> None:
-    for name, items in (("Header", _HEADER_ITEMS), ("Data", DATA_ITEMS)):
+    for name, items in (("Header", _HEADER_ITEMS), (_EXTRA, ()), ("Data", DATA_ITEMS)):
         _refuse_links(path, file, name)
         node = file.get(name)
         if not isinstance(node, h5py.Group):
@@ -130,7 +132,12 @@ def _check_structure(path: Path, file: h5py.File) -> None:
             raise BadInputError(f"{path}: {name} lacks {', '.join(absent)}; {COPY_AGAIN}")
         for item in (*items, *node):
             _refuse_links(path, node, item)
-            _refuse_foreign_storage(path, node[item])
+            found = node[item]
+            if item in items and item != "extra_keywords" and not isinstance(found, h5py.Dataset):
+                raise BadInputError(f"{path}: {name}/{item} holds no values; {COPY_AGAIN}")
+            _refuse_foreign_storage(path, found)
+            if name != "Data":
+                _refuse_claims(path, found)
 
 
 def _refuse_links(path: Path, parent: h5py.Group, name: str) -> None:
@@ -144,6 +151,12 @@ def _refuse_links(path: Path, parent: h5py.Group, name: str) -> None:
 def _refuse_foreign_storage(path: Path, node: h5py.Dataset | h5py.Group) -> None:
     if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
         raise BadInputError(f"{path}: {node.name} lies in another file; store the data in the file itself")
+
+
+def _refuse_claims(path: Path, node: h5py.Dataset | h5py.Group) -> None:
+    """Refuse an item of a header that no memory holds; those of Data are read in parts, by their shape."""
+    if isinstance(node, h5py.Dataset) and (node.size or 0) * node.dtype.itemsize > _MAX_HEADER_BYTES:
+        raise BadInputError(f"{path}: {node.name} has {node.size} values of {node.dtype}, too many; {COPY_AGAIN}")
 
 
 def _header(path: Path, file: h5py.File) -> Header:

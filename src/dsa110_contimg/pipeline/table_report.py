@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dsa110_contimg.pipeline import array
 from dsa110_contimg.pipeline.ms_antennas import row_blocks
-from dsa110_contimg.pipeline.ms_reports import limit, opened_without_lock
+from dsa110_contimg.pipeline.ms_reports import answer_limited, opened_without_lock
 
 
 class TableSums:
@@ -133,20 +133,18 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True, help="descriptor of the table's directory")
     parser.add_argument("--ms-fd", type=int, help="descriptor of the Measurement Set's directory")
     options = parser.parse_args()
-    limit()
+    return answer_limited(lambda: _answer(options))
+
+
+def _answer(options: argparse.Namespace) -> None:
     base = f"/proc/self/fd/{options.fd}"
-    try:
-        with opened_without_lock(base) as rows, opened_without_lock(f"{base}/ANTENNA") as antennas:
-            names = tuple(antennas.getcol("NAME"))
-            present = None
-            if options.ms_fd is not None:
-                with opened_without_lock(f"/proc/self/fd/{options.ms_fd}") as visibilities:
-                    present = antennas_with_rows(visibilities, len(names))
-            json.dump(report(rows, names, present), sys.stdout)
-    except (ValueError, RuntimeError, IndexError, OSError, MemoryError) as error:
-        sys.stderr.write(f"{str(error) or type(error).__name__}\n")
-        return 2
-    return 0
+    with opened_without_lock(base) as rows, opened_without_lock(f"{base}/ANTENNA") as antennas:
+        names = tuple(antennas.getcol("NAME"))
+        present = None
+        if options.ms_fd is not None:
+            with opened_without_lock(f"/proc/self/fd/{options.ms_fd}") as visibilities:
+                present = antennas_with_rows(visibilities, len(names))
+        json.dump(report(rows, names, present), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Limits that a child process sets for itself before it reads a file that may be broken or hostile."""
+"""Limits that a child process sets for itself before it reads a file that may be broken or hostile; how it answers."""
 
 import resource
+import sys
+from collections.abc import Callable
 
 MEMORY_BYTES = 1 << 30  # address space; the libraries take 170 MB of it
 CPU_S = 20
@@ -8,12 +10,31 @@ CPU_S = 20
 
 def confine() -> None:
     """Bound memory and CPU time of this process, leave no core file, and let it write no file and start no process."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))  # one after the other: the first says what it was
     limits = {
         resource.RLIMIT_AS: MEMORY_BYTES,
-        resource.RLIMIT_CPU: CPU_S,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_NPROC: 0,
     }
     for kind, bound in limits.items():
         resource.setrlimit(kind, (bound, bound))
+
+
+def answer_confined(make: Callable[[], bytes], unusable: tuple[type[Exception], ...]) -> int:
+    """Write what ``make`` returns on standard output, under the limits.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 2 when it raised one of ``unusable``; then standard error has the reason, in one line.
+    """
+    confine()
+    try:
+        made = make()
+    except unusable as error:
+        reason = "it needs too much memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
+        sys.stderr.write(" ".join(reason.split()) + "\n")
+        return 2
+    sys.stdout.buffer.write(made)
+    return 0

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from astropy.io import fits
 
-from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, open_image
+from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, number, open_image
 from dsa110_contimg.api.batch.sky_places import box_around
 from dsa110_contimg.api.batch.thumbnails import encode, render, serve
 from dsa110_contimg.api.picture_wish import CutoutWish, PictureWish
@@ -32,7 +32,7 @@ def cut(image: FitsImage, box: Box, plane: int) -> bytes:
     upper = np.unravel_index(plane, image.shape[:-2] or (1,))
     firsts = [box.x0, box.y0, *reversed([int(index) for index in upper])]
     for axis, index in enumerate(firsts[: len(image.shape)], start=1):
-        header[f"CRPIX{axis}"] = header.get(f"CRPIX{axis}", 0.0) - index
+        header[f"CRPIX{axis}"] = number(header, f"CRPIX{axis}", 0.0) - index
     pixels_cut = image.window(plane, box).reshape((1,) * (len(image.shape) - 2) + (box.y1 - box.y0, box.x1 - box.x0))
     stream = BytesIO()
     fits.PrimaryHDU(pixels_cut.astype(">f4"), header).writeto(stream, output_verify="fix")

@@ -4,6 +4,7 @@ Every size that a header claims is compared with the size of the file before any
 within `MAX_HEADER_BLOCKS` or is none. Pixels are read in rows, so that memory does not grow with the file.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ warnings.simplefilter("ignore")  # what is wrong with a header is judged here, n
 
 class FitsError(Exception):
     """The file cannot be used as an image; the message says why."""
+
+
+#: What a file raises that cannot be used: our own words first, then those of the libraries that read it.
+UNUSABLE = (FitsError, fits.VerifyError, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class FitsImage:
 
     def _scaled(self, stored: Any) -> Plane:
         """Return stored numbers as physical ones: BSCALE * stored + BZERO, NaN for BLANK."""
-        scale, zero = float(self.header.get("BSCALE", 1.0)), float(self.header.get("BZERO", 0.0))
+        scale, zero = number(self.header, "BSCALE", 1.0), number(self.header, "BZERO", 0.0)
         values: Plane = (stored.astype(np.float64) * scale + zero if (scale, zero) != (1, 0) else stored).astype("f4")
         if stored.dtype.kind != "f" and "BLANK" in self.header:
             values[stored == self.header["BLANK"]] = np.nan
@@ -109,6 +114,29 @@ class Box:
 
 def open_image(file: BinaryIO) -> FitsImage:
     """Read the header of the primary image.
+
+    Raises
+    ------
+    FitsError
+        The file is no FITS image of two to four axes, or smaller than its header claims, or a card holds no value.
+    """
+    image = read_image(file)
+    for problem in broken_cards(image.header):
+        raise FitsError(problem)
+    return image
+
+
+def broken_cards(header: Any) -> Iterator[str]:
+    """Tell of each card that holds no value of the standard; a header reads its cards only when they are asked for."""
+    for card in header.cards:
+        try:
+            _ = card.value
+        except (ValueError, fits.VerifyError):
+            yield f"the card {card.keyword} holds no value of the standard (NaN is none); correct or remove it"
+
+
+def read_image(file: BinaryIO) -> FitsImage:
+    """Read the header of the primary image, and of its cards those that tell its size.
 
     Raises
     ------
@@ -158,9 +186,30 @@ def _shape(header: Any) -> tuple[int, ...]:
 
 def beam_axes_deg(header: Any) -> tuple[float, float, float] | None:
     """Return major and minor axis (FWHM, deg) and position angle (deg, north through east); None without a beam."""
-    values = [header.get(name) for name in ("BMAJ", "BMIN", "BPA")]
-    numbers = [float(value) for value in values[:2] if isinstance(value, int | float)]
-    if len(numbers) < 2 or not np.isfinite(numbers).all() or min(numbers) <= 0:
+    major, minor, angle = (known_number(header.get(name)) for name in ("BMAJ", "BMIN", "BPA"))
+    if major is None or minor is None or min(major, minor) <= 0:
         return None
-    angle = float(values[2]) if isinstance(values[2], int | float) and np.isfinite(values[2]) else 0.0
-    return max(numbers), min(numbers), angle
+    return max(major, minor), min(major, minor), angle or 0.0
+
+
+def known_number(value: Any) -> float | None:
+    """Return the value of a card as a number; None when it is none, or not a finite one."""
+    is_number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def number(header: Any, name: str, default: float) -> float:
+    """Return the number that a card holds, ``default`` without such a card.
+
+    Raises
+    ------
+    FitsError
+        It holds something else, or there are several cards that do not agree: readers take one or the other.
+    """
+    values = [header[name, place] for place in range(header.count(name))] if name in header else [default]
+    found = known_number(values[0])
+    if found is None:
+        raise FitsError(f"{name} is {values[0]!r}; it must be a number")
+    if any(value != values[0] for value in values):
+        raise FitsError(f"{name} is there {len(values)} times, with different values; only one can be meant")
+    return found

@@ -18,12 +18,22 @@ import orjson
 from astropy import units
 from astropy.io import fits
 
-from dsa110_contimg.api.batch.confinement import confine
-from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, beam_axes_deg, open_image
+from dsa110_contimg.api.batch.confinement import answer_confined
+from dsa110_contimg.api.batch.fits_file import (
+    UNUSABLE,
+    Box,
+    FitsError,
+    FitsImage,
+    beam_axes_deg,
+    known_number,
+    number,
+    open_image,
+)
 
 _LIGHT_M_S = 299_792_458.0
 _SAMPLE_PIXELS = 1 << 22
-_COMMENTARY = ("", "COMMENT", "HISTORY", "END")
+COMMENTARY = ("", "COMMENT", "HISTORY", "END")
+_LONG_NUMBER = re.compile(r"\d{3}")
 _AIPS_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)")
 _STOKES = {1: "I", 2: "Q", 3: "U", 4: "V", -1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY"}
 
@@ -39,12 +49,12 @@ def header_report(image: FitsImage) -> Report:
         "unit": text_of(header.get("BUNIT")),
         "beam": beam_report(header),
         "frequency_hz": frequency_hz(header),
-        "rest_frequency_hz": _number(header.get("RESTFRQ", header.get("RESTFREQ"))),
+        "rest_frequency_hz": known_number(header.get("RESTFRQ", header.get("RESTFREQ"))),
         "stokes": stokes(image),
         "object": text_of(header.get("OBJECT")),
         "telescope": text_of(header.get("TELESCOP")),
         "observed_at": text_of(header.get("DATE-OBS")),
-        "cards": {name: _plain(header[name]) for name in header if name not in _COMMENTARY},
+        "cards": {name: _plain(header[name]) for name in header if name not in COMMENTARY},
         "history": [str(line) for line in header.get("HISTORY", [])][:1000],
     }
 
@@ -54,9 +64,9 @@ def _axis(header: Any, number: int, length: int) -> Report:
         "type": text_of(header.get(f"CTYPE{number}")),
         "unit": text_of(header.get(f"CUNIT{number}")),
         "length": length,
-        "reference_pixel": _number(header.get(f"CRPIX{number}", 0.0)),
-        "reference_value": _number(header.get(f"CRVAL{number}", 0.0)),
-        "step": _number(header.get(f"CDELT{number}", header.get(f"CD{number}_{number}", 1.0))),
+        "reference_pixel": known_number(header.get(f"CRPIX{number}", 0.0)),
+        "reference_value": known_number(header.get(f"CRVAL{number}", 0.0)),
+        "step": known_number(header.get(f"CDELT{number}", header.get(f"CD{number}_{number}", 1.0))),
     }
 
 
@@ -71,29 +81,41 @@ def beam_report(header: Any) -> Report | None:
 
 
 def frequency_hz(header: Any) -> float | None:
-    """Return the frequency of the middle of the spectral axis; without such an axis that of RESTFRQ; else None."""
-    for number in range(1, int(header["NAXIS"]) + 1):
-        kind = str(header.get(f"CTYPE{number}", "")).upper()[:4].rstrip("-")
+    """Return the frequency of the middle of the spectral axis; without such an axis that of RESTFRQ; else None.
+
+    Raises
+    ------
+    FitsError
+        Something else than a number tells where the axis lies.
+    """
+    for axis in range(1, int(header["NAXIS"]) + 1):
+        kind = str(header.get(f"CTYPE{axis}", "")).upper()[:4].rstrip("-")
         if kind in ("FREQ", "VRAD", "VOPT", "WAVE"):
-            return _as_frequency(kind, _middle(header, number), _rest_hz(header))
+            return _as_frequency(kind, _middle(header, axis), _rest_hz(header))
     return _rest_hz(header)
 
 
-def _middle(header: Any, number: int) -> float:
+def _middle(header: Any, axis: int) -> float:
     """Return the value of an axis at its middle, in the unit of the standard (Hz, m/s, m)."""
-    step = header.get(f"CDELT{number}", header.get(f"CD{number}_{number}", 1.0))
-    value = header.get(f"CRVAL{number}", 0.0) + step * (
-        (header[f"NAXIS{number}"] + 1) / 2 - header.get(f"CRPIX{number}", 0.0)
-    )
+    step = number(header, f"CDELT{axis}", number(header, f"CD{axis}_{axis}", 1.0))
+    from_reference = (number(header, f"NAXIS{axis}", 1.0) + 1) / 2 - number(header, f"CRPIX{axis}", 0.0)
+    unit = unit_of(str(header.get(f"CUNIT{axis}", "")).strip())
+    factor = 1.0 if unit is None else float(unit.si.scale)
+    return (number(header, f"CRVAL{axis}", 0.0) + step * from_reference) * factor
+
+
+def unit_of(text: str) -> Any:
+    """Return the unit that a text names, by the standard; None when it names none."""
+    if _LONG_NUMBER.search(text):  # 10**(99999999) would be worked out
+        return None
     try:
-        factor = units.Unit(str(header.get(f"CUNIT{number}", "")).strip() or "", format="fits").si.scale
+        return units.Unit(text, format="fits")
     except ValueError:
-        factor = 1.0
-    return float(value) * float(factor)
+        return None
 
 
 def _rest_hz(header: Any) -> float | None:
-    return _number(header.get("RESTFRQ", header.get("RESTFREQ")))
+    return known_number(header.get("RESTFRQ", header.get("RESTFREQ")))
 
 
 def _as_frequency(kind: str, value: float, rest_hz: float | None) -> float | None:
@@ -106,22 +128,25 @@ def _as_frequency(kind: str, value: float, rest_hz: float | None) -> float | Non
     else:
         speed = value / _LIGHT_M_S
         found = rest_hz * (1 - speed) if kind == "VRAD" else rest_hz / (1 + speed) if speed != -1 else None
-    return _number(found)
+    return known_number(found)
 
 
 def stokes(image: FitsImage) -> list[str]:
-    """Return the Stokes parameters of the axis of that name, by the standard's numbers; empty without one."""
+    """Return the Stokes parameters of the axis of that name, by the standard's numbers; empty without one.
+
+    Raises
+    ------
+    FitsError
+        Something else than a number tells where the axis lies.
+    """
     header = image.header
-    for number, length in enumerate(reversed(image.shape), start=1):
-        if str(header.get(f"CTYPE{number}", "")).strip().upper() == "STOKES" and length <= len(_STOKES):
-            first = header.get(f"CRVAL{number}", 1.0) - (header.get(f"CRPIX{number}", 1.0) - 1) * _step(header, number)
-            values = [first + index * _step(header, number) for index in range(length)]
+    for axis, length in enumerate(reversed(image.shape), start=1):
+        if str(header.get(f"CTYPE{axis}", "")).strip().upper() == "STOKES" and length <= len(_STOKES):
+            step = number(header, f"CDELT{axis}", 1.0)
+            first = number(header, f"CRVAL{axis}", 1.0) - (number(header, f"CRPIX{axis}", 1.0) - 1) * step
+            values = [first + index * step for index in range(length)]
             return [_STOKES.get(round(value), "?") if np.isfinite(value) else "?" for value in values]
     return []
-
-
-def _step(header: Any, number: int) -> float:
-    return float(header.get(f"CDELT{number}", 1.0))
 
 
 def statistics_report(image: FitsImage, plane: int) -> Report:
@@ -139,15 +164,16 @@ def statistics_report(image: FitsImage, plane: int) -> Report:
             n_valid += values.size
             total, squares = total + values.sum(), squares + (values**2).sum()
             low, high = min(low, values.min()), max(high, values.max())
-            sample.append(values[::stride])
+            sample.append(values[::stride].copy())  # a view would keep the whole band in memory
     if not n_valid:
         raise FitsError(f"plane {plane} holds no value at all")
     picked = np.concatenate(sample)
     median, mean = float(np.median(picked)), total / n_valid
     return {
         "plane": plane, "n_pixels": image.shape[-1] * image.shape[-2], "n_valid": n_valid,
-        "unit": text_of(image.header.get("BUNIT")), "min": _number(low), "max": _number(high), "mean": _number(mean),
-        "std": _number(np.sqrt(max(0.0, squares / n_valid - mean**2))), "rms": _number(np.sqrt(squares / n_valid)),
+        "unit": text_of(image.header.get("BUNIT")), "min": known_number(low), "max": known_number(high),
+        "mean": known_number(mean), "std": known_number(np.sqrt(max(0.0, squares / n_valid - mean**2))),
+        "rms": known_number(np.sqrt(squares / n_valid)),
         "median": median, "noise": 1.4826 * float(np.median(np.abs(picked - median))), "sampled_every": stride,
     }  # fmt: skip
 
@@ -166,23 +192,20 @@ def slice_report(image: FitsImage, plane: int, x: int, y: int, width: int, heigh
             f"columns {x} to {x + width - 1}, rows {y} to {y + height - 1} are not all of {columns} x {rows}"
         )
     values = image.window(plane, Box(x, y, x + width, y + height))
-    told = [[_number(value) for value in row] for row in values.tolist()]
+    told = [[known_number(value) for value in row] for row in values.tolist()]
     return {"plane": plane, "x": x, "y": y, "unit": text_of(image.header.get("BUNIT")), "values": told}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, fits.card.Undefined):
         return None
-    return value if isinstance(value, bool | int | str) else _number(value)
+    is_plain = isinstance(value, bool | str) or (isinstance(value, int) and abs(value) < 1 << 63)
+    return value if is_plain else known_number(value)
 
 
 def text_of(value: Any) -> str | None:
     """Return the text of a card; None when it has none."""
     return value.strip() or None if isinstance(value, str) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float | np.floating) and np.isfinite(value) else None
 
 
 def _number_of(text: str) -> float | None:
@@ -217,15 +240,11 @@ def serve(prog: str, answer: Callable[[BinaryIO, Report], Report]) -> int:
     parser.add_argument("--fd", type=int, required=True, help="descriptor of the FITS file")
     parser.add_argument("--ask", type=orjson.loads, default={}, help="which report, as JSON")
     options = parser.parse_args()
-    confine()
-    try:
-        told = answer(os.fdopen(options.fd, "rb"), options.ask)
-        written = orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS)
-    except (FitsError, fits.VerifyError, OSError, ValueError, TypeError, KeyError, MemoryError) as error:
-        sys.stderr.write(f"{error or 'the image needs too much memory'}\n".replace("\n", " "))
-        return 2
-    sys.stdout.buffer.write(written)
-    return 0
+
+    def make() -> bytes:
+        return orjson.dumps(answer(os.fdopen(options.fd, "rb"), options.ask), option=orjson.OPT_NON_STR_KEYS)
+
+    return answer_confined(make, UNUSABLE)
 
 
 if __name__ == "__main__":

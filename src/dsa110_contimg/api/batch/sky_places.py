@@ -11,7 +11,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
-from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage
+from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, number
+
+_LARGEST_SIP_ORDER = 9  # of the convention: Shupe et al. 2005, ASP Conf. 347, 491
+_FLATTEST = 1e-6  # the area of a pixel over the product of its sides
 
 
 def celestial(image: FitsImage) -> Any:
@@ -20,18 +23,36 @@ def celestial(image: FitsImage) -> Any:
     Raises
     ------
     FitsError
-        There are none, or they hold numbers that are none.
+        There are none, or they hold numbers that are none, or none of the sky.
     """
+    _check_cards(image.header)
     try:
         found = WCS(image.header, fix=False).celestial
     except (ValueError, TypeError, KeyError, IndexError, MemoryError, AttributeError, fits.VerifyError) as error:
-        raise FitsError(f"the coordinates cannot be read: {error}") from error
+        raise FitsError(f"the coordinates cannot be read: {' '.join(str(error).split())}") from error
     if found.naxis != 2:
         raise FitsError("the image has no axes of right ascension and declination")
     numbers = [*found.wcs.crval, *found.wcs.crpix, *proj_plane_pixel_scales(found)]
     if not np.isfinite(numbers).all() or min(numbers[-2:]) <= 0:
         raise FitsError(f"the coordinates hold numbers that are none: {[float(one) for one in numbers]}")
+    if abs(np.linalg.det(found.pixel_scale_matrix)) < _FLATTEST * numbers[-2] * numbers[-1]:
+        raise FitsError("the coordinates fall on one line: CD, or PC and CDELT, are a singular matrix")
+    if abs(found.wcs.crval[found.wcs.lng]) > 360 or abs(found.wcs.crval[found.wcs.lat]) > 90:
+        raise FitsError(f"the coordinates are about {found.wcs.crval[0]:g}, {found.wcs.crval[1]:g} deg: nowhere")
     return found
+
+
+def _check_cards(header: Any) -> None:
+    """Refuse text where a number belongs, which would count as the default, and orders that take for ever to read."""
+    for axis in (1, 2):
+        for name in ("CRVAL", "CRPIX", "CDELT"):
+            number(header, f"{name}{axis}", 0.0)
+        for name in ("CD", "PC"):
+            for other in (1, 2):
+                number(header, f"{name}{axis}_{other}", 0.0)
+    for name in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+        if number(header, name, 0.0) > _LARGEST_SIP_ORDER:
+            raise FitsError(f"{name} is {header[name]}; polynomials of a distortion end at order {_LARGEST_SIP_ORDER}")
 
 
 def box_around(image: FitsImage, ra_deg: float, dec_deg: float, width: float, height: float, unit: str) -> Box:

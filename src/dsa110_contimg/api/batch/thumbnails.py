@@ -23,8 +23,8 @@ from PIL import Image
 
 from dsa110_contimg.api.batch.beam_mark import draw_beam
 from dsa110_contimg.api.batch.colours import named
-from dsa110_contimg.api.batch.confinement import confine
-from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, Plane, open_image
+from dsa110_contimg.api.batch.confinement import answer_confined
+from dsa110_contimg.api.batch.fits_file import UNUSABLE, Box, FitsImage, Plane, number, open_image
 from dsa110_contimg.api.batch.stretches import Curve, curve_for
 from dsa110_contimg.api.picture_wish import PictureWish
 
@@ -72,8 +72,8 @@ def north_up(plane: Plane, header: Any) -> Plane:
     A FITS image has its first row at the bottom. The declination step along rows and the right ascension step along
     columns are read from CDELT and PC, or CD; without them the usual ones (north up, east left) are assumed.
     """
-    ra_step = header.get("CD1_1", header.get("CDELT1", -1.0) * header.get("PC1_1", 1.0))
-    dec_step = header.get("CD2_2", header.get("CDELT2", 1.0) * header.get("PC2_2", 1.0))
+    ra_step = number(header, "CD1_1", number(header, "CDELT1", -1.0) * number(header, "PC1_1", 1.0))
+    dec_step = number(header, "CD2_2", number(header, "CDELT2", 1.0) * number(header, "PC2_2", 1.0))
     turned = plane[::-1] if dec_step >= 0 else plane
     return turned if ra_step <= 0 else turned[:, ::-1]
 
@@ -165,14 +165,7 @@ def serve(prog: str, answer: Callable[[Sequence[BinaryIO], dict[str, Any]], byte
     parser.add_argument("--fd", type=int, action="append", required=True, help="descriptor of a FITS file")
     parser.add_argument("--ask", type=orjson.loads, default={}, help="what is asked for, as JSON")
     options = parser.parse_args()
-    confine()
-    try:
-        made = answer([os.fdopen(fd, "rb") for fd in options.fd], options.ask)
-    except (FitsError, OSError, MemoryError) as error:
-        sys.stderr.write(f"{error or 'the image needs too much memory'}\n")
-        return 2
-    sys.stdout.buffer.write(made)
-    return 0
+    return answer_confined(lambda: answer([os.fdopen(fd, "rb") for fd in options.fd], options.ask), UNUSABLE)
 
 
 if __name__ == "__main__":

@@ -80,5 +80,12 @@ class LimitedChild:
                     await child.wait()
         if child.returncode != 0:
             lines = said.decode(errors="replace").strip().splitlines()
-            raise ChildRefusedError(lines[-1][-_REASON_CHARACTERS:] if lines else f"it ended with {child.returncode}")
+            raise ChildRefusedError(lines[-1][:_REASON_CHARACTERS] if lines else _ending(child.returncode or 0))
         return answer
+
+
+def _ending(code: int) -> str:
+    """Say how a child ended that said nothing itself."""
+    if code == -signal.SIGXCPU:
+        return "it takes too much CPU time"
+    return f"its reader ended with {code}" if code > 0 else f"its reader was ended by {signal.Signals(-code).name}"
