@@ -62,7 +62,7 @@ GUARDS := middleware/gate middleware/judge middleware/head middleware/busy middl
   middleware/connection middleware/socket_connection middleware/crowd middleware/cross_origin middleware/error_body \
   middleware/exchange middleware/headers security request_error access_settings file_access file_trees \
   file_reply archive archive_reply run_logs strict_json \
-  credentials authorization audit rates services/access_service services/tokens services/rate_limiter \
+  credentials authorization audit rate_limit services/access_service services/tokens services/rate_limiter \
   services/rate_windows services/socket_limit queries/credentials queries/audit
 comma := ,
 empty :=

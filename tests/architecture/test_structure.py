@@ -29,9 +29,26 @@ SQL_ROOMS = re.compile(
 BROAD_EXCEPT_ROOMS = {"api/middleware/exception_handler.py", "absurd/worker.py", "api/services_monitor.py"}
 ENVIRONMENT_ROOMS = {"api/config.py", "absurd/config.py"}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
+#: What users import by name, and earlier code did: below `api` and below `absurd`.
+SPECIFIED = {
+    "api": "app config database dependencies exceptions interfaces repositories async_repositories schemas security "
+    "validation websocket services_monitor job_queue rate_limit metrics cache batch.jobs batch.qa batch.thumbnails "
+    "db_adapters.backend db_adapters.query_builder db_adapters.adapters.sqlite_adapter "
+    "db_adapters.adapters.postgresql_adapter middleware.exception_handler routes.images routes.sources routes.jobs "
+    "routes.ms routes.qa routes.cal routes.stats routes.logs routes.queue routes.cache routes.services "
+    "services.async_services services.fits_service services.qa_service services.stats_service",
+    "absurd": "client worker config adapter dependencies scheduling monitoring setup scheduler_main __main__",
+}
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MAX_HANDLER_LINES = 10
+
+
+@pytest.mark.parametrize(("wing", "names"), SPECIFIED.items())
+def test_modules_have_the_names_of_the_specification(wing: str, names: str) -> None:
+    paths = {f"{wing}.{name}" for name in names.split()}
+    there = {module.name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for module in MODULES}
+    assert paths - there == set()
 
 
 def test_sql_stands_only_where_it_belongs() -> None:

@@ -24,7 +24,7 @@ from dsa110_contimg.api.access_settings import RateLimitConfig
 from dsa110_contimg.api.app import create_app, server_settings
 from dsa110_contimg.api.credentials import create_key
 from dsa110_contimg.api.database import BlockingDatabase
-from dsa110_contimg.api.rates import RateClass
+from dsa110_contimg.api.rate_limit import RateClass
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.repositories import CredentialRepository
 from dsa110_contimg.api.services.rate_limiter import RateLimiter

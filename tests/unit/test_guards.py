@@ -32,7 +32,7 @@ from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import content_policy
 from dsa110_contimg.api.middleware.judge import Client
 from dsa110_contimg.api.middleware.socket_connection import patient_socket
-from dsa110_contimg.api.rates import RateClass, RateLimitedError
+from dsa110_contimg.api.rate_limit import RateClass, RateLimitedError
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.security import parse_address
 from dsa110_contimg.api.services.access_service import AccessService, Change

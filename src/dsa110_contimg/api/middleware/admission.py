@@ -12,7 +12,7 @@ from dsa110_contimg.api.credentials import Principal, presented_key, presented_t
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DatabaseError, DSA110APIError
 from dsa110_contimg.api.middleware.headers import is_documentation, is_page
 from dsa110_contimg.api.middleware.judge import Client
-from dsa110_contimg.api.rates import Allowance, RateClass, RateLimitedError, class_of
+from dsa110_contimg.api.rate_limit import Allowance, RateClass, RateLimitedError, class_of
 from dsa110_contimg.api.security import RefusedError
 from dsa110_contimg.api.services.access_service import Change
 from dsa110_contimg.api.services.rate_limiter import RateLimiter

@@ -14,7 +14,7 @@ from dsa110_contimg.api.middleware.cross_origin import CrossOriginRule
 from dsa110_contimg.api.middleware.exchange import ExchangeLimits, body_too_large
 from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import Header
-from dsa110_contimg.api.rates import bucket_of
+from dsa110_contimg.api.rate_limit import bucket_of
 from dsa110_contimg.api.security import Address, ClientAddressRule, HostRule, OriginRule, RefusedError
 
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)

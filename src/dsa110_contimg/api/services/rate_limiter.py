@@ -15,7 +15,7 @@ from limits import RateLimitItem, RateLimitItemPerSecond
 from redis.exceptions import RedisError
 
 from dsa110_contimg.api.access_settings import RateLimitConfig
-from dsa110_contimg.api.rates import Allowance, RateClass
+from dsa110_contimg.api.rate_limit import Allowance, RateClass
 from dsa110_contimg.api.readings import Rate
 from dsa110_contimg.api.services.rate_windows import MemoryWindows, SharedWindows
 

@@ -9,7 +9,7 @@ import pytest
 from dsa110_contimg.api.access_settings import RateLimitConfig
 from dsa110_contimg.api.config import APIConfig, ConfigError
 from dsa110_contimg.api.middleware.error_body import error_body
-from dsa110_contimg.api.rates import Allowance, RateClass, RateLimitedError, bucket_of, class_of
+from dsa110_contimg.api.rate_limit import Allowance, RateClass, RateLimitedError, bucket_of, class_of
 from dsa110_contimg.api.readings import Rate, rate
 from dsa110_contimg.api.services.rate_limiter import RateLimiter
 from dsa110_contimg.api.services.rate_windows import MemoryWindows
