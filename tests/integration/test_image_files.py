@@ -153,6 +153,12 @@ async def test_the_header_tells_beam_frequency_and_unit(api: Served) -> None:
         ({"CTYPE3": "FREQ", "CUNIT3": "GHz", "CRVAL3": 1.4, "CRPIX3": 1.0, "CDELT3": 0.1}, 1.5e9),  # 3 planes
         ({"CTYPE3": "VRAD", "CRVAL3": 0.0, "CRPIX3": 2.0, "CDELT3": 1e3, "RESTFRQ": 1.42e9}, 1.42e9),
         ({"CTYPE3": "WAVE", "CRVAL3": 0.2, "CRPIX3": 2.0, "CDELT3": 0.01}, 299792458.0 / 0.2),
+        ({"CTYPE3": "VELO-LSR", "CRVAL3": 1e7, "CRPIX3": 2.0, "RESTFRQ": 1.42e9}, 1373398166.9),  # as WCSLIB has it
+        ({"CTYPE3": "BETA", "CRVAL3": 0.1, "CRPIX3": 2.0, "RESTFRQ": 1.42e9}, 1.42e9 * (0.9 / 1.1) ** 0.5),
+        ({"CTYPE3": "ZOPT", "CRVAL3": 0.1, "CRPIX3": 2.0, "RESTFRQ": 1.42e9}, 1.42e9 / 1.1),
+        ({"CTYPE3": "WAVN", "CRVAL3": 5.0, "CRPIX3": 2.0}, 5.0 * 299792458.0),
+        ({"CTYPE3": "BETA", "CRVAL3": -1.5, "CRPIX3": 2.0, "RESTFRQ": 1.42e9}, None),
+        ({"CTYPE3": "WAVE", "CRVAL3": 0.0, "CRPIX3": 2.0}, None),
         ({"RESTFREQ": 1.4e9}, 1.4e9),
         ({"CTYPE3": "VOPT", "CRVAL3": 0.0, "CRPIX3": 2.0}, None),
         ({}, None),

@@ -7,6 +7,7 @@ missing, from the HISTORY line of AIPS.
 """
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -31,6 +32,19 @@ from dsa110_contimg.api.batch.fits_file import (
 )
 
 _LIGHT_M_S = 299_792_458.0
+_PLANCK_J_S = 6.62607015e-34
+#: Frequency (Hz) of a spectral coordinate in the unit of the standard, and of that at rest (Hz); paper III, table 1.
+_FREQUENCY: dict[str, Callable[[float, Any], float]] = {
+    "FREQ": lambda hertz, _: hertz,
+    "ENER": lambda joule, _: joule / _PLANCK_J_S,
+    "WAVN": lambda per_metre, _: per_metre * _LIGHT_M_S,
+    "WAVE": lambda metre, _: _LIGHT_M_S / metre,
+    "VRAD": lambda speed, rest_hz: rest_hz * (1 - speed / _LIGHT_M_S),
+    "VOPT": lambda speed, rest_hz: rest_hz / (1 + speed / _LIGHT_M_S),
+    "ZOPT": lambda redshift, rest_hz: rest_hz / (1 + redshift),
+    "VELO": lambda speed, rest_hz: rest_hz * math.sqrt((_LIGHT_M_S - speed) / (_LIGHT_M_S + speed)),
+    "BETA": lambda beta, rest_hz: rest_hz * math.sqrt((1 - beta) / (1 + beta)),
+}
 _SAMPLE_PIXELS = 1 << 22
 COMMENTARY = ("", "COMMENT", "HISTORY", "END")
 _LONG_NUMBER = re.compile(r"\d{3}")
@@ -88,11 +102,16 @@ def frequency_hz(header: Any) -> float | None:
     FitsError
         Something else than a number tells where the axis lies.
     """
+    rest_hz = known_number(header.get("RESTFRQ", header.get("RESTFREQ")))
     for axis in range(1, int(header["NAXIS"]) + 1):
         kind = str(header.get(f"CTYPE{axis}", "")).upper()[:4].rstrip("-")
-        if kind in ("FREQ", "VRAD", "VOPT", "WAVE"):
-            return _as_frequency(kind, _middle(header, axis), _rest_hz(header))
-    return _rest_hz(header)
+        if kind in _FREQUENCY:
+            value = _middle(header, axis)
+            try:
+                return known_number(_FREQUENCY[kind](value, rest_hz))
+            except (TypeError, ValueError, ZeroDivisionError):  # no rest frequency, or beyond the speed of light
+                return None
+    return rest_hz
 
 
 def _middle(header: Any, axis: int) -> float:
@@ -112,23 +131,6 @@ def unit_of(text: str) -> Any:
         return units.Unit(text, format="fits")
     except ValueError:
         return None
-
-
-def _rest_hz(header: Any) -> float | None:
-    return known_number(header.get("RESTFRQ", header.get("RESTFREQ")))
-
-
-def _as_frequency(kind: str, value: float, rest_hz: float | None) -> float | None:
-    if kind == "FREQ":
-        found: float | None = value
-    elif kind == "WAVE":
-        found = _LIGHT_M_S / value if value else None
-    elif rest_hz is None:
-        found = None
-    else:
-        speed = value / _LIGHT_M_S
-        found = rest_hz * (1 - speed) if kind == "VRAD" else rest_hz / (1 + speed) if speed != -1 else None
-    return known_number(found)
 
 
 def stokes(image: FitsImage) -> list[str]:
