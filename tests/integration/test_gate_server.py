@@ -103,6 +103,21 @@ def test_hosts_targets_and_sizes_are_judged(port: int, text: bytes, status: int)
     assert b"location: http://evil" not in reply.lower()
 
 
+def with_trailers(*trailers: bytes, head: bytes) -> bytes:
+    """Return a request whose body has trailing fields."""
+    head = b"GET " + LIVE.encode() + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + head
+    head += b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    return head + b"".join(field + b"\r\n" for field in trailers) + b"\r\n"
+
+
+def test_what_follows_a_body_is_no_header(port: int) -> None:
+    """A proxy names the client in the head; what the client sends behind its body would stand for the last proxy."""
+    head = b"X-Forwarded-For: 8.8.8.8\r\n"
+    assert say(port, with_trailers(head=head), PROXY)[0] == 403
+    assert say(port, with_trailers(b"X-Forwarded-For: 10.0.0.1", head=head), PROXY)[0] == 403
+    assert say(port, with_trailers(b"Host: evil.example", head=b""))[0] == 200
+
+
 def test_a_refusal_is_json_with_an_id_and_names_no_software(port: int) -> None:
     _, reply = say(port, request(LIVE), STRANGER)
     head, _, body = reply.partition(b"\r\n\r\n")

@@ -416,6 +416,18 @@ async def test_nothing_stays_open_at_the_end(postgres_database: str) -> None:
         await until(lambda: looking.fetch_all(NO_OTHERS))
 
 
+async def test_who_still_reads_at_the_end_opens_nothing_any_more(postgres_database: str) -> None:
+    config = DatabaseConfig(backend="postgresql", pg_url=postgres_database)
+    async with open_database(config) as looking:
+        async with open_database(config) as opened:
+            reading = asyncio.create_task(opened.fetch_prompt("SELECT pg_sleep(0.5)"))
+            await until(lambda: looking.fetch_all("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+        await reading
+        assert isinstance(opened, PostgreSQLAdapter)
+        assert not opened._prompt._open
+        await until(lambda: looking.fetch_all(NO_OTHERS))
+
+
 async def test_what_is_opened_too_late_is_closed(server: PostgreSQLAdapter) -> None:
     may_open, opened = asyncio.Event(), list[Any]()
 

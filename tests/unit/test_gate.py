@@ -709,18 +709,18 @@ WRONG = f"{GOOD[:20]}{'x' * 43}"
 
 
 class FakeAccess:
-    """Knows one key; with ``broken`` its database is away."""
+    """Knows one key until it is ``taken_back``; with ``broken`` its database is away."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self.broken = False
+        self.broken = self.taken_back = False
         self.denied: list[Change] = []
 
     async def authenticate(self, presented: str) -> Principal:
         self.asked += 1
         if self.broken:
             raise DatabaseBusyError("busy")
-        if presented != GOOD:
+        if presented != GOOD or self.taken_back:
             raise AuthenticationError("not known")
         return Principal("observer", GOOD_RECORD.id, frozenset({"ops"}))
 
@@ -817,6 +817,17 @@ async def test_where_too_many_keys_were_wrong_no_other_is_looked_at_unless_it_wa
     assert access.asked == 2
     assert await statuses("10.1.2.4", known, unknown, unknown, unknown, known) == [200, 200, 200, 429, 200]
     assert await statuses("10.1.2.3", known) == [200], "it has been right meanwhile"
+
+
+async def test_a_key_that_was_taken_back_is_looked_at_no_more_often_than_a_wrong_one() -> None:
+    access = FakeAccess()
+    admission = with_keys(access, failed_keys=Rate(2))
+    statuses = []
+    for _ in range(6):
+        statuses.append((await ask(rules(), headers=[("x-telescope", GOOD)], admission=admission)).status)
+        access.taken_back = True
+    assert statuses == [200, 200, 200, 429, 429, 429]
+    assert access.asked == 3
 
 
 async def test_this_machine_is_not_counted_where_that_is_set_and_no_proxy_stands_before_it() -> None:

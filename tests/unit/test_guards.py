@@ -1,6 +1,7 @@
 """What the gate, paths and keys do in moments that are rare: two at once, half a reply, a database that is away."""
 
 import asyncio
+import errno
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -268,6 +269,20 @@ async def test_a_failure_in_the_middle_of_a_reply_breaks_it() -> None:
     with pytest.raises(ZeroDivisionError):
         await CatchAll(half)(request_scope(), nothing, sink)
     assert len(sink.messages) == 1
+
+
+async def test_storage_that_gives_up_in_the_middle_of_a_reply_breaks_it_and_begins_no_other() -> None:
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise TimeoutError(errno.ETIMEDOUT, "the storage does not answer")
+
+    sink = Sink()
+    exchange = Exchange(request_scope(), sink, ExchangeLimits(), Head(()))
+    with pytest.raises(TimeoutError, match="storage"):
+        await exchange.serve(half, nothing)
+    assert [message["type"].rpartition(".")[2] for message in sink.messages] == ["start", "body"]
+    assert exchange.status == 200
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ class Admission:
         try:
             principal = await self._access_of(scope).authenticate(presented)
         except AuthenticationError as error:
+            self._known.pop(checksum, None)  # taken back, or expired
             scope["state"]["denied"] = error
             await self._failed(scope, presented, bucket, spared)
             return None

@@ -71,6 +71,14 @@ class PatientConnection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what follows a body is none (RFC 9110, 6.5.1).
+
+        A client could name its own address there, behind that which a proxy wrote into the head, or send without end.
+        """
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """End counting: the gate judges a head that is complete. A target with a host of its own is refused here.
 

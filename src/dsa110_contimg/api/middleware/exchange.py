@@ -101,6 +101,8 @@ class Exchange:
             async with asyncio.timeout(self._limits.request_s) as deadline:
                 await app(self.scope, lambda: self._receive(receive), lambda message: self._pass_on(message, deadline))
         except TimeoutError:
+            if not deadline.expired():
+                raise  # what the application waited for, such as storage in the middle of a file
             await self.refuse(_took_too_long(self._limits.request_s))
         except ClientDisconnect:
             if not self._refused:

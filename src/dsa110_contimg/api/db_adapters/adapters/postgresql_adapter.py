@@ -241,7 +241,8 @@ class PostgreSQLAdapter(AsyncConnection):
             wait.heard = rows is not None
         if rows is None:
             rows = await self.fetch_all(query, params)
-            await self._prompt.open_one()
+            if self._pool is not None:  # it was open, and may have been closed meanwhile
+                await self._prompt.open_one()
         return rows
 
     def write_mark(self) -> None:
