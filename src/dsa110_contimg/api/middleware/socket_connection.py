@@ -8,6 +8,8 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+_NO_TEXT = 1007
+
 
 class PatientSocket(WebSocketsSansIOProtocol):
     """A WebSocket that keeps nothing for a client that takes nothing; the bound is set by :func:`patient_socket`.
@@ -44,6 +46,14 @@ class PatientSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
 
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message on; one that is no UTF-8 ends its connection, for which uvicorn would log an error of ours."""
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(b"".join(self.frames)):
+            self.conn.send_close(_NO_TEXT)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
+
     def handle_ping(self) -> None:
         """Answer a ping, unless earlier answers still wait to be taken (RFC 6455, 5.5.3)."""
         answer = b"".join(self.conn.data_to_send())
@@ -77,6 +87,14 @@ class PatientSocket(WebSocketsSansIOProtocol):
         if self._until_taken is not None:
             self._until_taken.cancel()
             self._until_taken = None
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def patient_socket(patience_s: float) -> type[PatientSocket]:
