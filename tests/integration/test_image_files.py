@@ -18,7 +18,8 @@ from astropy.wcs import WCS
 from PIL import Image
 
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
-from dsa110_contimg.api.batch.fits_file import open_image
+from dsa110_contimg.api.batch.cutouts import cut
+from dsa110_contimg.api.batch.fits_file import Box, FitsImage, open_image
 from dsa110_contimg.api.batch.fits_reports import header_report
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.interfaces import ImageRecord, Recording
@@ -65,6 +66,22 @@ async def test_a_cutout_has_the_right_coordinates_and_pixels(small: Served) -> N
     assert reply.headers["etag"].startswith('"')
     by_angle = await small.get(f"{BASE}/cutout?ra={ra}&dec={dec}&width=32.4&height=0.3&unit=arcsec&format=png")
     assert Image.open(io.BytesIO(by_angle.content)).size == (9, 1)
+
+
+def test_a_cutout_says_nothing_of_the_whole_image_and_all_its_coordinates_are_right() -> None:
+    unit = fits.PrimaryHDU(np.arange(64, dtype=np.float32).reshape(8, 8))
+    unit.header.update({"DATAMIN": 0.0, "DATAMAX": 63.0, "WCSAXESB": 2, "CRPIX1B": 3.0, "CRPIX2B": 4.0})
+    unit.header.update({"CTYPE1B": "DETX", "CTYPE2B": "DETY", "CDELT1B": 0.5, "CRVAL1B": 10.0})
+    header = fits.getheader(io.BytesIO(cut(open_image_of(unit), Box(2, 1, 6, 5), 0)))
+    assert not {"DATAMIN", "DATAMAX"} & set(header)
+    of_all, of_part = (WCS(one, key="B").pixel_to_world_values for one in (unit.header, header))
+    assert of_part(0, 0) == pytest.approx(of_all(2, 1))
+
+
+def open_image_of(unit: fits.PrimaryHDU) -> FitsImage:
+    file = io.BytesIO()
+    unit.writeto(file)
+    return open_image(file)
 
 
 @pytest.mark.parametrize(("form", "known"), [("jpg", "JPEG"), ("webp", "WEBP")])
@@ -168,9 +185,7 @@ def test_the_frequency_follows_from_the_spectral_axis(cards: dict[str, object], 
     unit = fits.PrimaryHDU(np.zeros((3, 8, 8), np.float32))
     unit.header.update(cards)
     unit.header["HISTORY"] = "AIPS   CLEAN BMAJ=  1.0000E-03 BMIN=  5.0000E-04 BPA=  12.00"
-    file = io.BytesIO()
-    unit.writeto(file)
-    told = header_report(open_image(file))
+    told = header_report(open_image_of(unit))
     assert told["frequency_hz"] == (None if frequency_hz is None else pytest.approx(frequency_hz))
     assert told["beam"] == {"major_arcsec": pytest.approx(3.6), "minor_arcsec": pytest.approx(1.8), "pa_deg": 12.0}
 

@@ -5,6 +5,7 @@ standard output, under the same limits as ``thumbnails``.
 """
 
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from io import BytesIO
@@ -19,7 +20,7 @@ from dsa110_contimg.api.batch.thumbnails import encode, render, serve
 from dsa110_contimg.api.picture_wish import CutoutWish, PictureWish
 
 MAX_CUTOUT_PIXELS = 2048 * 2048
-_LOST_BY_CUTTING = ("BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
+_LOST_BY_CUTTING = ("BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX")
 
 
 def cut(image: FitsImage, box: Box, plane: int) -> bytes:
@@ -32,7 +33,9 @@ def cut(image: FitsImage, box: Box, plane: int) -> bytes:
     upper = np.unravel_index(plane, image.shape[:-2] or (1,))
     firsts = [box.x0, box.y0, *reversed([int(index) for index in upper])]
     for axis, index in enumerate(firsts[: len(image.shape)], start=1):
-        header[f"CRPIX{axis}"] = number(header, f"CRPIX{axis}", 0.0) - index
+        others = [name for name in header if re.fullmatch(rf"CRPIX{axis}[A-Z]", name)]  # of alternate coordinates
+        for name in (f"CRPIX{axis}", *others):
+            header[name] = number(header, name, 0.0) - index
     pixels_cut = image.window(plane, box).reshape((1,) * (len(image.shape) - 2) + (box.y1 - box.y0, box.x1 - box.x0))
     stream = BytesIO()
     fits.PrimaryHDU(pixels_cut.astype(">f4"), header).writeto(stream, output_verify="fix")
