@@ -15,7 +15,8 @@ function element(name, content = "", attributes = {}) {
 }
 
 function fill(id, rows, empty) {
-  const nothing = element("tr", element("td", empty, { colspan: 4 }));
+  const columns = at(id).closest("table").tHead.rows[0].cells.length;
+  const nothing = element("tr", element("td", empty, { colspan: columns }));
   at(id).replaceChildren(...(rows.length ? rows.map((cells) => element("tr", cells)) : [nothing]));
 }
 
@@ -90,9 +91,11 @@ function showImage(image) {
   at("image").querySelector("figcaption").replaceChildren(list, ...links);
 }
 
+const linkToRun = (run) => element("a", run, { href: `${BASE}/jobs/${encodeURIComponent(run)}` });
+
 function showJobs(jobs) {
   fill("jobs", jobs.map((job) => [
-    element("td", element("a", job.run_id, { href: `${BASE}/jobs/${encodeURIComponent(job.run_id)}` })),
+    element("td", linkToRun(job.run_id)),
     element("td", job.status, { class: job.status, title: job.error ?? "" }),
     element("td", time(job.started_at)),
     element("td", time(job.finished_at)),
@@ -102,6 +105,7 @@ function showJobs(jobs) {
 function showTasks({ tasks }) {
   fill("tasks", tasks.map((task) => [
     element("td", task.task_name),
+    element("td", typeof task.params.run_id === "string" ? linkToRun(task.params.run_id) : ""),
     element("td", task.status, { class: task.status }),
     element("td", task.progress === null ? "" : `${Math.round(task.progress * 100)} %`),
     element("td", task.error ?? task.progress_message ?? ""),
@@ -109,11 +113,11 @@ function showTasks({ tasks }) {
 }
 
 function showSources(sources) {
-  at("sources-note").textContent = sources.length < MOST_SOURCES ? `${sources.length} sources.` : `The brightest ${MOST_SOURCES}.`;
+  at("sources-note").textContent = sources.length < MOST_SOURCES ? `${sources.length} ${sources.length === 1 ? "source" : "sources"}.` : `The brightest ${MOST_SOURCES}.`;
   fill("sources", sources.map((source) => [
     element("td", element("a", source.name ?? source.id, { href: `${BASE}/sources/${encodeURIComponent(source.id)}/lightcurve` })),
-    element("td", source.ra_deg.toFixed(5), { class: "number" }),
-    element("td", source.dec_deg.toFixed(5), { class: "number" }),
+    element("td", source.ra_deg.toFixed(4), { class: "number" }),
+    element("td", source.dec_deg.toFixed(4), { class: "number" }),
     element("td", source.flux_jy === null ? "" : (1e3 * source.flux_jy).toFixed(2), { class: "number" }),
     element("td", String(source.num_images), { class: "number" }),
   ]), "No source yet.");
