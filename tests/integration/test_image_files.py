@@ -75,7 +75,7 @@ def test_a_cutout_says_nothing_of_the_whole_image_and_all_its_coordinates_are_ri
     header = fits.getheader(io.BytesIO(cut(open_image_of(unit), Box(2, 1, 6, 5), 0)))
     assert not {"DATAMIN", "DATAMAX"} & set(header)
     of_all, of_part = (WCS(one, key="B").pixel_to_world_values for one in (unit.header, header))
-    assert of_part(0, 0) == pytest.approx(of_all(2, 1))
+    assert np.array(of_part(0, 0)).tolist() == np.array(of_all(2, 1)).tolist()
 
 
 def open_image_of(unit: fits.PrimaryHDU) -> FitsImage:
