@@ -204,6 +204,13 @@ def test_an_image_without_words_is_summed_up_by_its_numbers() -> None:
     assert qa_service.image_summary(image()) == "No QA metrics available"
 
 
+def test_both_reports_on_an_image_give_the_same_verdict_and_name_what_is_beyond_its_limit() -> None:
+    for judged, grade in ((image(dynamic_range=20.0), "fail"), (image(dynamic_range=50.0, qa_grade="good"), "good")):
+        short, long = qa_service.image_qa(judged), qa_service.image_report(judged, None)
+        assert short["qa_grade"] == long["qa_grade"] == grade
+        assert short["flags"] == long["flags"] == ["dynamic_range"]
+
+
 def test_warnings_come_from_numbers_that_are_there() -> None:
     assert qa_service.image_warnings(image(noise_jy=0.02, dynamic_range=0.0)) == [
         "High noise level detected",

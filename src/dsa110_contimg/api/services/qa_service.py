@@ -16,10 +16,10 @@ _LOW_DYNAMIC_RANGE = 100.0
 def image_qa(image: ImageRecord) -> dict[str, Any]:
     """Return the verdict on an image: grade, numbers, and what a person should look at."""
     metrics = dict(image.qa_metrics)
-    flags = [name for name, value in metrics.items() if value is True]
+    found = findings(image_metrics(image))
     return {
         "image_id": str(image.id),
-        "qa_grade": image.qa_grade,
+        "qa_grade": _grade(image, found),
         "qa_summary": image.qa_summary or image_summary(image),
         "quality_metrics": metrics
         | {
@@ -33,9 +33,14 @@ def image_qa(image: ImageRecord) -> dict[str, Any]:
             "pa_deg": image.beam_pa_deg,
         },
         "source_stats": {"n_sources": _n_sources(metrics), "peak_flux_jy": image.peak_flux_jy},
-        "flags": flags,
+        "flags": _names_beyond(found),
         "warnings": image_warnings(image),
     }
+
+
+def _grade(image: ImageRecord, found: Sequence[Finding]) -> str | None:
+    """Return the grade of the assessment; an image that was never assessed is judged here, by the same limits."""
+    return image.qa_grade or worst(finding.grade for finding in found)
 
 
 def _n_sources(metrics: Mapping[str, Any]) -> int | None:
@@ -97,17 +102,13 @@ def image_metrics(image: ImageRecord) -> dict[str, Any]:
 
 
 def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str, Any]:
-    """Return the verdict on an image with its reasons.
-
-    The grade is that of the assessment; an image that was never assessed is judged here, by the same limits.
-    """
+    """Return the verdict on an image with its reasons."""
     metrics = image_metrics(image)
     found = findings(metrics)
     counted = measured.num_sources if measured else None
-    grade = image.qa_grade or worst(finding.grade for finding in found)
     return {
         "image_id": str(image.id),
-        "qa_grade": grade,
+        "qa_grade": _grade(image, found),
         "qa_summary": image.qa_summary or image_summary(image),
         "quality_metrics": {
             "rms_noise": image.noise_jy,
