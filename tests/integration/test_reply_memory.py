@@ -110,6 +110,7 @@ async def test_a_kept_route_names_the_tables_of_its_replies_and_no_others(on_sql
             assert (await on_sqlite.get(address)).status_code == 200
             assert asked, address
             read = {FOLLOWS.get(table, table) for statement in asked for table in tables_of(file, statement)}
+            read.discard("alembic_version")  # by a write meanwhile, of the monitor
             unnamed[address] = read - {*rule.tables, "table_counts", "table_generations"}
             unread[address] = set() if address in ONLY_COUNTED else {*rule.tables} - read
     assert {address: tables for address, tables in unnamed.items() if tables} == {}
@@ -450,7 +451,7 @@ async def test_a_reply_ends_with_its_time_and_failures_are_not_kept(tmp_path: Pa
 
 
 async def test_memory_has_a_bound_and_what_was_not_asked_for_longest_goes_first(tmp_path: Path) -> None:
-    kept = memory(Database(), tmp_path, most_bytes=100_000)
+    kept = memory(Database(), tmp_path, most_bytes=120_000)
     for number in range(10):
         await ask(kept, (f"/{number}", b""), b"x" * 4_000)
         assert await ask(kept, ("/0", b"")) in (None, b"x" * 4_000)

@@ -127,10 +127,15 @@ async def test_a_queue_that_is_down_is_asked_once_a_second_and_the_others_are_an
         ("0009", "run `dsa110 db upgrade`"),
         ("f00d", "run `dsa110 db upgrade`"),
         ("0011", "restart this process"),
+        ("0012_serves_0011", "restart this process"),
+        ("0012_serves_", "restart this process"),
+        ("0009_serves_0008", "run `dsa110 db upgrade`"),
     ],
 )
 def test_a_database_of_another_version_is_refused_with_what_helps(found: str | None, remedy: str) -> None:
-    schema.require("0010", "0010")
+    for served in ("0010", "0011_serves_0010", "0012_serves_0009"):
+        schema.require(served, "0010")
+        schema.require(served, "0010_serves_0009" if served != "0010" else served)
     with pytest.raises(DatabaseSchemaError, match=remedy) as caught:
         schema.require(found, "0010")
-    assert ("restart the API" in caught.value.to_body()["action"]) is (found == "0011")
+    assert ("restart the API" in caught.value.to_body()["action"]) is (remedy == "restart this process")

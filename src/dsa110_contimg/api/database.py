@@ -23,6 +23,7 @@ from dsa110_contimg.api.db_adapters.adapters.sqlite_adapter import existing, ope
 from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import in_our_words
 from dsa110_contimg.api.db_adapters.backend import AsyncConnection, DatabaseBackend
 from dsa110_contimg.api.db_adapters.statement import Steps
+from dsa110_contimg.api.queries import schema
 from dsa110_contimg.api.queries.audit import append
 
 T = TypeVar("T")
@@ -61,8 +62,15 @@ async def read(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
 
 
 async def write(adapter: DatabaseAdapter, steps: Steps[T]) -> T:
-    """Execute ``steps`` in one transaction; a change that somebody asked for is recorded in the same one."""
+    """Execute ``steps`` in one transaction; a change that somebody asked for is recorded in the same one.
+
+    Raises
+    ------
+    DatabaseSchemaError
+        A later version has changed the tables since this process began: what it would write may be wrong now.
+    """
     async with adapter.transaction() as connection:
+        await run(connection, adapter.backend, schema.require_current())
         result = await run(connection, adapter.backend, steps)
         if begun := open_change():
             await run(connection, adapter.backend, append(begun.followed("changed")))
