@@ -134,12 +134,15 @@ def _has_registry(path: Path) -> bool:
 async def test_a_source_finds_its_images_whose_directory_and_fits_file_have_two_names(
     tmp_path: Path, dialect: str
 ) -> None:
-    path = write_earlier_database(tmp_path / "earlier", dialect, ROWS)
+    image = {"path": "/data/im/c.img.image", "ms_path": "/gone.ms", "created_at": MADE_AT, "type": "5min"}
+    measured = {**ROWS["photometry"][0], "image_path": "/data/im/c.img.image.fits"}
+    more = {"images": [*ROWS["images"], image], "photometry": [*ROWS["photometry"], measured]}
+    path = write_earlier_database(tmp_path / "earlier", dialect, ROWS | more)
     async with serving(config_of(path, tmp_path)) as served:
         found = await served.json("/api/v1/sources/A%2B1/contributing-images")
         detail = await served.json("/api/v1/sources/A%2B1")
-    # x.img.pbcor is measured as x.img.pbcor.fits, b.img.image as b.img.fits
-    assert {image["path"] for image in found} == {IMAGE, "/data/im/b.img.image"}
+    # x.img.pbcor is measured as x.img.pbcor.fits, b.img.image as b.img.fits, c.img.image as c.img.image.fits
+    assert {image["path"] for image in found} == {IMAGE, "/data/im/b.img.image", "/data/im/c.img.image"}
     assert {image["image_id"] for image in found} == {image["image_id"] for image in detail["contributing_images"]}
     assert all(image["image_id"] for image in found)
 

@@ -228,11 +228,12 @@ def derived_tables(layout: Layout) -> Iterator[str]:
         f"INSERT OR REPLACE INTO derived.grades SELECT image_path, {_GRADE} FROM {assessed} "
         "WHERE image_path IS NOT NULL ORDER BY timestamp"
     )
-    yield (
-        f"INSERT OR IGNORE INTO derived.image_links SELECT {_stem('i.path')}, i.path, i.id, "
-        f"coalesce(m.mid_mjd, (m.start_mjd + m.end_mjd) / 2) FROM {images} AS i LEFT JOIN {sets} AS m "
-        "ON m.path = i.ms_path WHERE i.path IS NOT NULL ORDER BY i.path GLOB '*.fits' DESC, i.id"
-    )
+    for key, condition in ((_stem("i.path"), "i.path IS NOT NULL"), ("i.path", "i.path GLOB '*.image'")):
+        yield (
+            f"INSERT OR IGNORE INTO derived.image_links SELECT {key}, i.path, i.id, "
+            f"coalesce(m.mid_mjd, (m.start_mjd + m.end_mjd) / 2) FROM {images} AS i LEFT JOIN {sets} AS m "
+            f"ON m.path = i.ms_path WHERE {condition} ORDER BY i.path GLOB '*.fits' DESC, i.id"
+        )
 
 
 def derived_sums(layout: Layout) -> Iterator[str]:
