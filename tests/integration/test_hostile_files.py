@@ -187,3 +187,13 @@ def test_no_column_of_a_table_is_worked_out_of_another(tmp_path: Path) -> None:
     told = read_all({"x": path}, TABLE_READERS)
     for answer in told.values():
         assert "not stored in it, but come from VirtualTaQLColumn" in answer.reason
+
+
+def test_a_measurement_set_that_was_copied_without_its_locks_is_refused_and_gets_none(tmp_path: Path) -> None:
+    path = write_ms(tmp_path / "x.ms", 20)
+    for lock in path.rglob("table.lock"):
+        lock.unlink()
+    for answer in read_all({"x": path}, TABLE_READERS).values():
+        assert is_refused(answer), answer
+        assert "table.lock" in answer.reason
+    assert list(path.rglob("table.lock")) == []

@@ -13,6 +13,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,10 @@ def opened_without_lock(path: str) -> Iterator[Any]:
     RuntimeError
         There is no complete table.
     ValueError
-        It refers to data elsewhere, or has columns that are worked out.
+        It refers to data elsewhere, or has columns that are worked out, or was copied without its lock.
     """
+    if (Path(path) / "table.dat").exists() and not (Path(path) / "table.lock").exists():
+        raise ValueError("it has no table.lock, which tells how many rows it has; copy it again with all its files")
     rows = table(path, readonly=True, ack=False, lockoptions="usernoread")
     try:
         if list(rows.partnames()) != [rows.name()]:
