@@ -44,7 +44,7 @@ def opened_without_lock(path: str) -> Iterator[Any]:
     ValueError
         It refers to data elsewhere, or has columns that are worked out, or was copied without its lock.
     """
-    if (Path(path) / "table.dat").exists() and not (Path(path) / "table.lock").exists():
+    if any(Path(path).glob("table.f*")) and not (Path(path) / "table.lock").exists():
         raise ValueError("it has no table.lock, which tells how many rows it has; copy it again with all its files")
     rows = table(path, readonly=True, ack=False, lockoptions="usernoread")
     try:
