@@ -97,9 +97,8 @@ class AsyncMSService:
 class AsyncSourceService:
     """Sources of the sky."""
 
-    def __init__(self, sources: SourceRepositoryProtocol, images: ImageRepositoryProtocol) -> None:
+    def __init__(self, sources: SourceRepositoryProtocol) -> None:
         self.sources = sources
-        self.images = images
 
     async def list_sources(self, wish: Wish) -> Page:
         """Return a page of sources, by rising id unless asked for otherwise."""

@@ -131,7 +131,7 @@ def compose(
         measurement_sets=measurement_sets,
         ms_files=MSFileService(measurement_sets, files, LimitedChild(), pictures),
         calibration=AsyncCalibrationService(AsyncCalibrationRepository(adapter)),
-        sources=AsyncSourceService(AsyncSourceRepository(adapter), image_rows),
+        sources=AsyncSourceService(AsyncSourceRepository(adapter)),
         jobs=jobs,
         logs=RunLogService(jobs, logs),
         stats=AsyncStatsService(stat_rows),
