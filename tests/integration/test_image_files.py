@@ -251,6 +251,8 @@ async def test_a_long_list_is_asked_for_in_a_body_with_a_key(own: Served) -> Non
         assert reply.headers["x-not-included"] == "99"
         assert reply.headers["content-disposition"].startswith("attachment")
         assert len(reply.content) > 1000
+    reply = await own.client.post("/api/v1/images/bulk-download", json={"image_ids": ["1"]})
+    assert (reply.status_code, reply.json()["message"]) == (401, "This needs an API key.")
 
 
 async def test_an_archive_of_nothing_is_refused(small: Served) -> None:

@@ -143,7 +143,7 @@ class AccessService:
             raise denied
         principal: Principal | None = state.get("principal")
         if principal is None:
-            raise AuthenticationError("This changes something and needs an API key.")
+            raise AuthenticationError("This needs an API key.")
         return principal
 
     @staticmethod
