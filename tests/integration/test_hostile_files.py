@@ -7,8 +7,10 @@ import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import orjson
 from astropy.io import fits
+from casacore.tables import table
 from PIL import Image
 
 from dsa110_contimg.api.batch.fits_reports import report
@@ -197,3 +199,12 @@ def test_a_measurement_set_that_was_copied_without_its_locks_is_refused_and_gets
         assert is_refused(answer), answer
         assert "table.lock" in answer.reason
     assert list(path.rglob("table.lock")) == []
+
+
+def test_rows_of_a_time_each_make_no_picture_larger_than_the_service_can_hold(tmp_path: Path) -> None:
+    path = write_ms(tmp_path / "x.ms")
+    with table(str(path), readonly=False, ack=False) as rows:
+        rows.putcol("TIME", rows.getcol("TIME") + np.arange(rows.nrows()))
+    [answer] = read_all({"x": path}, {"raster": TABLE_READERS["raster"]}).values()
+    assert is_refused(answer), (answer.code, answer.reason, len(answer.written))
+    assert "too many for a picture" in answer.reason

@@ -24,6 +24,7 @@ from dsa110_contimg.pipeline.ms_antennas import row_blocks
 XAXES = ("time", "baseline", "frequency")
 YAXES = ("amp", "phase", "real", "imag")
 _SAMPLES_AT_ONCE = 1 << 23
+_MOST_VALUES = 1 << 24  # 64 MB: thirteen hours of all baselines
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def raster(rows: Any, names: Sequence[str], frequencies_hz: NDArray[np.float64],
     Raises
     ------
     ValueError
-        There is no such antenna, or nothing to draw.
+        There is no such antenna, or nothing to draw, or too much.
     """
     one, other = rows.getcol("ANTENNA1"), rows.getcol("ANTENNA2")
     chosen = one != other
@@ -74,7 +75,10 @@ def raster(rows: Any, names: Sequence[str], frequencies_hz: NDArray[np.float64],
     baseline_of = np.full(len(one), -1)
     baseline_of[chosen] = inverse
     by_time = request.xaxis == "frequency"
-    sums = _Sums(len(times_s) * (1 if by_time else len(pairs)), len(frequencies_hz) if by_time else 1)
+    bins, channels = len(times_s) * (1 if by_time else len(pairs)), len(frequencies_hz) if by_time else 1
+    if bins * channels > _MOST_VALUES:
+        raise ValueError(f"{bins * channels} values are too many for a picture: at most {_MOST_VALUES} can be drawn")
+    sums = _Sums(bins, channels)
     for first, length in row_blocks(rows, "DATA", _SAMPLES_AT_ONCE):
         kept = chosen[first : first + length]
         place = time_of[first : first + length][kept]
