@@ -69,3 +69,24 @@ async def test_who_stays_gets_what_was_made_or_why_not() -> None:
         assert await unless_left(asker.request, LimitedChild().run("platform", "--terse")) != b""
         with pytest.raises(ChildRefusedError, match="No module named"):
             await unless_left(asker.request, LimitedChild().run("dsa110_contimg.nothing"))
+
+
+async def test_a_child_that_says_too_much_is_ended() -> None:
+    talking = "import sys\nwhile True: sys.stdout.write('x' * 10**6)"
+    async with asyncio.timeout(60):
+        with pytest.raises(ChildRefusedError, match="takes more than 100000 bytes"):
+            await LimitedChild(time_limit_s=600, most_bytes=100_000).run("timeit", "-n1", "-r1", talking)
+        assert len(await LimitedChild().run("timeit", "-n1", "-r1", "print('x' * 10**6)")) > 10**6
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("os._exit(3)", "its reader ended with 3"),
+        ("os.kill(os.getpid(), 11)", "its reader was ended by SIGSEGV"),
+        ("os.kill(os.getpid(), 24)", "it takes too much CPU time"),
+    ],
+)
+async def test_of_a_child_that_ends_without_a_word_it_is_told_how(end: str, told: str) -> None:
+    with pytest.raises(ChildRefusedError, match=f"^{told}$"):
+        await LimitedChild().run("timeit", "-n1", "-r1", f"import os; {end}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
 _REASON_CHARACTERS = 300
+_PIECE_BYTES = 1 << 20
 
 
 class ChildRefusedError(Exception):
@@ -42,11 +43,14 @@ class LimitedChild:
         Most children at a time.
     time_limit_s : float
         Longest time of one child, from its start.
+    most_bytes : int
+        Longest answer: all of it is in the memory of this process.
     """
 
-    def __init__(self, at_once: int = 2, time_limit_s: float = 30.0) -> None:
+    def __init__(self, at_once: int = 2, time_limit_s: float = 30.0, most_bytes: int = 96 << 20) -> None:
         self._slots = asyncio.Semaphore(at_once)
         self._time_limit_s = time_limit_s
+        self._most_bytes = most_bytes
 
     async def run(self, module: str, *argv: str, fds: Sequence[int] = ()) -> bytes:
         """Run ``python -I -m module argv...`` and return what it wrote on standard output.
@@ -61,7 +65,7 @@ class LimitedChild:
         Raises
         ------
         ChildRefusedError
-            It took too long, or ended with another code than 0.
+            It took too long, said too much, or ended with another code than 0.
         """
         async with self._slots:
             child = await asyncio.create_subprocess_exec(
@@ -70,18 +74,37 @@ class LimitedChild:
             )  # fmt: skip
             try:
                 async with asyncio.timeout(self._time_limit_s):
-                    answer, said = await child.communicate()
+                    answer, said = await asyncio.gather(
+                        *[self._heard(child, told) for told in (child.stdout, child.stderr)]
+                    )
+                    await child.wait()
             except TimeoutError as error:
                 raise ChildRefusedError(f"nothing after {self._time_limit_s:g} s") from error
             finally:
                 if child.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(child.pid, signal.SIGKILL)
+                    _end(child)
                     await child.wait()
+        if max(len(answer), len(said)) > self._most_bytes:
+            raise ChildRefusedError(f"what there is to tell of it takes more than {self._most_bytes} bytes")
         if child.returncode != 0:
             lines = said.decode(errors="replace").strip().splitlines()
             raise ChildRefusedError(lines[-1][:_REASON_CHARACTERS] if lines else _ending(child.returncode or 0))
         return answer
+
+    async def _heard(self, child: asyncio.subprocess.Process, told: asyncio.StreamReader | None) -> bytes:
+        """Return what a child says, until it has said too much, and then is ended."""
+        heard = bytearray()
+        while told is not None and (piece := await told.read(_PIECE_BYTES)):
+            if len(heard) <= self._most_bytes:
+                heard += piece
+            elif child.returncode is None:
+                _end(child)
+        return bytes(heard)
+
+
+def _end(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _ending(code: int) -> str:
