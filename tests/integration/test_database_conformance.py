@@ -745,6 +745,24 @@ async def test_who_asks_after_a_wait_in_vain_does_not_wait_too_until_a_connectio
         assert await waiting == 2
 
 
+async def test_who_gives_up_between_two_steps_of_a_read_leaves_no_lock(postgres_database: str) -> None:
+    """Each statement is another one, which is prepared before it is executed; a migration would wait for its locks."""
+    chance, count = (
+        random.Random(35),
+        "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation WHERE relname = 't'",
+    )
+    config = DatabaseConfig(backend="postgresql", pg_url=postgres_database)
+    async with open_database(config, TIMEOUTS) as adapter, open_database(config, TIMEOUTS) as other:
+        await adapter.execute("CREATE TABLE t (a integer)")
+        for number in range(1200):
+            reading = asyncio.create_task(adapter.fetch_all(f"SELECT a AS c{number} FROM t"))
+            for _ in range(chance.randrange(60)):
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            assert await other.fetch_val(count) == 0, number
+
+
 # --- the blocking twins -------------------------------------------------------------------------------------------
 
 

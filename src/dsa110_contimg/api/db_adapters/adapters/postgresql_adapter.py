@@ -31,14 +31,6 @@ async def _prepare(raw: Any) -> None:
         await raw.set_type_codec(kind, encoder=_json_text, decoder=orjson.loads, schema="pg_catalog")
 
 
-async def _leave_as_it_is(raw: Any) -> None:
-    """Ask the server for nothing when a connection comes back.
-
-    An open transaction was rolled back by the driver before. No statement of ours changes a session (SET LOCAL ends
-    with its transaction), so that undoing it would be one more exchange with the server for each request.
-    """
-
-
 class PostgreSQLConnection(AsyncConnection):
     """One connection; errors come in our words."""
 
@@ -101,9 +93,10 @@ class PostgreSQLAdapter(AsyncConnection):
         self._timeout_s = timeout_s
         self._pool: Any = None
         self._waited_in_vain = False  # since a connection was given back
+        self._cut_off: set[int] = set()  # processes of the server whose work was not done to its end
         self._prompt = PromptConnections(self._connected)
         self._watch = ServerWatch(self.name, self._knock)
-        self._pool_options = {"min_size": pool_min, "max_size": pool_max, "init": _prepare, "reset": _leave_as_it_is}
+        self._pool_options = {"min_size": pool_min, "max_size": pool_max, "init": _prepare, "reset": self._reset}
         self._options = {
             "dsn": url,
             "timeout": timeout_s,
@@ -165,15 +158,32 @@ class PostgreSQLAdapter(AsyncConnection):
         pool = self._pool
         with in_our_words(self.name):
             raw = await self._free(pool)
+        server, whole = raw.get_server_pid(), False
         try:
             with self._watch.over(raw.terminate):
                 yield raw
+            whole = True
         except ServerHangsError as error:
             raise translate(error, self.name) from error
         finally:
+            if not whole:
+                self._cut_off.add(server)
             self._waited_in_vain = False
             with in_our_words(self.name):
                 await pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
+
+    async def _reset(self, raw: Any) -> None:
+        """Leave a connection that comes back as it is; only what was cut off on it is ended.
+
+        No statement of ours changes a session (SET LOCAL ends with its transaction), and an open transaction was rolled
+        back by the driver before: to undo that would be one more exchange with the server for each request. But the
+        driver tells the server to end a statement only when it executes it, not when it prepares it. Who gives up in
+        between would leave the server with the locks of that statement, until the connection is used again.
+        """
+        server = raw.get_server_pid()
+        if server in self._cut_off:
+            self._cut_off.discard(server)
+            await raw.execute("SELECT 1")
 
     def _is_stuck(self, pool: Any) -> bool:
         """Tell whether all connections are lent, and somebody has waited for one in vain since one came back."""
