@@ -32,10 +32,8 @@ def cut(image: FitsImage, box: Box, plane: int) -> bytes:
     upper = np.unravel_index(plane, image.shape[:-2] or (1,))
     firsts = [box.x0, box.y0, *reversed([int(index) for index in upper])]
     for axis, index in enumerate(firsts[: len(image.shape)], start=1):
-        others = [
-            name for name in header if name[:-1] == f"CRPIX{axis}" and name[-1:].isalpha()
-        ]  # alternate coordinates
-        for name in (f"CRPIX{axis}", *others):
+        alternate = [name for name in header if name[:-1] == f"CRPIX{axis}" and name[-1:].isalpha()]
+        for name in (f"CRPIX{axis}", *alternate):
             header[name] = number(header, name, 0.0) - index
     pixels_cut = image.window(plane, box).reshape((1,) * (len(image.shape) - 2) + (box.y1 - box.y0, box.x1 - box.x0))
     stream = BytesIO()

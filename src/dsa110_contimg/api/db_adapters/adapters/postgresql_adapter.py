@@ -169,8 +169,11 @@ class PostgreSQLAdapter(AsyncConnection):
             if not whole:
                 self._cut_off.add(server)
             self._waited_in_vain = False
-            with in_our_words(self.name):
-                await pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
+            try:
+                with in_our_words(self.name):
+                    await pool.release(raw, timeout=GRACE_S)  # of a server that hangs too
+            finally:
+                self._cut_off.discard(server)  # also of a connection that was closed meanwhile
 
     async def _reset(self, raw: Any) -> None:
         """Leave a connection that comes back as it is; only what was cut off on it is ended.
@@ -180,9 +183,7 @@ class PostgreSQLAdapter(AsyncConnection):
         driver tells the server to end a statement only when it executes it, not when it prepares it. Who gives up in
         between would leave the server with the locks of that statement, until the connection is used again.
         """
-        server = raw.get_server_pid()
-        if server in self._cut_off:
-            self._cut_off.discard(server)
+        if raw.get_server_pid() in self._cut_off:
             await raw.execute("SELECT 1")
 
     def _is_stuck(self, pool: Any) -> bool:
