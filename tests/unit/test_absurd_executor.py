@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -74,6 +75,11 @@ def ignore_sigterm(options: Options, progress: Callable[[float, str], None]) -> 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path(options.path).write_text(str(os.getpid()))
     time.sleep(options.seconds)
+
+
+def leave_behind(options: Options, progress: Callable[[float, str], None]) -> int:
+    """Start what leaves the group and keeps the output open."""
+    return subprocess.Popen(["sleep", str(options.seconds)], start_new_session=True).pid
 
 
 # ------------------------------------------------------------------------------------------------------------- tests
@@ -178,3 +184,17 @@ async def test_the_warden_kills_what_is_left_when_the_worker_is_gone(executor: E
     assert finished.returncode is None
     finished.kill()
     await finished.wait()
+
+
+async def test_what_left_the_group_and_holds_the_output_keeps_no_stage_and_no_command_waiting(
+    executor: Executor,
+) -> None:
+    async with asyncio.timeout(20):
+        os.kill((await run(executor, "leave_behind", seconds=60.0)).value, signal.SIGKILL)
+        command = [
+            sys.executable,
+            "-c",
+            "import subprocess as s; print(s.Popen(['sleep', '60'], start_new_session=True).pid)",
+        ]
+        told = await executor.run_command(command, "", variables={}, groups=set())
+        os.kill(int(told.output_tail), signal.SIGKILL)

@@ -15,12 +15,14 @@ from typing import Any
 from dsa110_contimg.absurd.config import process_environment
 from dsa110_contimg.absurd.payloads import encode
 from dsa110_contimg.absurd.processes import (
+    LAST_WORDS_S,
     TAIL_LINES,
     Groups,
     Warden,
     end,
     ending_of,
     follow,
+    gone,
     kill_group,
     send,
     started,
@@ -139,7 +141,7 @@ class Executor:
                 await send(process, encode(options))
                 ending = await _read_report(report, progress)
                 await end(process, self._kill_grace_s, patience_s=_GOODBYE_S)
-                await chatter
+                await asyncio.wait([chatter], timeout=LAST_WORDS_S)
             finally:
                 chatter.cancel()
         return self._judge(ending, process.returncode or 0, "\n".join(tail))
@@ -193,9 +195,9 @@ class Executor:
         chatter = asyncio.create_task(follow(process, tail))
         try:
             await send(process, words)
-            code = await process.wait()
+            code = await gone(process)
             await end(process, self._kill_grace_s)  # what it left behind would hold its output open
-            await chatter
+            await asyncio.wait([chatter], timeout=LAST_WORDS_S)
         finally:
             chatter.cancel()
         return code

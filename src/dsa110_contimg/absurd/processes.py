@@ -15,6 +15,8 @@ from typing import Protocol
 logger = logging.getLogger(__name__)
 
 TAIL_LINES = 40
+LAST_WORDS_S = 1.0  # for what ended programs wrote; what left their groups may hold the output open much longer
+_POLL_S = 0.02
 
 
 class Groups(Protocol):
@@ -102,6 +104,7 @@ async def started(
     finally:
         try:
             await asyncio.shield(end(process, kill_grace_s))
+            process._transport.close()  # type: ignore[attr-defined]  # of an output that a stranger holds nobody hears
         finally:
             groups.discard(process.pid)
 
@@ -111,14 +114,24 @@ async def end(process: asyncio.subprocess.Process, kill_grace_s: float, patience
     if patience_s > 0.0:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
-                await process.wait()
+                await gone(process)
     if process.returncode is None:
         kill_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(kill_grace_s):
-                await process.wait()
+                await gone(process)
     kill_group(process.pid)
-    await process.wait()
+    await gone(process)
+
+
+async def gone(process: asyncio.subprocess.Process) -> int:
+    """Wait for the end of a program and return its exit code.
+
+    What it started in other sessions may hold its output open for long and is not waited for, as ``wait()`` would.
+    """
+    while process.returncode is None:  # noqa: ASYNC110 - nothing else tells of the end of the program alone
+        await asyncio.sleep(_POLL_S)
+    return process.returncode
 
 
 async def send(process: asyncio.subprocess.Process, text: str) -> None:

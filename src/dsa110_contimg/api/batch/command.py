@@ -8,11 +8,10 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 
-from dsa110_contimg.absurd.processes import Groups, end, ending_of, send, started
+from dsa110_contimg.absurd.processes import LAST_WORDS_S, Groups, end, ending_of, gone, send, started
 
 KILL_GRACE_S = 10.0
 _CHUNK_BYTES = 64 << 10
-_POLL_S = 0.05
 _ALWAYS = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
@@ -57,21 +56,19 @@ async def run_command(
             code = await _wait(process, limit_s)
         finally:
             await asyncio.shield(end(process, KILL_GRACE_S))
-            await asyncio.wait([reader], timeout=1.0)  # who left the group may hold the pipe open
+            await asyncio.wait([reader], timeout=LAST_WORDS_S)
             reader.cancel()
     if code != 0:
         raise CommandError(f"{command[0]} ended with {ending_of(code)}")
 
 
 async def _wait(process: asyncio.subprocess.Process, limit_s: float) -> int:
-    """Return how a process ended; its descendants, which may hold its output open, are not waited for."""
+    """Return how a process ended, if it does in time."""
     try:
         async with asyncio.timeout(limit_s):
-            while process.returncode is None:  # noqa: ASYNC110 - wait() would wait for the pipe too
-                await asyncio.sleep(_POLL_S)
+            return await gone(process)
     except TimeoutError:
         raise CommandError(f"it was stopped after {limit_s:g} s (DSA110_PIPELINE_TIMEOUT)") from None
-    return process.returncode
 
 
 async def _pass_on(process: asyncio.subprocess.Process, say: Callable[[str], None]) -> None:
