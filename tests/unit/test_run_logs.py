@@ -219,6 +219,17 @@ def test_a_log_ends_at_its_largest_size_and_says_so(tmp_path: Path) -> None:
     assert "the log is full" in logs.tail(RUN, 1).lines[0]
 
 
+def test_of_many_lines_at_once_a_log_takes_those_that_fit_and_its_end_is_no_longer_than_a_line(tmp_path: Path) -> None:
+    logs = RunLogs(tmp_path, largest_bytes=100_000)
+    logs.append(RUN, "INFO", "x", "first")
+    logs.append(RUN, "INFO", "x", "y" * 900 + ("\n" + "y" * 900) * 200)
+    lines = logs.tail(RUN, 1000).lines
+    assert 100_000 <= (tmp_path / f"{RUN}.log").stat().st_size < 100_100
+    assert len(lines) > 100
+    assert "the log is full" in lines[-1]
+    assert len(lines[-1]) < 1100
+
+
 def test_several_processes_at_once_leave_whole_lines(logs: RunLogs) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: logs.append(RUN, "INFO", "x", f"<{number:04d}>" + "y" * 500), range(400)))

@@ -202,8 +202,10 @@ class RunLogs:
             size_bytes = os.fstat(fd).st_size
             if size_bytes >= self._largest_bytes:
                 return
-            if size_bytes + len(content) >= self._largest_bytes:
-                content = _FULL.rjust(self._largest_bytes - size_bytes, b"-")
+            room_bytes = self._largest_bytes - size_bytes
+            if len(content) >= room_bytes:
+                fits = content[: content.rfind(b"\n", 0, max(room_bytes - len(_FULL), 0)) + 1]
+                content = fits + _FULL.rjust(room_bytes - len(fits), b"-")  # its size says to everybody that it is full
             os.write(fd, content)
         finally:
             os.close(fd)
