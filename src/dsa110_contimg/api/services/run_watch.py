@@ -24,6 +24,7 @@ Row = dict[str, Any]
 
 #: Lines of the log that somebody who comes for the first time gets at once.
 RECENT_LINES = 100
+_LOG_PATIENCE_S = 1.0  # twice as long as between two looks at a log
 _CURSOR = re.compile(r"(\d+-\d+)?~(\d{1,18})?")
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+Z) (DEBUG|INFO|WARNING|ERROR|CRITICAL) ([^:]{1,200}): (.*)", re.DOTALL)
 
@@ -120,13 +121,22 @@ class RunWatch:
 
     async def _states(self, job_id: str, job: JobRecord, cursor: Cursor) -> AsyncGenerator[Row, None]:
         told = state_message(job_id, job)
-        yield {**told, "event_id": str(cursor)}
+        yield await self._placed(told, job.run_id, cursor)
         async with aclosing(self._board.follow()) as jobs:
             async for now in jobs:
                 message = state_message(job_id, now)
                 if now.run_id == job.run_id and message["data"] != told["data"]:
                     told = message
-                    yield {**told, "event_id": str(cursor)}
+                    yield await self._placed(told, job.run_id, cursor)
+
+    async def _placed(self, told: Row, run_id: str, cursor: Cursor) -> Row:
+        """Return a state with the place to go on; an end waits until the log was told, for many leave when they hear it."""
+        if told["type"] == "complete":
+            size, seen = await asyncio.to_thread(self._logs.size, run_id), None
+            while cursor.offset < size and cursor.offset != seen:  # of a last line without an end nothing is told
+                seen = cursor.offset
+                await asyncio.sleep(_LOG_PATIENCE_S)
+        return {**told, "event_id": str(cursor)}
 
     async def _stages(self, job_id: str, job: JobRecord, cursor: Cursor) -> AsyncGenerator[Row, None]:
         async with aclosing(self._updates.follow(cursor.update)) as updates:
