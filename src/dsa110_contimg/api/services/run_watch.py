@@ -130,7 +130,7 @@ class RunWatch:
                     yield await self._placed(told, job.run_id, cursor)
 
     async def _placed(self, told: Row, run_id: str, cursor: Cursor) -> Row:
-        """Return a state with the place to go on; an end waits until the log was told, for many leave when they hear it."""
+        """Return a state with the place to go on; an end waits until the log was told: many leave when they hear it."""
         if told["type"] == "complete":
             size, seen = await asyncio.to_thread(self._logs.size, run_id), None
             while cursor.offset < size and cursor.offset != seen:  # of a last line without an end nothing is told
