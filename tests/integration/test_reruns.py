@@ -358,10 +358,10 @@ async def test_without_a_command_the_stages_run_again_beside_the_first_products(
         assert f"/reruns/{new.run_id}/" in new.ms_path == by_name["flagging"]["options"]["ms_path"]
         first = await bench.job(CHAIN_RUN)
         assert (first.status, first.ms_path, first.workflow_id) == ("failed", "/p/ms/x.ms", None)
-        again = await bench.done("POST", f"/jobs/{new.run_id}/rerun", {"config": {"imaging": {"niter": 5}}})
+        again = await bench.done("POST", f"/jobs/{new.run_id}/rerun", {"config": {"imaging": {"n_pixels": 512}}})
         assert again["new_run_id"].count("_rerun_") == 1
         config = (await bench.job(again["new_run_id"])).params
-        assert config["options"] == {"imaging": {"robust": 0.0, "niter": 5}}
+        assert config["options"] == {"imaging": {"robust": 0.0, "n_pixels": 512}}
         assert config["rerun_of"] == new.run_id
 
 
@@ -370,6 +370,10 @@ async def test_what_cannot_be_wanted_of_the_stages_is_refused(redis_url: str, tm
     async with work_bench(tmp_path / "state", redis_url, tasks) as bench:
         for wrong in ({"imagin": {}}, {"imaging": 3}, {"imaging": {"image_path": "/etc/x"}}, {"ms_path": "/x"}):
             assert (await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", {"config": wrong})).status_code == 400
+        reply = await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", {"config": {"imaging": {"nitter": 5}}})
+        assert reply.status_code == 400
+        assert "imaging: 'nitter' is unknown, given as 5; did you mean 'max_minor" in reply.json()["message"]
+        assert reply.json()["details"]["field"] == "imaging"
         assert (await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", {"confg": {}})).status_code == 422
         reply = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun")
         assert reply.status_code == 409

@@ -151,7 +151,7 @@ async def test_a_child_that_crashes_fails_with_its_signal(executor: Executor) ->
 
 
 async def test_options_that_do_not_fit_fail_before_the_function_runs(executor: Executor) -> None:
-    with pytest.raises(ChildFailed, match=r"\['pth'\] unknown to Options") as caught:
+    with pytest.raises(ChildFailed, match=r"options: 'pth' is unknown") as caught:
         await run(executor, "make", pth="x")
     assert not caught.value.retryable
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.pipeline import array, beam, calibrators
+from dsa110_contimg.pipeline.beam_calibrators import calibrators_in_beam
 from dsa110_contimg.pipeline.errors import BadInputError
 
 
@@ -90,25 +91,30 @@ def test_no_calibrator_has_an_assumed_flux() -> None:
 
 
 def test_an_unknown_calibrator_is_refused_by_name() -> None:
-    with pytest.raises(BadInputError, match="3C999"):
-        calibrators.find("3C999")
+    with pytest.raises(BadInputError, match="'XYZ' is not in the catalogue; give a J2000 name"):
+        calibrators.find("XYZ")
+
+
+def test_a_misspelt_calibrator_is_refused_with_the_name_that_is_nearest() -> None:
+    with pytest.raises(BadInputError, match=r"'3c 488' is not in the catalogue; did you mean 3C48\?"):
+        calibrators.find("3c 488")
 
 
 def test_calibrators_in_the_beam_are_ranked_by_apparent_flux() -> None:
     target = calibrators.find("3C286")
-    found = calibrators.calibrators_in_beam(target.ra_deg, target.dec_deg + 0.5)
+    found = calibrators_in_beam(target.ra_deg, target.dec_deg + 0.5)
     assert found[0].calibrator is target
     assert found[0].separation_deg == pytest.approx(0.5, abs=1e-9)
     response = float(beam.power(np.radians(0.5), array.BAND_CENTRE_HZ))
-    assert found[0].apparent_flux_jy == pytest.approx(float(target.flux_jy(array.BAND_CENTRE_HZ)) * response)
+    assert found[0].apparent_flux_jy == pytest.approx(target.flux_jy(array.BAND_CENTRE_HZ) * response)
     assert [c.apparent_flux_jy for c in found] == sorted((c.apparent_flux_jy for c in found), reverse=True)
 
 
 def test_the_beam_reaches_across_right_ascension_zero() -> None:
     near_zero = next(c for c in calibrators.load() if c.ra_deg < 1.0)
-    found = calibrators.calibrators_in_beam((near_zero.ra_deg - 1.1) % 360, near_zero.dec_deg)
+    found = calibrators_in_beam((near_zero.ra_deg - 1.1) % 360, near_zero.dec_deg)
     assert near_zero in [c.calibrator for c in found]
 
 
 def test_a_direction_without_a_calibrator_gives_none() -> None:
-    assert calibrators.calibrators_in_beam(0.0, -89.0) == []
+    assert calibrators_in_beam(0.0, -89.0) == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dsa110_contimg.pipeline import array, beam, calibrators, sky, uvh5
+from dsa110_contimg.pipeline.beam_calibrators import calibrators_in_beam
 from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.simulation import SimulateOptions, Simulation, simulate, station_numbers
 from fixtures import writers
@@ -72,7 +73,7 @@ def test_the_calibrator_is_real_and_transits_in_mid_observation(small: Simulatio
     source = truth["sources"][0]
     calibrator = calibrators.find(source["name"])
     assert (source["ra_deg"], source["dec_deg"]) == (calibrator.ra_deg, calibrator.dec_deg)
-    found = calibrators.calibrators_in_beam(source["ra_deg"], truth["pointing_dec_apparent_deg"])
+    found = calibrators_in_beam(source["ra_deg"], truth["pointing_dec_apparent_deg"])
     assert found[0].calibrator is calibrator
     # the pointing is 0.2 degrees off; the integration half a step (6 s) from transit, 0.02 degrees to the side
     response = source["apparent_flux_jy"] / source["flux_jy"]

@@ -1,10 +1,15 @@
 """Values of JSON built into the annotated types of Python: options of stages, parameters of tasks."""
 
 import dataclasses
+import difflib
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
+
+_MOST_SHOWN = 100  # characters of what was given
+_ALIKE = 0.5  # of 1, of a name or of one of its words: niter means max_minor_iterations
 
 
 class OptionsError(ValueError):
@@ -46,8 +51,25 @@ def build(kind: Any, value: Any, where: str = "options") -> Any:
 
 def _expect(fits: bool, value: Any, where: str, wanted: str) -> Any:
     if not fits:
-        raise OptionsError(f"{where} is {value!r}; give {wanted}")
+        raise OptionsError(f"{where} is {_shown(value)}; give {wanted}")
     return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
+
+
+def _unknown(name: str, value: Any, known: list[str]) -> str:
+    near = max(known, key=lambda one: _likeness(name, one), default="")
+    meant = f"did you mean {near!r}? " if _likeness(name, near) >= _ALIKE else ""
+    there = f"there are {', '.join(known)}" if known else "there is nothing to choose"
+    return f"{_shown(name)} is unknown, given as {_shown(value)}; {meant}{there}"
+
+
+def _likeness(name: str, known: str) -> float:
+    words = (known, *known.split("_"))
+    return max(difflib.SequenceMatcher(None, name[:_MOST_SHOWN], word).ratio() for word in words)
 
 
 def _build_record(kind: Any, value: Any, where: str) -> Any:
@@ -62,7 +84,7 @@ def _build_record(kind: Any, value: Any, where: str) -> Any:
     if missing := sorted(required - value.keys()):
         raise OptionsError(f"{where}: {missing} missing for {kind.__name__}")
     if unknown := sorted(value.keys() - fields.keys()):
-        raise OptionsError(f"{where}: {unknown} unknown to {kind.__name__}; it has {sorted(fields)}")
+        raise OptionsError(f"{where}: {_unknown(unknown[0], value[unknown[0]], sorted(fields))}")
     hints = typing.get_type_hints(kind)
     built = {name: build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     try:
@@ -107,6 +129,7 @@ def _build_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is None or kind is type(None):
         return _expect(value is None, value, where, "null")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        _expect(abs(value) <= sys.float_info.max, value, where, f"a number below {sys.float_info.max:g}")
         return float(value)
     _expect(type(value) is kind, value, where, f"a value of type {getattr(kind, '__name__', kind)}")
     return value

@@ -18,9 +18,20 @@ from typing import Any, Protocol
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from dsa110_contimg.absurd.client import AbsurdClient
+from dsa110_contimg.absurd.options import build
 from dsa110_contimg.absurd.specs import Dependency, Policy, TaskSpec
 from dsa110_contimg.absurd.task_calls import ENDED
 from dsa110_contimg.api.interfaces import JobRecord, ProductRecorder, Recording
+from dsa110_contimg.pipeline.choices import (
+    ApplyChoices,
+    AssessChoices,
+    Choices,
+    ConvertChoices,
+    ExtractChoices,
+    FlagChoices,
+    ImageChoices,
+    SolveChoices,
+)
 from dsa110_contimg.pipeline.naming import Products, run_id
 
 CONVERT = "convert-uvh5-to-ms"
@@ -33,8 +44,12 @@ ASSESS = "validation"
 FINISH = "finish-run"
 REIMAGE = "reimaging"
 
-#: The stages in their order.
-STAGES = (CONVERT, FLAG, SOLVE, APPLY, IMAGE, EXTRACT, ASSESS)
+#: The stages in their order, and what can be chosen of each.
+CHOICES: Mapping[str, type[Choices]] = {
+    CONVERT: ConvertChoices, FLAG: FlagChoices, SOLVE: SolveChoices, APPLY: ApplyChoices, IMAGE: ImageChoices,
+    EXTRACT: ExtractChoices, ASSESS: AssessChoices,
+}  # fmt: skip
+STAGES = tuple(CHOICES)
 #: The stage of a run that makes another version of an image.
 REIMAGE_STAGES = (REIMAGE,)
 
@@ -148,6 +163,17 @@ async def spawn_reimage(client: AbsurdClient, job: JobRecord, data_root: Path) -
 def rerun_products(data_root: Path, run: str, stamp: str) -> Products:
     """Return the paths of what a rerun makes: a directory of its own."""
     return Products(data_root / "reruns" / run, stamp)
+
+
+def require_choices(stage: str, chosen: Mapping[str, Any]) -> None:
+    """Refuse what cannot be chosen of a stage; the stage itself judges by the same class.
+
+    Raises
+    ------
+    OptionsError
+        Names the option, its value and the remedy.
+    """
+    build(CHOICES[stage], dict(chosen), stage)
 
 
 def fixed_options(stage: str) -> frozenset[str]:

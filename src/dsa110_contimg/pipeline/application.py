@@ -22,6 +22,7 @@ import numpy as np
 from dsa110_contimg.pipeline import beam, noise, rfi
 from dsa110_contimg.pipeline.calibration_model import from_text, point_sources
 from dsa110_contimg.pipeline.caltable import CalibrationTable, read_table
+from dsa110_contimg.pipeline.choices import ApplyChoices
 from dsa110_contimg.pipeline.correction import correct
 from dsa110_contimg.pipeline.errors import DataQualityError
 from dsa110_contimg.pipeline.matching import match
@@ -49,7 +50,7 @@ MIN_APPARENT_JY = 1.0
 
 
 @dataclass(frozen=True)
-class ApplyOptions:
+class ApplyOptions(ApplyChoices):
     """What to apply to what.
 
     Parameters

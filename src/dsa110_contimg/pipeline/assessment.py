@@ -1,20 +1,21 @@
 """Stage validation: one verdict on an observation, with its reasons; the thresholds stand in `quality`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dsa110_contimg.pipeline import calibrators, quality
 from dsa110_contimg.pipeline.array import BAND_CENTRE_HZ
+from dsa110_contimg.pipeline.choices import AssessChoices
 from dsa110_contimg.pipeline.crossmatch import nearest_within
 from dsa110_contimg.pipeline.errors import BadInputError
 from dsa110_contimg.pipeline.extraction import read_catalogue
 from dsa110_contimg.pipeline.progress import Progress, silent
-from dsa110_contimg.pipeline.quality import Finding, Thresholds
+from dsa110_contimg.pipeline.quality import Finding
 
 
 @dataclass(frozen=True, slots=True)
-class AssessOptions:
+class AssessOptions(AssessChoices):
     """The numbers to judge, from the products of the earlier stages.
 
     Parameters
@@ -28,7 +29,6 @@ class AssessOptions:
     n_sources : found in the image.
     n_unfitted : bright islands of the image that are not in the catalogue.
     catalogue_path, calibrator : where to look for the calibrator and its name; None = not judged.
-    thresholds : limits of the grades.
     """
 
     noise_jy: float
@@ -42,7 +42,6 @@ class AssessOptions:
     n_unfitted: int = 0
     catalogue_path: str | None = None
     calibrator: str | None = None
-    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def calibrator_flux_ratio(catalogue_path: Path, name: str) -> float:
     found = nearest_within(
         calibrator.ra_deg, calibrator.dec_deg, read_catalogue(catalogue_path), calibrators.RADIUS_DEG
     )
-    return found.flux_jy / float(calibrator.flux_jy(BAND_CENTRE_HZ)) if found is not None else 0.0
+    return found.flux_jy / calibrator.flux_jy(BAND_CENTRE_HZ) if found is not None else 0.0
 
 
 def _findings(options: AssessOptions, metrics: dict[str, float]) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dsa110_contimg.pipeline import solutions
 from dsa110_contimg.pipeline.calibration_model import ModelSource, choose_calibrator, to_text
 from dsa110_contimg.pipeline.caltable import BANDPASS, GAIN, CalibrationTable, write_table
+from dsa110_contimg.pipeline.choices import SolveChoices
 from dsa110_contimg.pipeline.errors import DataQualityError
 from dsa110_contimg.pipeline.joint_solution import JointSolution
 from dsa110_contimg.pipeline.products import written_aside
@@ -27,7 +28,7 @@ from dsa110_contimg.pipeline.visibilities import Bools, Layout, read_layout
 
 
 @dataclass(frozen=True)
-class SolveOptions:
+class SolveOptions(SolveChoices):
     """How to solve.
 
     Parameters
@@ -36,26 +37,11 @@ class SolveOptions:
         Flagged Measurement Set.
     bandpass_path, gain_path : str
         Tables to write.
-    calibrator : str or None
-        Name in the catalogue; None takes the one that appears brightest.
-    min_apparent_jy : float
-        Flux density that the calibrator must have through the beam.
-    min_uv_lambda : float
-        Shortest baseline that takes part.
-    min_baselines : int
-        Baselines that an antenna needs in a problem.
-    min_snr : float
-        Signal-to-noise ratio that a solution needs.
     """
 
     ms_path: str
     bandpass_path: str
     gain_path: str
-    calibrator: str | None = None
-    min_apparent_jy: float = 1.0
-    min_uv_lambda: float = 1000.0
-    min_baselines: int = 4
-    min_snr: float = 3.0
 
 
 @dataclass(frozen=True)

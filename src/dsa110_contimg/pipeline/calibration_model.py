@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.pipeline import calibrators
+from dsa110_contimg.pipeline.beam_calibrators import CalibratorInBeam, calibrators_in_beam
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.response import drifting_beam
 from dsa110_contimg.pipeline.skymodel import PointSources, direction_cosines
@@ -64,7 +65,7 @@ def choose_calibrator(layout: Layout, name: str | None, min_apparent_jy: float) 
         If no calibrator in the beam is that bright, or the named one is not.
     """
     ra_deg, dec_deg = np.degrees([layout.centre_ra_rad, layout.centre_dec_rad])
-    seen = calibrators.calibrators_in_beam(float(ra_deg), float(dec_deg))
+    seen = calibrators_in_beam(float(ra_deg), float(dec_deg))
     if name is not None:
         wanted = calibrators.find(name)
         seen = [one for one in seen if one.calibrator == wanted]
@@ -86,7 +87,7 @@ def _no_calibrator(
     path: str,
     pointing_deg: tuple[float, float],
     name: str | None,
-    seen: list[calibrators.CalibratorInBeam],
+    seen: list[CalibratorInBeam],
     min_apparent_jy: float,
 ) -> str:
     """Say why an observation has no calibrator."""

@@ -3,26 +3,22 @@
 ``data/calibrators.csv`` holds the entries of the VLA calibrator list that have a flux density at 20 cm, with the
 spectral index between 20 cm and 6 cm where both are known. The primary calibrators 3C48, 3C138, 3C147, 3C196, 3C286 and
 3C295 carry the scale of Perley & Butler (2017, ApJS 230, 7, table 6) at 1.4 GHz and its local slope instead. Sources
-without a flux density at 20 cm are not in the list: none is ever assumed.
+without a flux density at 20 cm are not in the list: none is ever assumed. This module needs nothing but Python.
 """
 
 import csv
+import difflib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-import numpy as np
-import numpy.typing as npt
-
-from dsa110_contimg.pipeline import beam
-from dsa110_contimg.pipeline.array import BAND_CENTRE_HZ
 from dsa110_contimg.pipeline.errors import BadInputError
 
 REFERENCE_HZ = 1.4e9
 RADIUS_DEG = 30 / 3600  # what is found nearer is the calibrator: less than a synthesised beam of the array's core
 #: Used where the list has no flux density at 6 cm; over our band an error of 0.5 in it changes a flux by 3 % at most.
 _TYPICAL_SPECTRAL_INDEX = -0.5
-_MIN_RESPONSE = 0.1  # power of the beam at the centre of the band
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +50,9 @@ class Calibrator:
     quality: str
     scale: str
 
-    def flux_jy(self, frequency_hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the flux density (Jy) at these frequencies (Hz)."""
-        ratio = np.asarray(frequency_hz, dtype=np.float64) / REFERENCE_HZ
-        return np.asarray(self.flux_1400_jy * ratio**self.spectral_index, dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class CalibratorInBeam:
-    """A calibrator as seen through the primary beam, at the centre of the band."""
-
-    calibrator: Calibrator
-    separation_deg: float
-    apparent_flux_jy: float
+    def flux_jy(self, frequency_hz: float) -> float:
+        """Return the flux density (Jy) at a frequency (Hz)."""
+        return float(self.flux_1400_jy * (frequency_hz / REFERENCE_HZ) ** self.spectral_index)
 
 
 @cache
@@ -88,27 +74,13 @@ def find(name: str) -> Calibrator:
     for calibrator in load():
         if wanted in (calibrator.name.casefold(), calibrator.alternate_name.casefold()):
             return calibrator
-    raise BadInputError(f"calibrator {name!r} is not in the catalogue; give a J2000 name such as 0521+166 or 3C138")
-
-
-def calibrators_in_beam(ra_deg: float, dec_deg: float) -> list[CalibratorInBeam]:
-    """Return the calibrators in the main lobe of the primary beam, brightest apparent flux density first.
-
-    Parameters
-    ----------
-    ra_deg, dec_deg : float
-        Pointing direction (ICRS).
-    """
-    ra_rad, dec_rad = np.radians([[c.ra_deg, c.dec_deg] for c in load()]).T
-    separation_rad = beam.separation_rad(np.radians(ra_deg), np.radians(dec_deg), ra_rad, dec_rad)
-    in_main_lobe = separation_rad < beam.half_power_width_rad(BAND_CENTRE_HZ)
-    response = np.where(in_main_lobe, beam.power(separation_rad, BAND_CENTRE_HZ), 0.0)
-    seen = [
-        CalibratorInBeam(c, float(np.degrees(s)), float(c.flux_jy(BAND_CENTRE_HZ) * a))
-        for c, s, a in zip(load(), separation_rad, response, strict=True)
-        if a >= _MIN_RESPONSE
-    ]
-    return sorted(seen, key=lambda c: -c.apparent_flux_jy)
+    names = [one for calibrator in load() for one in (calibrator.name, calibrator.alternate_name) if one]
+    near = difflib.get_close_matches(wanted.upper()[:_LONGEST_NAME], names, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise BadInputError(
+        f"calibrator {name[:_LONGEST_NAME]!r} is not in the catalogue; {meant}"
+        "give a J2000 name such as 0521+166 or 3C138"
+    )
 
 
 def _calibrator(row: dict[str, str]) -> Calibrator:

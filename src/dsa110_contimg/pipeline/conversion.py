@@ -25,6 +25,7 @@ from casacore.tables import table
 
 from dsa110_contimg.pipeline import array, coordinates, measurementset
 from dsa110_contimg.pipeline.baselines import Baselines, check_together, shared_baselines
+from dsa110_contimg.pipeline.choices import ConvertChoices
 from dsa110_contimg.pipeline.compiled import compiled
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
@@ -39,7 +40,7 @@ _LONGEST_BASELINE_M = 2707.0
 
 
 @dataclass(frozen=True, slots=True)
-class ConvertOptions:
+class ConvertOptions(ConvertChoices):
     """Which files become which Measurement Set.
 
     Attributes
@@ -48,13 +49,10 @@ class ConvertOptions:
         Subband files of one observation, in any order.
     ms_path : str
         The Measurement Set to make; one that exists is replaced.
-    chunk_bytes : int
-        Bytes of visibilities, weights and flags that are held at once; one integration at least.
     """
 
     files: tuple[str, ...]
     ms_path: str
-    chunk_bytes: int = 320_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ import bdsf
 import numpy as np
 
 from dsa110_contimg.pipeline import calibrators
+from dsa110_contimg.pipeline.beam_calibrators import calibrators_in_beam
+from dsa110_contimg.pipeline.choices import ExtractChoices
 from dsa110_contimg.pipeline.crossmatch import nearest_within, separation_deg
 from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
 from dsa110_contimg.pipeline.fitsimage import FitsImage, read_image
@@ -51,22 +53,18 @@ RMS_BOX_BEAMS = 15  # side of the box of the noise map: 200 independent beams, 5
 
 
 @dataclass(frozen=True, slots=True)
-class ExtractOptions:
+class ExtractOptions(ExtractChoices):
     """What to search.
 
     Parameters
     ----------
     image_path, flat_noise_path : images with and without correction for the primary beam.
     catalogue_path : CSV file to write.
-    peak_sigma : threshold of a source's peak. At 6 an image of 200 000 beams has 2e-4 false sources of Gaussian noise.
-    island_sigma : threshold of the pixels that belong to it.
     """
 
     image_path: str
     flat_noise_path: str
     catalogue_path: str
-    peak_sigma: float = 6.0
-    island_sigma: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,7 @@ def extract(options: ExtractOptions, progress: Progress = silent) -> Catalogue:
 
 def _calibrators(image: FitsImage, measured: Sequence[FoundSource]) -> dict[str, str]:
     """Return the calibrators among the sources of an image: the name that each has here, and that of the list."""
-    known = [seen.calibrator for seen in calibrators.calibrators_in_beam(*map(float, image.wcs.wcs.crval))]
+    known = [seen.calibrator for seen in calibrators_in_beam(*map(float, image.wcs.wcs.crval))]
     found = ((nearest_within(one.ra_deg, one.dec_deg, measured, calibrators.RADIUS_DEG), one.name) for one in known)
     return {source.name: name for source, name in found if source is not None}
 

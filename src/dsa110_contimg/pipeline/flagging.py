@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.pipeline import antenna_health, rfi
+from dsa110_contimg.pipeline.choices import FlagChoices
 from dsa110_contimg.pipeline.errors import DataQualityError
 from dsa110_contimg.pipeline.progress import Progress, silent
 from dsa110_contimg.pipeline.visibilities import (
@@ -44,19 +45,16 @@ MIN_LIVE_ANTENNAS = 5
 
 
 @dataclass(frozen=True)
-class FlagOptions:
+class FlagOptions(FlagChoices):
     """What to flag.
 
     Parameters
     ----------
     ms_path : str
         Measurement Set as conversion made it.
-    aoflagger : bool
-        Whether to look for interference; without it only steps 1 to 3 are done.
     """
 
     ms_path: str
-    aoflagger: bool = True
 
 
 @dataclass(frozen=True)

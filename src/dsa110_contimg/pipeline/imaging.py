@@ -25,12 +25,12 @@ import numpy as np
 from dsa110_contimg.pipeline import beam as primary
 from dsa110_contimg.pipeline.array import subband_frequencies_hz
 from dsa110_contimg.pipeline.averaging import AveragedVisibilities, Doubles, Floats, read_averaged, robust_sigma
+from dsa110_contimg.pipeline.choices import ImageChoices
 from dsa110_contimg.pipeline.components import PointComponent, PointFitter
 from dsa110_contimg.pipeline.deconvolution import Deconvolved, RadlerMinorCycle, guarded_clean, residual_of
-from dsa110_contimg.pipeline.errors import BadInputError, DataQualityError
+from dsa110_contimg.pipeline.errors import DataQualityError
 from dsa110_contimg.pipeline.fitsimage import Card, ImageGeometry, write_image
 from dsa110_contimg.pipeline.gridding import ImageGrid, point_spread_function
-from dsa110_contimg.pipeline.image_limits import MAX_PIXELS, MIN_PIXELS
 from dsa110_contimg.pipeline.naming import SUBBAND_COUNT
 from dsa110_contimg.pipeline.progress import Progress, silent
 from dsa110_contimg.pipeline.psf import Beam, add_points, convolve, fit_beam, pixel_grid_for
@@ -46,27 +46,19 @@ PREVIEW_OVERSAMPLING = 5.0  # pixels to the narrowest fringe
 
 
 @dataclass(frozen=True, slots=True)
-class ImageOptions:
-    """What to image and how.
+class ImageOptions(ImageChoices):
+    """What to image, how and where to.
 
     Parameters
     ----------
     ms_path : calibrated Measurement Set.
     image_path, flat_noise_path, residual_path : FITS images to write.
-    n_pixels, cell_arcsec : size of the images written and of a pixel; None = chosen from the data. Whatever is written,
-        the whole field is imaged and cleaned.
-    robust : Briggs' parameter, -2 (uniform) to 2 (natural).
-    max_minor_iterations : bound of CLEAN.
     """
 
     ms_path: str
     image_path: str
     flat_noise_path: str
     residual_path: str
-    n_pixels: int | None = None
-    cell_arcsec: float | None = None
-    robust: float = 0.5
-    max_minor_iterations: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +133,12 @@ def image(options: ImageOptions, progress: Progress = silent) -> MadeImage:
     Raises
     ------
     BadInputError
-        If the Measurement Set cannot be read or the options make no image.
+        If the Measurement Set cannot be read.
     DataQualityError
         If nothing is unflagged, or no beam fits.
     RetryableError
         If the disk is full.
     """
-    _require_possible(options.n_pixels)
     layout = read_layout(options.ms_path)
     sky = _prepared(options, layout, _part(progress, 0.0, 0.25))
     cleaned = _cleaned(options, sky, _part(progress, 0.25, 0.9))
@@ -221,20 +212,7 @@ def _chosen_grid(options: ImageOptions, visibilities: AveragedVisibilities, radi
         preview = ImageGrid(PREVIEW_PIXELS, 1 / (PREVIEW_OVERSAMPLING * visibilities.longest_baseline_wavelengths))
         beam = fit_beam(point_spread_function(visibilities, preview, wide=False), preview.cell_rad)
         grid = pixel_grid_for(beam, radius_rad, PIXELS_PER_BEAM)
-    if grid.n_pixels > MAX_PIXELS:
-        raise BadInputError(
-            f"pixels of {np.degrees(grid.cell_rad) * 3600:.3g} arcsec make the field, all of which is imaged, "
-            f"{grid.n_pixels} pixels a side; at most {MAX_PIXELS} can be: give larger pixels"
-        )
     return ImageGrid(max(grid.n_pixels, options.n_pixels or 0), grid.cell_rad)
-
-
-def _require_possible(n_pixels: int | None) -> None:
-    if n_pixels is not None and (n_pixels % 2 or not MIN_PIXELS <= n_pixels <= MAX_PIXELS):
-        raise BadInputError(
-            f"an image of {n_pixels} pixels a side cannot be made: "
-            f"give an even number from {MIN_PIXELS} to {MAX_PIXELS}"
-        )
 
 
 def _restored(sky: _Sky, cleaned: Deconvolved, points: list[PointComponent], heights_jyb: list[float]) -> Floats:

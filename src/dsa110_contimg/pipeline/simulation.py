@@ -176,7 +176,7 @@ def _scene(options: SimulateOptions) -> _Scene:
         calibrator.name,
         calibrator.ra_deg,
         calibrator.dec_deg,
-        float(calibrator.flux_jy(array.BAND_CENTRE_HZ)),
+        calibrator.flux_jy(array.BAND_CENTRE_HZ),
         calibrator.spectral_index,
     )
     ra_deg, dec_deg = np.degrees(coordinates.meridian_icrs(mid_jd, dec_rad))

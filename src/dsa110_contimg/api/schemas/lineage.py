@@ -6,10 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dsa110_contimg.api.schemas.base import QAGrade, Reply
-from dsa110_contimg.pipeline.image_limits import MAX_PIXELS, MIN_CELL_ARCSEC, MIN_PIXELS
+from dsa110_contimg.pipeline.image_limits import (
+    MAX_CELL_ARCSEC,
+    MAX_MINOR_ITERATIONS,
+    MAX_PIXELS,
+    MIN_CELL_ARCSEC,
+    MIN_PIXELS,
+)
 
 _ARCSEC = re.compile(r"(\d{1,4}(?:\.\d{1,20})?)arcsec")
-_MOST_ARCSEC = 600.0
 
 
 def _square(sides: tuple[int, int]) -> tuple[int, int]:
@@ -25,8 +30,8 @@ def _cell(text: str) -> str:
 
 def _arcsec(text: str) -> float:
     found = _ARCSEC.fullmatch(text.replace(" ", ""))
-    if found is None or not MIN_CELL_ARCSEC <= float(found[1]) <= _MOST_ARCSEC:
-        raise ValueError(f"give a number from {MIN_CELL_ARCSEC:g} to {_MOST_ARCSEC:g} with its unit, as 5arcsec")
+    if found is None or not MIN_CELL_ARCSEC <= float(found[1]) <= MAX_CELL_ARCSEC:
+        raise ValueError(f"give a number from {MIN_CELL_ARCSEC:g} to {MAX_CELL_ARCSEC:g} with its unit, as 5arcsec")
     return float(found[1])
 
 
@@ -46,7 +51,7 @@ class ReimageRequest(BaseModel):
     cell: Annotated[str, Field(max_length=40), AfterValidator(_cell)] | None = Field(
         None, description="size of a pixel with its unit", examples=["2.5arcsec"]
     )
-    niter: int | None = Field(None, ge=1, le=1_000_000, description="most minor iterations of CLEAN")
+    niter: int | None = Field(None, ge=1, le=MAX_MINOR_ITERATIONS, description="most minor iterations of CLEAN")
     robust: float | None = Field(None, ge=-2, le=2, description="Briggs' parameter, -2 (uniform) to 2 (natural)")
     weighting: Literal["briggs"] | None = Field(None, description="there is no other")
     use_existing_mask: Literal[False] | None = Field(None, description="CLEAN makes its own mask")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -28,13 +28,13 @@ from dsa110_contimg.api.services.lineage_service import number_of, root_of
 from dsa110_contimg.api.services.rerun_service import Asked
 from dsa110_contimg.api.services.work_service import WorkService
 from dsa110_contimg.api.work_orders import REIMAGE_CHAIN, WorkOrder, order_id, run_name, workflow_of
-from dsa110_contimg.pipeline.image_limits import MAX_FIELD_DEG
+from dsa110_contimg.pipeline.choices import ImageChoices
 
 View = dict[str, Any]
 Options = Mapping[str, Any]
 
 #: What can be chosen, in the words of the imager.
-CHOICES = ("n_pixels", "cell_arcsec", "robust", "max_minor_iterations")
+CHOICES = tuple(field.name for field in fields(ImageChoices))
 #: What the verdict on an image needs to know of its visibilities: stage that told it → names.
 _FACTS: Mapping[str, tuple[str, ...]] = {
     CONVERT: ("missing_subbands",), FLAG: ("flagged_fraction_live",), SOLVE: ("median_snr", "calibrator"),
@@ -230,10 +230,8 @@ def _require_supported(wanted: ReimageRequest) -> None:
 
 
 def _require_possible(chosen: Options) -> None:
-    """Refuse an image of more sky than can be imaged."""
-    side_deg = chosen.get("n_pixels", 0) * chosen.get("cell_arcsec", 0.0) / 3600
-    if side_deg > MAX_FIELD_DEG:
-        raise ReimageError(
-            f"imsize and cell make an image of {side_deg:.1f} degrees a side; at most {MAX_FIELD_DEG:g} can be imaged",
-            {"fields": ["imsize", "cell"]},
-        )
+    """Refuse what the imager would refuse: each was possible by itself, together they are more sky than it images."""
+    try:
+        ImageChoices(**chosen)
+    except ValueError as error:
+        raise ReimageError(f"imsize and cell do not go together: {error}", {"fields": ["imsize", "cell"]}) from error

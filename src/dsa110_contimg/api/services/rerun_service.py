@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dsa110_contimg.absurd.workflows import STAGES, fixed_options, rerun_products
+from dsa110_contimg.absurd.options import OptionsError
+from dsa110_contimg.absurd.workflows import STAGES, fixed_options, require_choices, rerun_products
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.credentials import Principal
 from dsa110_contimg.api.exceptions import (
@@ -232,7 +233,7 @@ class RerunService:
                 f"Run {job.run_id} cannot be done again: it is not recorded which raw files it was made of; "
                 "ingest the observation again"
             )
-        options = _merged(job.params.get("options") or {}, _stage_options(wanted))
+        options = _possible(_merged(job.params.get("options") or {}, _stage_options(wanted)))
         params = {"rerun_of": job.run_id, "files": list(files), "options": options}
         products = rerun_products(Path(self._products_dir), fresh.run_id, job.group_id)
         planned = replace(
@@ -248,7 +249,7 @@ def _require_number(name: str, value: Any, low: float, high: float) -> None:
 
 
 def _stage_options(wanted: Config) -> Mapping[str, Config]:
-    """Return what a caller wants of the stages, when it can be; the stages themselves judge the values."""
+    """Return what a caller wants of the stages, when there are such stages, and it is not the pipeline that chooses."""
     for stage, options in wanted.items():
         if stage not in STAGES:
             raise ValidationError(f"{stage[:60]!r} is no stage; the stages are {', '.join(STAGES)}", field=stage[:60])
@@ -262,3 +263,13 @@ def _stage_options(wanted: Config) -> Mapping[str, Config]:
 def _merged(before: Mapping[str, Config], wanted: Mapping[str, Config]) -> View:
     stages = [stage for stage in STAGES if stage in before or stage in wanted]
     return {stage: {**before.get(stage, {}), **wanted.get(stage, {})} for stage in stages}
+
+
+def _possible(options: View) -> View:
+    """Return options that each stage would take, and nothing that it would refuse after hours."""
+    for stage, chosen in options.items():
+        try:
+            require_choices(stage, chosen)
+        except OptionsError as error:
+            raise ValidationError(str(error), field=stage) from error
+    return options
