@@ -170,6 +170,15 @@ def test_commands_beside_a_running_up_use_its_products_database_unless_they_are_
         assert shown()["PRODUCTS_DB_PATH"] == str(state / "mine.sqlite3")
 
 
+def test_the_api_of_an_up_keeps_memory_as_its_unit_of_systemd_does(state: Path) -> None:
+    unit = (Path(__file__).parents[2] / "ops" / "systemd" / "dsa110-api.service").read_text()
+    environ = {"DSA110_STATE_DIR": str(state), "ABSURD_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
+    told = make_plan(environ, port=1).spec("api").environment
+    assert f"Environment=MALLOC_ARENA_MAX={told['MALLOC_ARENA_MAX']}\n" in unit
+    assert make_plan(environ | {"MALLOC_ARENA_MAX": "8"}, port=1).spec("api").environment["MALLOC_ARENA_MAX"] == "8"
+    assert "MALLOC_ARENA_MAX" not in make_plan(environ, port=1).spec("worker").environment
+
+
 def test_config_shows_every_setting_and_no_secret(state: Path) -> None:
     secret = "kX3v9Qm2Lr8TzW5bYc7NfH1sDgJ4pAeU"  # a weak one would be refused
     told = run(

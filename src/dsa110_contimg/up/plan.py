@@ -28,6 +28,9 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "absurd-init": ("-m", "dsa110_contimg.absurd.setup", "init"),
 }
 
+#: What a process is told unless the environment says otherwise: here as in the unit of the API, which keeps its memory.
+_TOLD: Mapping[str, Mapping[str, str]] = {"api": {"MALLOC_ARENA_MAX": "2"}}
+
 _NAMES_PRODUCTS = ("DSA110_DB_BACKEND", "DSA110_DB_PG_URL", "DSA110_DB_PG_HOST", "PRODUCTS_DB_PATH")
 
 
@@ -80,7 +83,8 @@ class Plan:
         queue = AbsurdConfig.from_env(self.environment)
         grace_s = queue.stop_grace_sec + queue.kill_grace_sec + 5.0 if name == "worker" else 15.0
         ready = self.api_answers if name == "api" else None
-        return ProcessSpec(name, command, self.environment, ready=ready, grace_s=grace_s)
+        environment = {**_TOLD.get(name, {}), **self.environment}
+        return ProcessSpec(name, command, environment, ready=ready, grace_s=grace_s)
 
     def api_answers(self) -> bool:
         """Tell whether the API answers a request, whatever it says."""
