@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dsa110_contimg.api.batch.fits_file import beam_axes_deg, known_number
+from dsa110_contimg.api.batch.fits_file import beam_axes_deg, known
 
 _MARGIN_PIXELS = 4.0
 _CORNERS = 48
@@ -25,7 +25,7 @@ def ellipse(major: float, minor: float, angle_deg: float) -> tuple[list[float], 
 def draw_beam(picture: Image.Image, header: Any, zoom: float) -> Image.Image:
     """Draw the beam (light, with a dark edge) when the header has one that fits in; ``zoom``: drawn per image pixel."""
     beam = beam_axes_deg(header)
-    step_deg = known_number(header.get("CDELT2", header.get("CD2_2")))
+    step_deg = known(header, "CDELT2" if "CDELT2" in header else "CD2_2")
     if beam is None or not step_deg:
         return picture
     major, minor = (max(3.0, axis / abs(step_deg) * zoom) for axis in beam[:2])

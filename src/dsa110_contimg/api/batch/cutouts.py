@@ -26,7 +26,9 @@ def cut(image: FitsImage, box: Box, plane: int) -> bytes:
     """Return a part of a plane as a FITS file of its own, with as many axes as before and right coordinates."""
     if (pixels := (box.x1 - box.x0) * (box.y1 - box.y0)) > MAX_CUTOUT_PIXELS:
         raise FitsError(f"a cutout of {pixels} pixels is too large: at most {MAX_CUTOUT_PIXELS}; ask for less")
-    header = image.header.copy()
+    header = image.header.readable()
+    for name in image.header.unreadable():
+        header.add_comment(f"{name} held no value of the standard and was left out")
     for name in _LOST_BY_CUTTING:
         header.remove(name, ignore_missing=True)
     upper = np.unravel_index(plane, image.shape[:-2] or (1,))

@@ -35,6 +35,36 @@ class FitsError(Exception):
 UNUSABLE = (FitsError, fits.VerifyError, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
+class FitsHeader(fits.Header):
+    """A header that says in our words which card cannot be read, when somebody asks for its value and not before."""
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return super().__getitem__(key)
+        except (ValueError, fits.VerifyError) as error:
+            raise FitsError(_unreadable(key[0] if isinstance(key, tuple) else key)) from error
+
+    def unreadable(self) -> list[str]:
+        """Return the keywords of the cards that hold no value of the standard."""
+        return [card.keyword for card in self.cards if not _is_readable(card)]
+
+    def readable(self) -> fits.Header:
+        """Return the header without those cards."""
+        return fits.Header([card for card in self.cards if _is_readable(card)])
+
+
+def _unreadable(keyword: Any) -> str:
+    return f"the card {keyword} holds no value of the standard (NaN is none); correct or remove it"
+
+
+def _is_readable(card: Any) -> bool:
+    try:
+        _ = card.value
+    except (ValueError, fits.VerifyError):
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class FitsImage:
     """An image whose header has been read and found to fit its file.
@@ -43,7 +73,7 @@ class FitsImage:
     ----------
     file : binary file
         Open for reading.
-    header : astropy.io.fits.Header
+    header : FitsHeader
     shape : tuple of int
         Lengths of the axes, the slowest first; the last two are rows and columns.
     offset : int
@@ -112,42 +142,25 @@ class Box:
     y1: int
 
 
+def broken_cards(header: FitsHeader) -> list[str]:
+    """Tell of each card that holds no value of the standard."""
+    return [_unreadable(keyword) for keyword in header.unreadable()]
+
+
 def open_image(file: BinaryIO) -> FitsImage:
-    """Read the header of the primary image.
-
-    Raises
-    ------
-    FitsError
-        The file is no FITS image of two to four axes, or smaller than its header claims, or a card holds no value.
-    """
-    image = read_image(file)
-    for problem in broken_cards(image.header):
-        raise FitsError(problem)
-    return image
-
-
-def broken_cards(header: Any) -> Iterator[str]:
-    """Tell of each card that holds no value of the standard; a header reads its cards only when they are asked for."""
-    for card in header.cards:
-        try:
-            _ = card.value
-        except (ValueError, fits.VerifyError):
-            yield f"the card {card.keyword} holds no value of the standard (NaN is none); correct or remove it"
-
-
-def read_image(file: BinaryIO) -> FitsImage:
     """Read the header of the primary image, and of its cards those that tell its size.
 
     Raises
     ------
     FitsError
-        The file is no FITS image of two to four axes, or smaller than its header claims.
+        The file is no FITS image of two to four axes, or smaller than its header claims; or one of these cards holds no
+        value. Other cards are read when they are asked for.
     """
     size_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     text = _header_bytes(file)
     try:
-        header = fits.Header.fromstring(text)
+        header = FitsHeader.fromstring(text)
         shape = _shape(header)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, fits.VerifyError) as error:
         raise FitsError(f"the header cannot be read: {error}") from error
@@ -186,10 +199,18 @@ def _shape(header: Any) -> tuple[int, ...]:
 
 def beam_axes_deg(header: Any) -> tuple[float, float, float] | None:
     """Return major and minor axis (FWHM, deg) and position angle (deg, north through east); None without a beam."""
-    major, minor, angle = (known_number(header.get(name)) for name in ("BMAJ", "BMIN", "BPA"))
+    major, minor, angle = (known(header, name) for name in ("BMAJ", "BMIN", "BPA"))
     if major is None or minor is None or min(major, minor) <= 0:
         return None
     return max(major, minor), min(major, minor), angle or 0.0
+
+
+def known(header: Any, name: str, default: Any = None) -> float | None:
+    """Return the number that a card holds, ``default`` without such a card, None where it holds something else."""
+    try:
+        return known_number(header.get(name, default))
+    except FitsError:
+        return None  # `broken_cards` tells of it
 
 
 def known_number(value: Any) -> float | None:

@@ -24,8 +24,11 @@ from dsa110_contimg.api.batch.fits_file import (
     UNUSABLE,
     Box,
     FitsError,
+    FitsHeader,
     FitsImage,
     beam_axes_deg,
+    broken_cards,
+    known,
     known_number,
     number,
     open_image,
@@ -54,34 +57,73 @@ _STOKES = {1: "I", 2: "Q", 3: "U", 4: "V", -1: "RR", -2: "LL", -3: "RL", -4: "LR
 Report = dict[str, Any]
 
 
+class _Meaning:
+    """What cards mean, as far as it can be told.
+
+    Attributes
+    ----------
+    problems : list of str
+        Why something cannot be told, and which cards hold no value.
+    """
+
+    def __init__(self, header: FitsHeader) -> None:
+        self._header = header
+        self.problems = broken_cards(header)
+
+    def of(self, find: Callable[[], Any], unknown: Any = None) -> Any:
+        """Return what is found, ``unknown`` where a card is in the way."""
+        try:
+            return find()
+        except FitsError as error:
+            if str(error) not in self.problems:
+                self.problems.append(str(error))
+            return unknown
+
+    def card(self, name: str) -> Any:
+        """Return the value of a card as JSON can have it; None without one."""
+        return self.of(lambda: _plain(self._header.get(name)))
+
+    def text(self, name: str) -> str | None:
+        """Return the text of a card; None when it has none."""
+        return text_of(self.card(name))
+
+
 def header_report(image: FitsImage) -> Report:
-    """Return the header: every card, and what it means."""
+    """Return the header: every card, and what it means; ``problems`` says why something cannot be told."""
     header = image.header
+    meaning = _Meaning(header)
     return {
-        "axes": [_axis(header, number, length) for number, length in enumerate(reversed(image.shape), start=1)],
+        "axes": [_axis(meaning, header, number, length) for number, length in enumerate(image.shape[::-1], start=1)],
         "n_planes": image.n_planes,
-        "unit": text_of(header.get("BUNIT")),
+        "unit": meaning.text("BUNIT"),
         "beam": beam_report(header),
-        "frequency_hz": frequency_hz(header),
-        "rest_frequency_hz": known_number(header.get("RESTFRQ", header.get("RESTFREQ"))),
-        "stokes": stokes(image),
-        "object": text_of(header.get("OBJECT")),
-        "telescope": text_of(header.get("TELESCOP")),
-        "observed_at": text_of(header.get("DATE-OBS")),
-        "cards": {name: _plain(header[name]) for name in header if name not in COMMENTARY},
+        "frequency_hz": meaning.of(lambda: frequency_hz(header)),
+        "rest_frequency_hz": rest_frequency_hz(header),
+        "stokes": meaning.of(lambda: stokes(image), []),
+        "object": meaning.text("OBJECT"),
+        "telescope": meaning.text("TELESCOP"),
+        "observed_at": meaning.text("DATE-OBS"),
+        "cards": {name: meaning.card(name) for name in header if name not in COMMENTARY},
         "history": [str(line) for line in header.get("HISTORY", [])][:1000],
+        "problems": meaning.problems,
     }
 
 
-def _axis(header: Any, number: int, length: int) -> Report:
+def _axis(meaning: _Meaning, header: FitsHeader, number: int, length: int) -> Report:
+    step = f"CDELT{number}" if f"CDELT{number}" in header else f"CD{number}_{number}"
     return {
-        "type": text_of(header.get(f"CTYPE{number}")),
-        "unit": text_of(header.get(f"CUNIT{number}")),
+        "type": meaning.text(f"CTYPE{number}"),
+        "unit": meaning.text(f"CUNIT{number}"),
         "length": length,
-        "reference_pixel": known_number(header.get(f"CRPIX{number}", 0.0)),
-        "reference_value": known_number(header.get(f"CRVAL{number}", 0.0)),
-        "step": known_number(header.get(f"CDELT{number}", header.get(f"CD{number}_{number}", 1.0))),
+        "reference_pixel": known(header, f"CRPIX{number}", 0.0),
+        "reference_value": known(header, f"CRVAL{number}", 0.0),
+        "step": known(header, step, 1.0),
     }
+
+
+def rest_frequency_hz(header: FitsHeader) -> float | None:
+    """Return the frequency of the line at rest; None without one."""
+    return known(header, "RESTFRQ" if "RESTFRQ" in header else "RESTFREQ")
 
 
 def beam_report(header: Any) -> Report | None:
@@ -102,7 +144,7 @@ def frequency_hz(header: Any) -> float | None:
     FitsError
         Something else than a number tells where the axis lies.
     """
-    rest_hz = known_number(header.get("RESTFRQ", header.get("RESTFREQ")))
+    rest_hz = rest_frequency_hz(header)
     for axis in range(1, int(header["NAXIS"]) + 1):
         kind = str(header.get(f"CTYPE{axis}", "")).upper()[:4].rstrip("-")
         if kind in _FREQUENCY:

@@ -17,7 +17,7 @@ from dsa110_contimg.api.batch.fits_file import (
     beam_axes_deg,
     broken_cards,
     number,
-    read_image,
+    open_image,
 )
 from dsa110_contimg.api.batch.fits_reports import COMMENTARY, Report, serve, text_of, unit_of
 from dsa110_contimg.api.batch.sky_places import celestial
@@ -39,7 +39,7 @@ def _problems(image: FitsImage, size_bytes: int) -> Iterator[str]:
     named = Counter(name for name in header if name not in COMMENTARY)
     for name in (name for name, count in named.items() if count > 1):
         yield f"{name} is there {named[name]} times; only one can be meant"
-    broken = list(broken_cards(header))
+    broken = broken_cards(header)
     yield from broken
     if not broken:  # what rests on a card without a value is not judged
         yield from _meaning_problems(image)
@@ -75,7 +75,7 @@ def report(file: BinaryIO, _: Report) -> Report:
     FitsError
         It is no image at all.
     """
-    return validation_report(read_image(file), os.fstat(file.fileno()).st_size)
+    return validation_report(open_image(file), os.fstat(file.fileno()).st_size)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A module of its own: what it imports takes as long as the drawing of most pictures, which need no coordinates.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, number
 
 _LARGEST_SIP_ORDER = 9  # of the convention: Shupe et al. 2005, ASP Conf. 347, 491
+#: Cards of the coordinates, of the first and of alternate ones (papers I and II of the standard, and SIP).
+_OF_COORDINATES = re.compile(
+    r"(?:(?:CTYPE|CRPIX|CRVAL|CDELT|CUNIT|CROTA|PS|PV|CD|PC)\d{1,2}(?:_\d{1,2})?|LONPOLE|LATPOLE|RADESYS|EQUINOX|WCSAXES)"
+    r"[A-Z]?|(?:A|B|AP|BP)_(?:ORDER|\d_\d)|EPOCH"
+)
 _FLATTEST = 1e-6  # the area of a pixel over the product of its sides
 
 
@@ -27,7 +33,7 @@ def celestial(image: FitsImage) -> Any:
     """
     _check_cards(image.header)
     try:
-        found = WCS(image.header, fix=False).celestial
+        found = WCS(image.header.readable(), fix=False).celestial
     except (ValueError, TypeError, KeyError, IndexError, MemoryError, AttributeError, fits.VerifyError) as error:
         raise FitsError(f"the coordinates cannot be read: {' '.join(str(error).split())}") from error
     if found.naxis != 2:
@@ -43,7 +49,9 @@ def celestial(image: FitsImage) -> Any:
 
 
 def _check_cards(header: Any) -> None:
-    """Refuse text where a number belongs, which would count as the default, and orders that take for ever to read."""
+    """Refuse cards without a value and text for a number, which count as the default, and orders that take for ever."""
+    for name in filter(_OF_COORDINATES.fullmatch, header.unreadable()):
+        _ = header[name]  # raises
     for axis in (1, 2):
         for name in ("CRVAL", "CRPIX", "CDELT"):
             number(header, f"{name}{axis}", 0.0)

@@ -40,8 +40,9 @@ class FitsHeader(Reply):
     object: str | None
     telescope: str | None
     observed_at: str | None = Field(description="DATE-OBS as written")
-    cards: dict[str, Any]
+    cards: dict[str, Any] = Field(description="null: a card without a value, or with one that cannot be read")
     history: list[str]
+    problems: list[str] = Field(description="which cards cannot be read, and what cannot be told because of others")
 
 
 class FitsValidation(Reply):
