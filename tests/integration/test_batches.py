@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from dsa110_contimg.api.async_repositories import AsyncBatchRepository, AsyncProductRecorder, AsyncReportRepository
+from dsa110_contimg.api.async_repositories import (
+    AsyncBatchRepository,
+    AsyncProductRecorder,
+    AsyncQARepository,
+    AsyncReportRepository,
+)
 from dsa110_contimg.api.batch.batches import work_on_batch
 from dsa110_contimg.api.batch.qa import QualityMeter
 from dsa110_contimg.api.config import APIConfig, DatabaseConfig, TimeoutConfig
@@ -24,7 +29,7 @@ from dsa110_contimg.api.work_repository import AsyncWorkRepository
 from dsa110_contimg.pipeline.caltable import BANDPASS
 from dsa110_contimg.pipeline.visibilities import read_layout
 from fixtures.api_server import Served
-from fixtures.api_world import CREATED_AT, GROUP_ID
+from fixtures.api_world import CREATED_AT, GROUP_ID, RUN_ID
 from fixtures.live_api import add_keys
 from fixtures.measurement_sets import ABSENT, DEAD
 from fixtures.work_bench import work_bench
@@ -134,6 +139,32 @@ async def test_images_are_measured_and_what_fails_is_told_item_by_item(own: Serv
     assert found.measured is not None
     assert found.measured.rms_noise == pytest.approx(1e-3, rel=0.1)
     assert (found.measured.peak_flux, found.measured.overall_quality) == (1.0, "good")
+
+
+async def test_an_image_and_its_report_have_one_verdict_however_it_is_measured(own: Served) -> None:
+    """The noise of the file, which is corrected for the primary beam, is not that by which the image was graded."""
+    config, recorded = own.world.config, {"noise_jy": 2e-3, "peak_flux_jy": 0.19, "dynamic_range": 95.0}
+    image = ImageRecord(
+        own.world.image_path, own.world.ms_path, RUN_ID, "image", CREATED_AT, qa_grade="warn",
+        qa_metrics={"dynamic_range": 95.0, "sources": 7.0}, beam_major_arcsec=70.0, **recorded,
+    )  # fmt: skip
+    async with open_database(config.database, config.timeouts) as adapter:
+        await AsyncProductRecorder(adapter).record(Recording(image=image))
+    _, errors = await run_batch(config, "image-qa", ["1"])
+    assert errors == [None]
+    async with open_database(config.database, config.timeouts) as adapter:
+        found = await AsyncReportRepository(adapter).get_image("1")
+    assert found is not None
+    measured = found.measured
+    assert measured is not None
+    assert (measured.rms_noise, measured.peak_flux, measured.dynamic_range) == tuple(recorded.values())
+    assert (measured.num_sources, measured.beam_major, measured.overall_quality) == (7, 70.0, "marginal")
+    async with open_database(config.database, config.timeouts) as adapter:  # a row of before, by the file
+        by_file = dataclasses.replace(measured, dynamic_range=1000.0, overall_quality="good")
+        await AsyncQARepository(adapter).save_image_qa(by_file)
+    report = await own.json("/api/v1/qa/image/1")
+    assert (report["qa_grade"], report["flags"], report["overall_quality"]) == ("warn", ["dynamic_range"], "marginal")
+    assert (report["quality_metrics"]["rms_noise"], report["n_sources"]) == (2e-3, 7)
 
 
 async def test_pictures_are_made_in_advance(own: Served) -> None:

@@ -74,7 +74,7 @@ async def make_picture(name: str, tools: Tools) -> None:
 
 
 async def measure_image(name: str, tools: Tools) -> None:
-    """Measure an image; the number of its sources stays what the source finder said."""
+    """Tell what an image is worth."""
     await AsyncQARepository(tools.adapter).save_image_qa(await tools.meter.of_image(await tools.image(name)))
 
 

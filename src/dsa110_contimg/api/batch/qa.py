@@ -22,11 +22,16 @@ from dsa110_contimg.api.interfaces import (
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.services.fits_service import FitsService
 from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
+from dsa110_contimg.api.services.qa_service import n_sources
 from dsa110_contimg.pipeline.quality import WORDS, dynamic_range_word, flagged_word
 
 _TABLE_READER = "dsa110_contimg.pipeline.table_report"
 #: Kinds of tables (registry) → the column that tells of them.
 _METRICS = {"K": "k_metrics", "BP": "bp_metrics", "BA": "bp_metrics", "GP": "g_metrics", "GA": "g_metrics"}
+
+
+def _first(recorded: float | None, measured: float | None) -> float | None:
+    return measured if recorded is None else recorded
 
 
 class QualityMeter:
@@ -46,7 +51,10 @@ class QualityMeter:
         self._images = FitsService(children)
 
     async def of_image(self, image: ImageRecord) -> ImageQARecord:
-        """Measure an image file.
+        """Tell what an image is worth: by the numbers recorded with it, and by its file where there are none.
+
+        The stages measured on the image as the interferometer saw it, whose noise is the same everywhere; the file is
+        corrected for the primary beam, and its noise rises outwards.
 
         Raises
         ------
@@ -60,12 +68,15 @@ class QualityMeter:
             pixels, header = await self._images.statistics(file), await self._images.header(file)
         finally:
             file.close()
-        noise, peak, beam = pixels["noise"], pixels["max"], header["beam"] or {}
-        dynamic_range = peak / noise if noise and peak is not None else None
+        beam = header["beam"] or {}
+        noise, peak = _first(image.noise_jy, pixels["noise"]), _first(image.peak_flux_jy, pixels["max"])
+        dynamic_range = _first(image.dynamic_range, peak / noise if noise and peak is not None else None)
         return ImageQARecord(
             ms_path=image.ms_path, image_path=image.path, rms_noise=noise, peak_flux=peak, dynamic_range=dynamic_range,
-            beam_major=beam.get("major_arcsec"), beam_minor=beam.get("minor_arcsec"), beam_pa=beam.get("pa_deg"),
-            num_sources=None, overall_quality=dynamic_range_word(dynamic_range), timestamp=time.time(),
+            beam_major=_first(image.beam_major_arcsec, beam.get("major_arcsec")),
+            beam_minor=_first(image.beam_minor_arcsec, beam.get("minor_arcsec")),
+            beam_pa=_first(image.beam_pa_deg, beam.get("pa_deg")), num_sources=n_sources(image.qa_metrics),
+            overall_quality=dynamic_range_word(dynamic_range), timestamp=time.time(),
         )  # fmt: skip
 
     async def of_tables(self, ms_path: str, tables: Sequence[CalibrationTableRecord]) -> CalibrationQARecord:

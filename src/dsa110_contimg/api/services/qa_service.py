@@ -7,7 +7,7 @@ from dsa110_contimg.api.interfaces import IMAGED_STAGES, ImageRecord, Measuremen
 from dsa110_contimg.api.quality_interfaces import CalibrationQARecord, ImageQARecord
 from dsa110_contimg.api.replies import iso_time
 from dsa110_contimg.api.report_interfaces import MSFacts, RunFacts
-from dsa110_contimg.pipeline.quality import WORDS, Finding, judge, worst
+from dsa110_contimg.pipeline.quality import WORDS, Finding, dynamic_range_word, judge, worst
 
 _HIGH_NOISE_JY = 0.01
 _LOW_DYNAMIC_RANGE = 100.0
@@ -32,7 +32,7 @@ def image_qa(image: ImageRecord) -> dict[str, Any]:
             "minor_arcsec": image.beam_minor_arcsec,
             "pa_deg": image.beam_pa_deg,
         },
-        "source_stats": {"n_sources": _n_sources(metrics), "peak_flux_jy": image.peak_flux_jy},
+        "source_stats": {"n_sources": n_sources(metrics), "peak_flux_jy": image.peak_flux_jy},
         "flags": _names_beyond(found),
         "warnings": image_warnings(image),
     }
@@ -43,7 +43,8 @@ def _grade(image: ImageRecord, found: Sequence[Finding]) -> str | None:
     return image.qa_grade or worst(finding.grade for finding in found)
 
 
-def _n_sources(metrics: Mapping[str, Any]) -> int | None:
+def n_sources(metrics: Mapping[str, Any]) -> int | None:
+    """Return how many sources the assessment of an image counted."""
     value = metrics.get("sources", metrics.get("n_sources"))
     return int(value) if isinstance(value, int | float) else None
 
@@ -124,8 +125,8 @@ def image_report(image: ImageRecord, measured: ImageQARecord | None) -> dict[str
         "assessed": image.qa_grade is not None,
         "reasons": _reasons(metrics, found),
         "findings": [_told(finding) for finding in found],
-        "overall_quality": _word(measured),
-        "n_sources": _n_sources(metrics) if counted is None else counted,
+        "overall_quality": _image_word(image, measured),
+        "n_sources": n_sources(metrics) if counted is None else counted,
         "warnings": image_warnings(image),
     }
 
@@ -144,6 +145,13 @@ def _reasons(metrics: Mapping[str, Any], found: Sequence[Finding]) -> list[Any]:
 def _word(measured: ImageQARecord | CalibrationQARecord | None) -> str:
     """Return the quality in a word; an earlier database may hold anything there."""
     return measured.overall_quality if measured and measured.overall_quality in WORDS else "unknown"
+
+
+def _image_word(image: ImageRecord, measured: ImageQARecord | None) -> str:
+    """Return the quality of a measured image in a word, by the dynamic range that is recorded with it, as the grade."""
+    if measured is None or image.dynamic_range is None:
+        return _word(measured)
+    return dynamic_range_word(image.dynamic_range)
 
 
 def ms_report(known: MSFacts) -> dict[str, Any]:
