@@ -176,11 +176,6 @@ def test_a_named_calibrator_that_is_elsewhere_is_refused(ideal_ms: str, tmp_path
         solve(_options(ideal_ms, tmp_path, calibrator="3C286"))
 
 
-def test_an_unknown_calibrator_is_refused(ideal_ms: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="'nowhere' is not in the catalogue"):
-        solve(_options(ideal_ms, tmp_path, calibrator="nowhere"))
-
-
 def test_a_measurement_set_with_everything_flagged_is_refused(ideal_ms: str, tmp_path: Path) -> None:
     copy = str(copytree(ideal_ms, tmp_path / "copy.ms"))
     with table(copy, readonly=False, ack=False) as rows:

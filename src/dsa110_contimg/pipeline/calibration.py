@@ -101,7 +101,7 @@ def solve(options: SolveOptions, progress: Progress = silent) -> CalibrationSolu
     Raises
     ------
     BadInputError
-        If the Measurement Set does not exist or is half written, or the named calibrator is unknown.
+        If the Measurement Set does not exist or is half written.
     DataQualityError
         If no calibrator is in the beam, everything is flagged, or no antenna could be solved.
     """

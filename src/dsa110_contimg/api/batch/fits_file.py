@@ -35,7 +35,7 @@ class FitsError(Exception):
 UNUSABLE = (FitsError, fits.VerifyError, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
-class FitsHeader(fits.Header):
+class FitsHeader(fits.Header):  # type: ignore[misc]  # the library has no types
     """A header that says in our words which card cannot be read, when somebody asks for its value and not before."""
 
     def __getitem__(self, key: Any) -> Any:
