@@ -7,12 +7,14 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
+from dsa110_contimg.absurd.worker import AbsurdWorker
 from dsa110_contimg.absurd.workflows import FINISH, STAGES, SpawnedRun, spawn_observation
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import DatabaseConfig
@@ -85,6 +87,29 @@ async def test_an_observation_that_failed_is_started_again(queue: Bench, recorde
     job = await recorder.get_job(first.run_id)
     assert job is not None
     assert (job.status, job.error, job.finished_at) == ("pending", None, None)
+
+
+async def test_the_end_of_a_run_does_not_wait_behind_the_stages_of_others(
+    queue: Bench, recorder: AsyncProductRecorder
+) -> None:
+    run = await spawn(queue, recorder)
+    done: list[str] = []
+
+    async def note(task: Any, context: Any) -> None:
+        if task.name == STAGES[-1]:
+            for _ in range(3):
+                await queue.client.spawn(STAGES[0])
+        if STAGES[-1] in done:
+            await asyncio.sleep(1.1)  # the queue looks once a second whether something more urgent has come
+        done.append(task.name)
+
+    worker = AbsurdWorker(replace(queue.client.config, worker_concurrency=1), dict.fromkeys([*STAGES, FINISH], note))
+    working = asyncio.create_task(worker.run())
+    await queue.client.wait_workflow(run.workflow_id, 30)
+    worker.request_stop()
+    await working
+    assert done[: len(STAGES)] == list(STAGES)
+    assert done.index(FINISH) <= len(STAGES) + 1, "only what was taken when the last stage ended goes before"
 
 
 async def test_two_who_ingest_at_the_same_moment_spawn_an_observation_once(

@@ -42,6 +42,7 @@ IMAGE = "imaging"
 EXTRACT = "source-finding"
 ASSESS = "validation"
 FINISH = "finish-run"
+_SOON = 100  # before all stages that wait: who looks at a run is not to see it going on when its work is done
 REIMAGE = "reimaging"
 
 #: The stages in their order, and what can be chosen of each.
@@ -153,6 +154,7 @@ async def spawn_reimage(client: AbsurdClient, job: JobRecord, data_root: Path) -
     end = TaskSpec(
         FINISH, {**common, "options": {"directory": str(products.root)}},
         depends_on=(Dependency(imaging.task_id, "done"),), idempotency_key=f"{job.workflow_id} {FINISH}",
+        priority=_SOON,
     )  # fmt: skip
     await client.spawn_workflow(
         f"image {job.params['reimage_of']} again", [imaging, end], workflow_id=UUID(job.workflow_id),
@@ -219,7 +221,11 @@ def _nodes(
         earlier = tuple(Dependency(node.task_id, policy) for node in nodes)
         key = f"{workflow_id} {name}"
         given = {**(chosen or {}).get(name, {}), **options}
-        nodes.append(TaskSpec(name, {**common, "options": given}, depends_on=earlier, idempotency_key=key))
+        priority = _SOON if name == FINISH else 0
+        task = TaskSpec(
+            name, {**common, "options": given}, depends_on=earlier, idempotency_key=key, priority=priority
+        )  # fmt: skip
+        nodes.append(task)
     return nodes
 
 
