@@ -5,11 +5,12 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 
 from dsa110_contimg.api.app import server_settings
@@ -96,14 +97,13 @@ def test_the_connection_refuses_as_the_gate_does_and_leaves_to_it_what_it_may_ju
 
 
 class Big:
-    """Refuses with a long reply and counts how often."""
+    """Refuses all that comes with a long reply, and counts how often."""
 
-    body = b"x" * 10_000
     calls = 0
 
-    def __call__(self, scope: Mapping[str, Any]) -> Any:
+    def __call__(self, data: bytes, peer: str) -> bytes:
         self.calls += 1
-        return 503, [(b"content-length", b"10000")], self.body
+        return b"content-length: 10000\r\n\r\n" + b"x" * 10_000
 
 
 class Application:
@@ -125,9 +125,16 @@ class Application:
 
 
 @contextlib.contextmanager
-def _serving(application: Application, busy: Any) -> Iterator[tuple[str, int]]:
-    connection = patient(20.0, 20.0, 1 << 14, 1, busy)
-    config = uvicorn.Config(application, port=0, http=connection, loop="uvloop", lifespan="off", log_config=None)
+def _serving(application: Application, busy: Any, patience_s: float = 20.0) -> Iterator[tuple[str, int]]:
+    config = uvicorn.Config(
+        application,
+        port=0,
+        http=patient(patience_s, 20.0, 1 << 14, 1, busy),
+        loop="uvloop",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=int(patience_s),
+    )
     with running(config) as port:
         try:
             yield ("127.0.0.1", port)
@@ -161,19 +168,118 @@ def test_refusals_that_nobody_takes_do_not_pile_up(tmp_path: Path) -> None:
     ):
         _ask(first, "/first")
         assert application.begun["/first"].wait(20)
-        _ask(other, *["/"] * 3000)
+        asked = 0
         while not application.others:  # which waits for the client
-            time.sleep(0.01)
-        assert busy.calls < 2000, "30 MB would lie in memory"
-        statuses = _statuses(other, 3000)
-    assert statuses.count(503) == busy.calls
-    assert statuses.count(200) == application.others
+            _ask(other, "/")
+            asked += 1
+            assert asked < 2000, "20 MB would lie in memory"
+            while busy.calls + application.others < asked:
+                time.sleep(0.0001)
+        statuses = _statuses(other, asked)
+    assert statuses == [503] * busy.calls + [200]
+
+
+@contextlib.contextmanager
+def _beside_one(busy: Any, *, patience_s: float = 20.0) -> Iterator[tuple[socket.socket, Application]]:
+    """Give a connection to a server that works at one request, which is the most."""
+    application = Application()
+    with (
+        _serving(application, busy, patience_s) as address,
+        socket.create_connection(address) as first,
+        socket.create_connection(address) as other,
+    ):
+        _ask(first, "/first")
+        assert application.begun["/first"].wait(20)
+        yield other, application
+
+
+def _plain_refusals(directory: Path) -> BusyReply:
+    return BusyReply(1, CrossOriginRule(), RequestMeter(Tally(directory)))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /api/v1/images HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        b"GET /api/v1/images HTTP/1.1\r\nHost: a\r\ntransfer-ENCODING: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /api/v1/images HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /api/v1/images HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x\r\n\r\n",
+        b"GET /api/v1/images HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+        b"GET /api/v1/h%65alth HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /api/docs HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /api/v1/health?x HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD /api/v1/images HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\nGET /api/v1/images HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://elsewhere/api/v1/images HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /api/v1/images HTTP/1.1\r\nHost: a\r\nname : value\r\n\r\n",
+        b"GET /api/v1/images HTTP/1.1\r\nHost: a\r\nname: va\x00lue\r\n\r\n",
+        b"GET /api/v1/images HTTP/1.1\r\nHost: a\r\nname: value\n\r\n",
+        b"GET /api/v1/images HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_more_than_a_plain_read_is_not_refused_by_the_connection(tmp_path: Path, head: bytes) -> None:
+    assert _plain_refusals(tmp_path)(head, "192.0.2.1") is None
+
+
+def test_only_what_came_whole_and_between_two_requests_is_refused_by_the_connection(tmp_path: Path) -> None:
+    read = f"GET {LIST} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with _beside_one(_plain_refusals(tmp_path)) as (other, application):
+        other.sendall(read)
+        assert _statuses(other, 1) == [503]
+        other.sendall(read + read)  # two at once: the gate's
+        assert _statuses(other, 2) == [200, 200]
+        other.sendall(b"GET /api/v1/sources HTTP/1.1\r\nHost: localhost\r\nname: ")
+        time.sleep(0.2)
+        other.sendall(read)  # in the middle of a head: no head of its own
+        assert _statuses(other, 1) == [200]
+        other.sendall(b"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (len(read) + 1))
+        assert _statuses(other, 1) == [200]
+        other.sendall(read)  # the body of what has been answered: no request
+        time.sleep(0.2)
+        other.sendall(b"x")
+        time.sleep(0.2)
+        other.sendall(read)
+        assert _statuses(other, 1) == [503]
+        _ask(other, "/second")
+        assert application.begun["/second"].wait(20)
+        other.sendall(read)  # its reply is not the next one
+        time.sleep(0.2)
+        application.go_on["/second"].set()
+        assert _statuses(other, 2) == [200, 200]
+        assert application.others == 5
+
+
+def test_a_connection_whose_requests_are_refused_is_not_idle(tmp_path: Path) -> None:
+    with _beside_one(_plain_refusals(tmp_path), patience_s=1.0) as (other, _):
+        for _ in range(8):  # for twice the time after which a connection with nothing on it is closed
+            _ask(other, LIST)
+            assert _statuses(other, 1) == [503]
+            time.sleep(0.3)
+        time.sleep(1.5)
+        assert other.recv(1) == b"", "now it was idle"
+
+
+def test_who_is_refused_in_one_second_is_one_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with _beside_one(_plain_refusals(tmp_path)) as (other, _):
+        for _ in range(5):
+            _ask(other, LIST)
+            assert _statuses(other, 1) == [503]
+        ends_s = time.monotonic() + 20
+        while not (lines := [each for each in caplog.records if hasattr(each, "refused")]):
+            assert time.monotonic() < ends_s
+            time.sleep(0.05)
+    assert [vars(each)[name] for each in lines for name in ("refused", "client", "refused_client")] == [
+        5,
+        "127.0.0.1",
+        5,
+    ]
+    assert lines[0].getMessage() == "too much is asked: 5 reads were refused within 1 s"
 
 
 def test_many_requests_behind_one_that_took_long_are_answered_in_order(tmp_path: Path) -> None:
     application = Application()
     with (
-        _serving(application, BusyReply(1, CrossOriginRule(), RequestMeter(Tally(tmp_path)))) as address,
+        _serving(application, _plain_refusals(tmp_path)) as address,
         socket.create_connection(address) as first,
         socket.create_connection(address) as other,
     ):

@@ -18,7 +18,6 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from dsa110_contimg.api.middleware.busy import BusyReply
 from dsa110_contimg.api.middleware.crowd import Crowd
-from dsa110_contimg.api.middleware.exchange import Scope
 from dsa110_contimg.api.middleware.headers import Header, are_lines, are_whole, lines_of
 
 _TOO_LARGE = (
@@ -43,6 +42,7 @@ class PatientConnection(HttpToolsProtocol):
     crowd = Crowd(100)
     busy: BusyReply | None = None
 
+    _in_message = False
     _in_head = False
     _head_bytes = 0  # of the request whose head is not complete yet, but for what came together with its first byte
     _upgraded = False
@@ -57,7 +57,7 @@ class PatientConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came; go on waiting while it was no whole head of a request, of which there may be so much."""
-        if self._until_parted is not None:
+        if self._until_parted is not None or self._refused(data):
             return
         self._head_bytes += len(data)
         super().data_received(data)
@@ -69,7 +69,7 @@ class PatientConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to count the head of a request."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_message, self._in_head, self._head_bytes = True, True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; what follows a body is none (RFC 9110, 6.5.1).
@@ -89,22 +89,31 @@ class PatientConnection(HttpToolsProtocol):
             raise ValueError("the request target must be a path that begins with a slash")  # the parser answers 400
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """End a request, which may have been answered long ago."""
+        self._in_message = False
+        super().on_message_complete()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Tell the gate what it cannot know: how many are ahead, and how a reply is sent in one piece."""
-        if self.crowd.size >= self.crowd.most and self._refused(cycle):
-            return
         cycle.scope["state"] |= {"ahead": self.crowd.size, "in_one_piece": partial(self._send_whole, cycle)}
         if cycle.scope["method"] not in _BODILESS:
             cycle.transport = cast("asyncio.Transport", _Parting(self, cycle))
         begin = super()._start_asgi_task
         self.crowd.join(self.loop, lambda: begin(cycle, partial(_leaving, self.crowd, app)))
 
-    def _refused(self, cycle: RequestResponseCycle) -> bool:
-        """Refuse a request without the gate; who has sent more before this one was begun is left to the gate."""
-        if self.busy is None or self.pipeline or not self._goes_on(cycle):
+    def _refused(self, data: bytes) -> bool:
+        """Refuse a plain read without parser and gate, where too much is asked and nothing else goes on here."""
+        if not self.crowd.is_full or self.busy is None:
             return False
-        reply = self.busy(cast("Scope", cycle.scope))
-        return reply is not None and self._send_whole(cycle, *reply)
+        goes_on = self._in_message or not self._is_idle or self.flow.write_paused
+        reply = None if goes_on else self.busy(data, self.client[0] if self.client else "")
+        if reply is None:
+            return False
+        self.transport.writelines([STATUS_LINE[503], lines_of(self.server_state.default_headers), reply])
+        self.on_response_complete()
+        self._watch()
+        return True
 
     def _send_whole(
         self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes, common: bytes = b""
@@ -140,9 +149,13 @@ class PatientConnection(HttpToolsProtocol):
         waits = not cycle.disconnected and not cycle.response_started
         return waits and cycle.keep_alive and not self.flow.write_paused
 
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
     def _watch(self) -> None:
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and not self._upgraded and not self.transport.is_closing():
+        is_kept = self.timeout_keep_alive_task is not None  # the server itself watches between two requests
+        if self._is_idle and not is_kept and not self._upgraded and not self.transport.is_closing():
             if self._until_headers is None:
                 self._until_headers = self.loop.call_later(self.header_timeout_s, self.transport.abort)
         elif self._until_headers is not None:

@@ -19,7 +19,7 @@ class Crowd:
     parting : int
         Connections that have had their last reply, and still send.
     most : int
-        Where so many are ahead of a request it will be refused, and need not wait for that.
+        Requests that may be ahead of one that is not refused.
     """
 
     def __init__(self, most: int) -> None:
@@ -29,9 +29,14 @@ class Crowd:
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_taken = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so many are ahead that who comes now will be refused, and need not wait for that."""
+        return self.size >= self.most
+
     def join(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
         """Begin with a request when its turn has come; :meth:`leave` must be called when it has ended."""
-        refused, self.size = self.size >= self.most, self.size + 1
+        refused, self.size = self.is_full, self.size + 1
         if refused:
             begin()
         elif self._is_taken:
