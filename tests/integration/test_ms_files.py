@@ -17,7 +17,7 @@ from PIL import Image
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
 from dsa110_contimg.api.file_access import FileStore
 from dsa110_contimg.api.file_trees import TarReply, list_tree
-from dsa110_contimg.pipeline.ms_raster import RasterRequest, raster
+from dsa110_contimg.pipeline.ms_raster import XAXES, RasterRequest, raster
 from fixtures.api_server import Served
 from fixtures.api_world import GROUP_ID
 from fixtures.measurement_sets import ABSENT, CHANNELS, DEAD, HALF_FLAGGED, TIMES, write_ms
@@ -223,6 +223,19 @@ def test_the_values_of_a_raster_leave_out_what_is_flagged(tmp_path: Path) -> Non
     assert np.isnan(by_baseline.values).any(axis=1).sum() == len(set(range(50)) - set(ABSENT)) - 1  # those of the dead
     assert np.isnan(of_dead.values).all()
     assert waterfall.across.tolist() == [0.0, 7.0]
+
+
+def test_a_raster_of_an_antenna_is_drawn_though_pieces_of_the_data_have_no_row_of_it(tmp_path: Path) -> None:
+    """Of the whole array a picture is read in twenty pieces, and the last one has no row of the first antennas."""
+    path = str(write_ms(tmp_path / "x.ms", 50))
+    with table(path, ack=False) as rows:
+        names = table(f"{path}/ANTENNA", ack=False).getcol("NAME")
+        for xaxis in XAXES:
+            request = RasterRequest(xaxis, "amp", names[0])
+            whole = raster(rows, names, np.arange(CHANNELS) * 1e6, request)
+            in_rows = raster(rows, names, np.arange(CHANNELS) * 1e6, request, samples_at_once=1)
+            assert np.allclose(whole.values, in_rows.values, equal_nan=True)
+            assert np.isfinite(whole.values).any()
 
 
 async def test_a_raster_is_made_once_as_long_as_the_measurement_set_is_the_same(own: Served) -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from dsa110_contimg.pipeline import array
 from dsa110_contimg.pipeline.quality import Thresholds
 
-_SAMPLES_AT_ONCE = 1 << 26
+SAMPLES_AT_ONCE = 1 << 23  # 67 MB of visibilities
 
 Floats = NDArray[np.float64]
 
 
-def row_blocks(rows: Any, column: str, most_samples: int = _SAMPLES_AT_ONCE) -> Iterator[tuple[int, int]]:
+def row_blocks(rows: Any, column: str, most_samples: int = SAMPLES_AT_ONCE) -> Iterator[tuple[int, int]]:
     """Give (first row, number of rows) of blocks whose cells of a column hold about so many samples together."""
     n_rows = rows.nrows()
     if n_rows == 0:

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_contimg.pipeline.ms_antennas import row_blocks
+from dsa110_contimg.pipeline.ms_antennas import SAMPLES_AT_ONCE, row_blocks
 
 XAXES = ("time", "baseline", "frequency")
 YAXES = ("amp", "phase", "real", "imag")
-_SAMPLES_AT_ONCE = 1 << 23
-_MOST_VALUES = 1 << 24  # 64 MB: thirteen hours of all baselines
+_MOST_VALUES = 1 << 23  # six hours of all baselines; adding them up takes half a gigabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,15 @@ class Raster:
     down: NDArray[np.float64]
 
 
-def raster(rows: Any, names: Sequence[str], frequencies_hz: NDArray[np.float64], request: RasterRequest) -> Raster:
-    """Return the picture's values.
+def raster(
+    rows: Any,
+    names: Sequence[str],
+    frequencies_hz: NDArray[np.float64],
+    request: RasterRequest,
+    *,
+    samples_at_once: int = SAMPLES_AT_ONCE,
+) -> Raster:
+    """Return the picture's values; about so many samples are held at once.
 
     Raises
     ------
@@ -79,8 +85,10 @@ def raster(rows: Any, names: Sequence[str], frequencies_hz: NDArray[np.float64],
     if bins * channels > _MOST_VALUES:
         raise ValueError(f"{bins * channels} values are too many for a picture: at most {_MOST_VALUES} can be drawn")
     sums = _Sums(bins, channels)
-    for first, length in row_blocks(rows, "DATA", _SAMPLES_AT_ONCE):
+    for first, length in row_blocks(rows, "DATA", samples_at_once):
         kept = chosen[first : first + length]
+        if not kept.any():
+            continue
         place = time_of[first : first + length][kept]
         if not by_time:
             place = baseline_of[first : first + length][kept] * len(times_s) + place
@@ -113,8 +121,14 @@ class _Sums:
         order = np.argsort(place, kind="stable")
         bins, starts = np.unique(place[order], return_index=True)
         for sums, samples in ((self._visibility, data), (self._amplitude, np.abs(data)), (self._count, ~bad)):
-            of_rows = samples.sum(axis=2 if sums.shape[1] > 1 else (1, 2), dtype=sums.dtype).reshape(len(place), -1)
-            sums[bins] += np.add.reduceat(of_rows[order], starts, axis=0)
+            if sums.shape[1] == 1:
+                of_rows = samples.sum(axis=(1, 2), dtype=sums.dtype)
+                sums[bins, 0] += np.add.reduceat(of_rows[order], starts)
+                continue
+            flat = samples.reshape(len(place), -1)
+            for one, its_rows in zip(bins, np.split(order, starts[1:]), strict=True):  # few, of many rows each
+                of_all = flat[its_rows].sum(axis=0, dtype=sums.dtype)
+                sums[one] += of_all.reshape(sums.shape[1], -1).sum(axis=1)
 
     def means(self, yaxis: str) -> NDArray[np.float32]:
         """Return the means; NaN where there is no sample."""

@@ -22,8 +22,10 @@ from casacore.tables import table
 from dsa110_contimg.pipeline.ms_antennas import antenna_report
 from dsa110_contimg.pipeline.ms_raster import XAXES, YAXES, RasterRequest, raster
 
-_MEMORY_BYTES = 4 << 30
-_CPU_S = 60
+_MEMORY_BYTES = (
+    1 << 30
+)  # address space; all baselines of an observation take 480 MB of it, a picture of most values 850
+_CPU_S = 20  # a picture of a whole observation takes 4
 #: Managers of columns that keep their data in files of the table itself; others read other tables, or work values out.
 _KEEPERS = {
     "StandardStMan", "IncrementalStMan", "TiledColumnStMan", "TiledShapeStMan", "TiledCellStMan", "TiledDataStMan",
