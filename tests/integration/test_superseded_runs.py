@@ -12,7 +12,12 @@ import pytest
 from sqlalchemy import Connection
 
 from dsa110_contimg.api import database
-from dsa110_contimg.api.async_repositories import AsyncImageRepository, AsyncProductRecorder, AsyncSourceRepository
+from dsa110_contimg.api.async_repositories import (
+    AsyncImageRepository,
+    AsyncMSRepository,
+    AsyncProductRecorder,
+    AsyncSourceRepository,
+)
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseAdapter, DatabaseBackend
@@ -233,6 +238,32 @@ async def test_a_rerun_that_is_not_completed_or_came_out_badly_takes_nothing_awa
         await observatory.observed(0, grade, status, bright=9.0)
         assert await observatory.shown("bright") == [(MJD, 1.0)]
         await observatory.agrees()
+
+
+async def test_the_short_id_of_an_observation_is_that_of_the_run_that_speaks_for_it(observatory: Observatory) -> None:
+    sets = AsyncMSRepository(observatory.adapter)
+
+    async def named() -> str | None:
+        found = await sets.get_metadata("group-1")
+        return found.run_id if found else None
+
+    first = await observatory.order(1)
+    await observatory.recorder.record(Recording(measurement_set=first.ms))
+    assert await named() == first.name, "there is no image of it yet"
+    await observatory.image(first)
+    await observatory.measure(first, bright=1.0)
+    await observatory.assess(first, "good")
+    await observatory.end(first)
+    again = await observatory.order(1)
+    await observatory.recorder.record(Recording(measurement_set=replace(again.ms, processed_at=CREATED_AT * 2)))
+    assert await named() == first.name, "a rerun that has no image is under way"
+    await observatory.image(again)
+    assert await named() == first.name, "a rerun that is not completed is under way"
+    await observatory.assess(again, "good")
+    await observatory.end(again)
+    assert await named() == again.name
+    await observatory.observed(1, "fail")
+    assert await named() == again.name
 
 
 async def test_a_run_that_failed_late_counts_until_one_is_completed(observatory: Observatory) -> None:

@@ -112,7 +112,7 @@ def calibrator_flux_ratio(catalogue_path: Path, name: str) -> float:
 def _findings(options: AssessOptions, metrics: dict[str, float]) -> Iterator[Finding]:
     """Judge each number, and what else the stages said."""
     numbers = ", ".join(f"{number:02d}" for number in options.missing_subbands)
-    for finding in quality.judge(metrics, options.thresholds):
+    for finding in quality.judge(metrics):
         if finding.name == "missing_subbands":
             yield replace(finding, text=f"missing subbands: {numbers}")
         elif finding.name == "calibrator_flux_ratio":

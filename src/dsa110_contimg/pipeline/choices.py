@@ -18,7 +18,6 @@ from dsa110_contimg.pipeline.image_limits import (
     MIN_CELL_ARCSEC,
     MIN_PIXELS,
 )
-from dsa110_contimg.pipeline.quality import Thresholds
 
 
 def _within(default: Any, low: float, high: float) -> Any:
@@ -171,11 +170,4 @@ class ExtractChoices(Choices):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssessChoices(Choices):
-    """By what to judge.
-
-    Parameters
-    ----------
-    thresholds : limits of the grades.
-    """
-
-    thresholds: Thresholds = field(default_factory=Thresholds)
+    """Nothing: all images are judged by the same limits, and whoever tells of a grade later knows no others."""

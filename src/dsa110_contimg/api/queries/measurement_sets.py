@@ -51,15 +51,20 @@ class OneSet:
     """
 
     def __init__(self, selected: Select[Any], read: Callable[[Any], Any]) -> None:
-        newest = (ms_index.c.created_at.desc(), ms_index.c.path)
+        speaking = case((_NEWEST_IMAGE.where(_own.c.superseded_by.is_(None)).exists(), 0), else_=1)
+        order = (speaking, ms_index.c.created_at.desc(), ms_index.c.path)
         self._by_path = Statement(selected.where(ms_index.c.path == bindparam("path")))
         self._by_group = Statement(
-            selected.where(ms_index.c.group_id == bindparam("group_id")).order_by(*newest).limit(1)
+            selected.where(ms_index.c.group_id == bindparam("group_id")).order_by(*order).limit(1)
         )
         self._decode = first(read)
 
     def by_id(self, ms_id: str) -> Steps[Any]:
-        """Find it by the path, or by the short id: the stamp of its group (the newest one of it)."""
+        """Find it by the path, or by the short id: the stamp of its group.
+
+        Of several runs of an observation it is that of the run that speaks for it (`observations`), by its images;
+        before there is an image, the newest. So a rerun that is under way or came out badly takes no place.
+        """
         found = yield Query(self._by_path, {"path": ms_id}, self._decode, prompt=True)
         if found is None and not ms_id.startswith("/"):
             found = yield Query(self._by_group, {"group_id": ms_id}, self._decode, prompt=True)

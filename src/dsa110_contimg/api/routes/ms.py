@@ -87,7 +87,7 @@ async def get_ms_metadata(ms_id: str, service: MSService) -> Response:
 
 
 @router.get("/{ms_id:path}/calibrator-matches", response_model=schemas.CalibratorMatches)
-@cached("cal:matches", "ms_index", "caltables")
+@cached("cal:matches", "ms_index", "images", "caltables")
 async def get_ms_calibrator_matches(ms_id: str, service: MSService) -> Response:
     """Return the calibration tables of a Measurement Set, in the order of application."""
     return json_reply(await service.get_calibrator_matches(ms_id))
