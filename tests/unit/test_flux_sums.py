@@ -83,3 +83,9 @@ def test_no_digits_are_lost_where_the_changes_are_small() -> None:
 def test_the_chance_of_a_chi_squared_is_near_that_of_the_tables(degrees: int, critical: float) -> None:
     assert chance_of_chi_squared(critical, degrees) == pytest.approx(1.35e-3, rel=0.17)
     assert chance_of_chi_squared(0.0, degrees) > 0.9
+
+
+def test_a_measurement_beside_which_all_others_are_rounded_away_makes_no_sum_negative() -> None:
+    sums = sums_of(epoch(1e22, 1.0), epoch(1.0, 1e-9))
+    assert sums.chi_squared == pytest.approx(1e44)
+    assert sums.deviation_sum == pytest.approx(5e43)

@@ -74,14 +74,14 @@ class FluxSums:
 
     def _add_flux(self, flux: float, error: float) -> Self:
         weight = error**-2
-        count, weights = self.flux_count + 1, (self.weight_sum or 0.0) + weight
+        count, before = self.flux_count + 1, self.weight_sum or 0.0
+        weights = before + weight
         mean = flux if self.mean_flux_jy is None else self.mean_flux_jy
         weighted = flux if self.weighted_mean_jy is None else self.weighted_mean_jy
         off, off_weighted = flux - mean, flux - weighted
         mean += off / count
         deviations = (self.deviation_sum or 0.0) + off * (flux - mean)
-        new_weighted = weighted + off_weighted * weight / weights
-        chi_squared = (self.chi_squared or 0.0) + weight * off_weighted * (flux - new_weighted)
+        chi_squared = (self.chi_squared or 0.0) + off_weighted * off_weighted * weight * (before / weights)
         several = count > 1
         return replace(
             self,
@@ -91,7 +91,7 @@ class FluxSums:
             mean_flux_jy=mean,
             deviation_sum=deviations,
             weight_sum=weights,
-            weighted_mean_jy=new_weighted,
+            weighted_mean_jy=weighted + off_weighted * weight / weights,
             chi_squared=chi_squared,
             eta=chi_squared / (count - 1) if several else None,
             v=math.sqrt(deviations / (count - 1)) / abs(mean) if several and mean else None,
