@@ -119,6 +119,9 @@ async def test_what_cannot_be_imaged_is_refused_by_name_and_nothing_is_ordered(
         await refused(bench, {}, "calibration-solve", "do the run again")
         await tell_stages(bench.world)
         await refused(bench, EARLIER_CLIENT, "deconvolver, threshold cannot be chosen", "imsize, cell, niter, robust")
+        await refused(
+            bench, {"robst": 0}, "robst cannot be chosen: did you mean 'robust'?", "imsize, cell, niter, robust"
+        )
         for wrong, named in (
             ({"imsize": [256, 128]}, "imsize"), ({"imsize": [255, 255]}, "imsize"), ({"imsize": [64]}, "imsize"),
             ({"imsize": [16384, 16384]}, "imsize"), ({"cell": "2.5"}, "cell"), ({"cell": "0arcsec"}, "cell"),

@@ -177,13 +177,17 @@ def test_a_template_is_split_as_a_shell_would_and_shown_as_it_was_set() -> None:
 async def test_what_cannot_be_wanted_of_a_command_is_refused(redis_url: str, tmp_path: Path) -> None:
     async with work_bench(tmp_path / "state", redis_url, PIPELINE_CMD_TEMPLATE="run {ms_path} {cal_table}") as bench:
         products = bench.world.config.paths.products_dir
-        for wrong in (
-            {"ms_path": "/etc/passwd"}, {"ms_path": f"{products}/../../x"}, {"ms_path": 7}, {"ms_path": None},
-            {"cal_table": "--x"}, {"phase_center_ra": 361}, {"phase_center_dec": "0; ls"}, {"phase_center_ra": True},
-            {"run_id": "x"}, {"imaging": {}},
+        degrees = "give a number of degrees from"
+        for wrong, says in (
+            ({"ms_path": "/etc/passwd"}, "'/etc/passwd'"), ({"ms_path": f"{products}/../../x"}, "a path below"),
+            ({"ms_path": 7}, "'7'"), ({"ms_path": None}, "'None'"), ({"cal_table": "--x"}, "'--x'"),
+            ({"phase_center_ra": 361}, f"phase_center_ra is 361; {degrees} 0 to 360"),
+            ({"phase_center_dec": "0; ls"}, f"phase_center_dec is '0; ls'; {degrees} -90 to 90"),
+            ({"phase_center_ra": True}, f"is True; {degrees}"), ({"run_id": "x"}, "'run_id' is unknown, given as 'x'"),
+            ({"phase_centre_ra": 1}, "did you mean 'phase_center_ra'?"), ({"imaging": {}}, "there are ms_path, cal_ta"),
         ):  # fmt: skip
             reply = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun", {"config": wrong})
-            assert reply.status_code == 400, wrong
+            assert (reply.status_code, says in reply.json()["message"]) == (400, True), (wrong, reply.json())
         reply = await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun")
         assert reply.status_code == 409
         assert "needs cal_table" in reply.json()["message"]
@@ -368,8 +372,13 @@ async def test_without_a_command_the_stages_run_again_beside_the_first_products(
 async def test_what_cannot_be_wanted_of_the_stages_is_refused(redis_url: str, tmp_path: Path, queue: Bench) -> None:
     tasks = AbsurdConfig(enabled=True, database_url=queue.url)
     async with work_bench(tmp_path / "state", redis_url, tasks) as bench:
-        for wrong in ({"imagin": {}}, {"imaging": 3}, {"imaging": {"image_path": "/etc/x"}}, {"ms_path": "/x"}):
-            assert (await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", {"config": wrong})).status_code == 400
+        for wrong, says in (
+            ({"imagin": {}}, "'imagin' is unknown, given as {}; did you mean 'imaging'? there are convert-uvh5-to-ms"),
+            ({"imaging": 3}, "imaging is 3; give an object"), ({"ms_path": "/x"}, "'ms_path' is unknown, given as"),
+            ({"imaging": {"image_path": "/etc/x"}}, "image_path of imaging is chosen by the pipeline"),
+        ):  # fmt: skip
+            reply = await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", {"config": wrong})
+            assert (reply.status_code, says in reply.json()["message"]) == (400, True), (wrong, reply.json())
         reply = await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", {"config": {"imaging": {"nitter": 5}}})
         assert reply.status_code == 400
         assert "imaging: 'nitter' is unknown, given as 5; did you mean 'max_minor" in reply.json()["message"]

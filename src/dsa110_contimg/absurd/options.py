@@ -5,7 +5,7 @@ import difflib
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MOST_SHOWN = 100  # characters of what was given
@@ -51,20 +51,28 @@ def build(kind: Any, value: Any, where: str = "options") -> Any:
 
 def _expect(fits: bool, value: Any, where: str, wanted: str) -> Any:
     if not fits:
-        raise OptionsError(f"{where} is {_shown(value)}; give {wanted}")
+        raise OptionsError(f"{where} is {shown(value)}; give {wanted}")
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as it stands in a message: what is long, its beginning."""
     text = repr(value)
     return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
 
 
-def _unknown(name: str, value: Any, known: list[str]) -> str:
-    near = max(known, key=lambda one: _likeness(name, one), default="")
-    meant = f"did you mean {near!r}? " if _likeness(name, near) >= _ALIKE else ""
+def unknown(name: str, value: Any, known: Sequence[str]) -> str:
+    """Say that a name is unknown, with the nearest one that is known, and all that are."""
+    near = nearest(name, known)
+    meant = f"did you mean {near!r}? " if near else ""
     there = f"there are {', '.join(known)}" if known else "there is nothing to choose"
-    return f"{_shown(name)} is unknown, given as {_shown(value)}; {meant}{there}"
+    return f"{shown(name)} is unknown, given as {shown(value)}; {meant}{there}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """Return the name that is most like one that was given, or one of whose words is; None where none is alike."""
+    near = max(known, key=lambda one: _likeness(name, one), default="")
+    return near if _likeness(name, near) >= _ALIKE else None
 
 
 def _likeness(name: str, known: str) -> float:
@@ -83,8 +91,8 @@ def _build_record(kind: Any, value: Any, where: str) -> Any:
     }  # fmt: skip
     if missing := sorted(required - value.keys()):
         raise OptionsError(f"{where}: {missing} missing for {kind.__name__}")
-    if unknown := sorted(value.keys() - fields.keys()):
-        raise OptionsError(f"{where}: {_unknown(unknown[0], value[unknown[0]], sorted(fields))}")
+    if strange := sorted(value.keys() - fields.keys()):
+        raise OptionsError(f"{where}: {unknown(strange[0], value[strange[0]], sorted(fields))}")
     hints = typing.get_type_hints(kind)
     built = {name: build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     try:

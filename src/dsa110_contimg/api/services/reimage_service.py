@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
 
+from dsa110_contimg.absurd.options import nearest
 from dsa110_contimg.absurd.workflows import CONVERT, FLAG, IMAGE, REIMAGE, SOLVE
 from dsa110_contimg.api.exceptions import (
     DSA110APIError,
@@ -35,6 +36,8 @@ Options = Mapping[str, Any]
 
 #: What can be chosen, in the words of the imager.
 CHOICES = tuple(field.name for field in fields(ImageChoices))
+#: The same, in the words of clients.
+_SUPPORTED = ("imsize", "cell", "niter", "robust")
 #: What the verdict on an image needs to know of its visibilities: stage that told it → names.
 _FACTS: Mapping[str, tuple[str, ...]] = {
     CONVERT: ("missing_subbands",), FLAG: ("flagged_fraction_live",), SOLVE: ("median_snr", "calibrator"),
@@ -222,10 +225,11 @@ def _paths(stage: ProvenanceRecord, role: str, path: str | None = None) -> Seque
 def _require_supported(wanted: ReimageRequest) -> None:
     """Refuse by name what the imager cannot be told."""
     if names := [name[:60] for name in wanted.unsupported()]:
+        near = [one for name in names if (one := nearest(name, _SUPPORTED))]
+        why = f"did you mean {near[0]!r}?" if near else "CLEAN makes its own mask and goes down to the noise by itself;"
         raise ReimageError(
-            f"{', '.join(names[:10])} cannot be chosen: CLEAN makes its own mask and goes down to the noise by itself; "
-            "what can be chosen: imsize, cell, niter, robust",
-            {"fields": names[:10], "supported": ["imsize", "cell", "niter", "robust"]},
+            f"{', '.join(names[:10])} cannot be chosen: {why} what can be chosen: {', '.join(_SUPPORTED)}",
+            {"fields": names[:10], "supported": list(_SUPPORTED)},
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dsa110_contimg.absurd.options import OptionsError
+from dsa110_contimg.absurd.options import OptionsError, shown, unknown
 from dsa110_contimg.absurd.workflows import STAGES, fixed_options, require_choices, rerun_products
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.credentials import Principal
@@ -209,10 +209,7 @@ class RerunService:
             elif name in _NUMBERS:
                 _require_number(name, value, *_NUMBERS[name])
             else:
-                raise ValidationError(
-                    f"{name[:60]!r} cannot be chosen for a rerun; what can: {', '.join((*_PATHS, *_NUMBERS))}",
-                    field=name[:60],
-                )
+                raise ValidationError(unknown(name, value, (*_PATHS, *_NUMBERS)), field=name[:60])
         return wanted
 
     def _require_path(self, name: str, value: Any) -> None:
@@ -245,16 +242,16 @@ class RerunService:
 def _require_number(name: str, value: Any, low: float, high: float) -> None:
     right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not right or not low <= value <= high:
-        raise ValidationError(f"{name} must be a number of degrees from {low:g} to {high:g}", field=name)
+        raise ValidationError(f"{name} is {shown(value)}; give a number of degrees from {low:g} to {high:g}", name)
 
 
 def _stage_options(wanted: Config) -> Mapping[str, Config]:
     """Return what a caller wants of the stages, when there are such stages, and it is not the pipeline that chooses."""
     for stage, options in wanted.items():
         if stage not in STAGES:
-            raise ValidationError(f"{stage[:60]!r} is no stage; the stages are {', '.join(STAGES)}", field=stage[:60])
+            raise ValidationError(f"stages: {unknown(stage, options, STAGES)}", field=stage[:60])
         if not isinstance(options, Mapping):
-            raise ValidationError(f"the options of {stage} must be an object: option → value", field=stage)
+            raise ValidationError(f"{stage} is {shown(options)}; give an object: option → value", field=stage)
         if fixed := fixed_options(stage) & set(options):
             raise ValidationError(f"{min(fixed)} of {stage} is chosen by the pipeline", field=min(fixed))
     return wanted
