@@ -777,6 +777,24 @@ async def test_one_key_is_not_guessed_for_ever_from_many_addresses() -> None:
     assert await guess(WRONG, 300) == 200  # and then the count begins anew
 
 
+async def test_nonsense_for_keys_from_many_addresses_keeps_out_nobody_whose_token_or_key_has_another_form() -> None:
+    class Signed(FakeAccess):
+        async def authenticate(self, presented: str) -> Principal:
+            return await super().authenticate(GOOD if presented == "head.claims.signature" else presented)
+
+    admission = with_keys(Signed())
+
+    async def shown(key: str, number: int) -> dict[str, Any]:
+        state: dict[str, Any] = (
+            await ask(rules(), peer=f"10.0.{number}.1", headers=[("x-telescope", key)], admission=admission)
+        ).scope["state"]
+        return state
+
+    for number in range(101):
+        assert "denied" in await shown(f"nonsense {number}", number)
+    assert "principal" in await shown("head.claims.signature", 200)
+
+
 async def test_a_thousand_keys_are_remembered_and_no_more() -> None:
     class Generous(FakeAccess):
         async def authenticate(self, presented: str) -> Principal:

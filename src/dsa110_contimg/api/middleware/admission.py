@@ -228,7 +228,9 @@ class Admission:
 
     def _spent_on(self, presented: str) -> Allowance | None:
         """Return the limit of guesses at one key that is used up."""
-        start_s, count = self._failures.get_moving_window(_key_id(presented), _FAILURES_OF_A_KEY, _FAILURES_WITHIN_S)
+        if (key_id := _key_id(presented)) is None:
+            return None
+        start_s, count = self._failures.get_moving_window(key_id, _FAILURES_OF_A_KEY, _FAILURES_WITHIN_S)
         if count < _FAILURES_OF_A_KEY:
             return None
         rule = f"{_FAILURES_OF_A_KEY} wrong secrets of one key per hour"
@@ -236,7 +238,8 @@ class Admission:
 
     async def _failed(self, scope: Scope, presented: str, bucket: str, spared: bool) -> None:
         log.warning("a wrong API key was shown from %s", bucket)
-        self._failures.acquire_entry(_key_id(presented), _FAILURES_OF_A_KEY, _FAILURES_WITHIN_S)
+        if (key_id := _key_id(presented)) is not None:
+            self._failures.acquire_entry(key_id, _FAILURES_OF_A_KEY, _FAILURES_WITHIN_S)
         allowance = None if spared else await self.limiter.hit(_FAILED, bucket)
         if allowance is not None and not allowance.passed:
             raise RateLimitedError(allowance)
@@ -245,7 +248,8 @@ class Admission:
         await self._access_of(scope).deny(presented, change)
 
     def _succeeded(self, presented: str, checksum: bytes) -> None:
-        self._failures.clear(_key_id(presented))
+        if (key_id := _key_id(presented)) is not None:
+            self._failures.clear(key_id)
         self._known[checksum] = None
         self._known.move_to_end(checksum)
         if len(self._known) > _MOST_KNOWN_KEYS:
@@ -278,7 +282,7 @@ def _is_public(path: str) -> bool:
     return is_page(path) or is_documentation(path) or path == "/api/openapi.json"
 
 
-def _key_id(presented: str) -> str:
-    """Return the id of a key; what has not its form is all one."""
+def _key_id(presented: str) -> str | None:
+    """Return the id of a key; what has not its form (a token, nonsense) is a guess at none."""
     parts = split_key(presented)
-    return parts[0] if parts else ""
+    return parts[0] if parts else None
