@@ -58,7 +58,7 @@ async def test_the_same_key_for_another_request_is_refused(bench: WorkBench) -> 
 
 
 async def test_many_of_the_same_at_once_create_one_and_get_one_reply(bench: WorkBench) -> None:
-    """A client asks again when it is told "not now": on a busy machine a hundred at once are too many for the database."""
+    """Who hears "not now" asks again: on a busy machine a hundred at once are too many for the database."""
 
     async def answered() -> httpx.Response:
         path, reply = f"/jobs/{RUN_ID}/rerun", None

@@ -85,7 +85,9 @@ class LimitedChild:
                     _end(child)
                     await child.wait()
         if max(len(answer), len(said)) > self._most_bytes:
-            raise ChildRefusedError(f"the answer has more than {self._most_bytes} bytes; ask for less, or for smaller pictures")
+            raise ChildRefusedError(
+                f"the answer has more than {self._most_bytes} bytes; ask for less, or for smaller pictures"
+            )
         if child.returncode != 0:
             lines = said.decode(errors="replace").strip().splitlines()
             raise ChildRefusedError(lines[-1][:_REASON_CHARACTERS] if lines else _ending(child.returncode or 0))
