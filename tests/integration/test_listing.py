@@ -127,11 +127,10 @@ async def test_following_the_links_gives_every_row_once_in_the_order_of_the_list
     assert list(itertools.chain(*by_offset)) == whole
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
 async def test_rows_that_come_in_meanwhile_make_no_other_be_skipped_or_told_twice(
-    empty_products: DatabaseConfig, tmp_path: Path, count: int
+    empty_products: DatabaseConfig, tmp_path: Path
 ) -> None:
-    chance, names = random.Random(28), itertools.count()
+    chance, names, count = random.Random(28), itertools.count(), 1000
     builder = QueryBuilder(DatabaseBackend(empty_products.backend))
     statement = builder.insert("images", ["path", "ms_path", "created_at", "type", "noise_jy"])
 

@@ -8,7 +8,7 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -135,23 +135,50 @@ def test_clients_behind_nginx_are_who_they_are(world: World) -> None:
         assert "strict-transport-security" in reply.headers or status == 403
 
 
-def test_no_header_makes_a_stranger_behind_nginx_a_client_or_a_client_a_stranger(world: World) -> None:
-    values = {
-        STRANGER: ("127.0.0.2", "127.0.0.1", "127.0.0.2, 127.0.0.1", "::ffff:127.0.0.2", "127.0.0.2:80", "unknown", ""),
-        CLIENT: ("8.8.8.8", "127.0.1.1, 8.8.8.8", "::ffff:8.8.8.8", "unknown", "x" * 900),
-    }
+CLAIMS = {
+    STRANGER: ("127.0.0.2", "127.0.0.1", "127.0.0.2, 127.0.0.1", "::ffff:127.0.0.2", "127.0.0.2:80", "unknown", ""),
+    CLIENT: ("8.8.8.8", "127.0.1.1, 8.8.8.8", "::ffff:8.8.8.8", "unknown", "x" * 900),
+}
+
+
+def heads_that_claim(claims: Sequence[str]) -> list[dict[str, str]]:
+    """Return headers that say that somebody is somebody else."""
     names = ("X-Forwarded-For", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "X-Originating-IP")
+    heads = [{name: claim} for name in names for claim in claims]
+    heads += [{"Forwarded": f"for={claim};by=127.0.0.1"} for claim in claims]
+    return heads + [dict.fromkeys((*names, "Forwarded"), claim) for claim in claims]
+
+
+@pytest.mark.parametrize("source", CLAIMS)
+def test_no_header_makes_a_stranger_behind_nginx_a_client_or_a_client_a_stranger(world: World, source: str) -> None:
     wrong = []
-    for source, claims in values.items():
-        with world.client(source) as client:
-            asked = [{name: claim} for name in names for claim in claims]
-            asked += [{"Forwarded": f"for={claim};by=127.0.0.1"} for claim in claims]
-            asked += [dict.fromkeys((*names, "Forwarded"), claim) for claim in claims]
-            for headers in asked:
-                reply = client.get(JUDGED, headers=headers)
-                refused = reply.status_code == 403 and f"Access denied from {STRANGER}" in reply.text
-                if not (refused if source == STRANGER else reply.status_code == 200):
-                    wrong.append((source, headers, reply.status_code))
+    with world.client(source) as client:
+        for headers in heads_that_claim(CLAIMS[source]):
+            reply = client.get(JUDGED, headers=headers)
+            refused = reply.status_code == 403 and f"Access denied from {STRANGER}" in reply.text
+            if not (refused if source == STRANGER else reply.status_code == 200):
+                wrong.append((headers, reply.status_code))
+    assert not wrong
+
+
+@pytest.mark.parametrize("source", CLAIMS)
+async def test_no_header_opens_a_websocket_for_a_stranger_behind_nginx_or_keeps_out_a_client(
+    world: World, source: str
+) -> None:
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    wrong = []
+    for headers in heads_that_claim(CLAIMS[source]):
+        address = f"wss://{NAME}:{world.port}/api/v1/ws/absurd"
+        try:
+            async with connect(
+                address, ssl=trust, host="127.0.0.1", local_addr=(source, 0), additional_headers=headers
+            ) as link:
+                heard = str(await link.recv())
+        except InvalidStatus as refused:
+            heard = str(refused.response.status_code)
+        if ("403" if source == STRANGER else '"connected"') not in heard:
+            wrong.append((headers, heard))
     assert not wrong
 
 
