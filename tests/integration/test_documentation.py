@@ -127,6 +127,30 @@ def test_fields_that_are_columns_have_the_words_and_the_unit_of_the_column(spec:
         assert "not corrected for the primary beam" in detail[name]["description"]
 
 
+def test_every_list_in_a_body_has_a_bound(spec: dict[str, Any]) -> None:
+    """Each of its items may be a fault of its own, and takes time and memory to be told."""
+
+    def lists(schema: dict[str, Any], name: str, seen: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+        known = schema.get("$ref", "").rpartition("/")[2]
+        if known and known not in seen:
+            yield from lists(spec["components"]["schemas"][known], known, (*seen, known))
+        for inner in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+            yield from lists(inner, name, seen)
+        for field, inner in schema.get("properties", {}).items():
+            yield from lists(inner, f"{name}.{field}", seen)
+        if schema.get("type") == "array":
+            yield name, schema
+
+    found = [
+        each
+        for call, operation in operations(spec)
+        for told in operation.get("requestBody", {}).get("content", {}).values()
+        for each in lists(told["schema"], call)
+    ]
+    assert len(found) > 10
+    assert [name for name, schema in found if "maxItems" not in schema] == []
+
+
 def test_every_number_of_the_sky_has_its_unit_in_its_text(spec: dict[str, Any]) -> None:
     units = {
         "jy": ("Jy",), "jyb": ("Jy / beam", "Jy/beam"), "deg": ("deg",), "arcsec": ("arcsec",), "mjd": ("MJD",),

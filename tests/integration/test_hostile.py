@@ -494,6 +494,27 @@ async def test_no_value_of_a_field_makes_an_error_of_ours_now_or_when_it_is_read
     assert not wrong
 
 
+async def test_a_body_of_thousands_of_faults_or_of_a_long_one_is_refused_in_few_words(
+    served: Served, keys: dict[str, str]
+) -> None:
+    headers = {"X-API-Key": keys["all"], "Content-Type": "application/json"}
+    many = {
+        "numbers": b"[" + b"7," * 3000 + b"7]",
+        "names": b"{" + b",".join(b'"%d": 7' % number for number in range(3000)) + b"}",
+        "a name": b'{"' + b"a" * 30_000 + b'": 7}',
+        "a text": b'"' + b"a" * 30_000 + b'"',
+    }
+    whole = [(row.method, row.path, b"", b"") for row in rows(served, "POST", "PUT", "PATCH", "DELETE")]
+    wrong = []
+    for number, (method, path, head, tail) in enumerate([*whole, *bodies_with(served)]):
+        for name in list(many)[number % 4 :: 4] if head else many:
+            body = head + many[name] + tail
+            reply = await served.client.request(method, alive(served, path), content=body, headers=headers)
+            if is_wrong(reply) or (reply.status_code == 422 and len(reply.content) > 8192):
+                wrong.append((method, path, head[-40:], name, reply.status_code, len(reply.content)))
+    assert not wrong
+
+
 # --- questions and headers --------------------------------------------------------------------------------------------
 
 VALUES = ["-1", "0", "1001", "1000000000000", "9" * 5000, "NaN", "1e999", "%00", "%ff", "' OR 1=1 --", "a" * 5000, "",

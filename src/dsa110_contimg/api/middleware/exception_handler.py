@@ -1,7 +1,7 @@
 """Every error of a route becomes the one error body; this is one of the three places that may catch everything."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = "5"
 _LONGEST_TOLD = 200
+_MOST_PROBLEMS = 20  # that are told: a small body may have a hundred thousand
 
 
 def _request_id(request: Request) -> str:
@@ -83,23 +84,26 @@ def _methods_of(request: Request) -> str:
 
 
 async def on_invalid_parameters(request: Request, error: Exception) -> Response:
-    """Answer parameters of a wrong type or out of bounds: 422, with the framework's list as ``detail``."""
+    """Answer parameters of a wrong type or out of bounds: 422, with the first of the framework's list as ``detail``."""
     assert isinstance(error, RequestValidationError)
-    problems = [_problem(item) for item in error.errors()]
-    message = "; ".join(map(_in_words, problems))
+    items = error.errors()
+    problems = [_problem(item) for item in items[:_MOST_PROBLEMS]]
+    more = [f"and {len(items) - _MOST_PROBLEMS} problems more"] if len(items) > _MOST_PROBLEMS else []
+    message = "; ".join([*map(_in_words, problems), *more])
     found = RequestError(422, "VALIDATION_ERROR", message or "The request is not valid.")
     found.details = {"errors": problems}
     return _reply(request, found, problems)
 
 
 def _problem(item: dict[str, Any]) -> dict[str, Any]:
-    """Keep what clients read of one problem; long inputs are cut.
+    """Keep what clients read of one problem; long names and inputs are cut.
 
     Of what has no place here, and of whole bodies, nothing is told again: it could be a secret that went astray.
     """
-    loc: Sequence[Any] = item.get("loc", ())
-    kept = {"type": str(item["type"]), "loc": list(loc), "msg": str(item["msg"]), "input": _told(item)}
-    return kept | ({"ctx": {key: str(value) for key, value in item["ctx"].items()}} if item.get("ctx") else {})
+    loc = [place[:_LONGEST_TOLD] if isinstance(place, str) else place for place in item.get("loc", ())]
+    kept = {"type": str(item["type"]), "loc": loc, "msg": str(item["msg"])[:_LONGEST_TOLD], "input": _told(item)}
+    limits = {key: str(value)[:_LONGEST_TOLD] for key, value in (item.get("ctx") or {}).items()}
+    return kept | ({"ctx": limits} if limits else {})
 
 
 def _in_words(problem: Mapping[str, Any]) -> str:
@@ -112,7 +116,7 @@ def _told(item: Mapping[str, Any]) -> Any:
     value = item.get("input")
     if item["type"] == "extra_forbidden" or isinstance(value, dict | list):
         return None
-    return value[:200] if isinstance(value, str) else value
+    return value[:_LONGEST_TOLD] if isinstance(value, str) else value
 
 
 _HANDLERS = {

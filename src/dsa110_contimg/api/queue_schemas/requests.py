@@ -156,7 +156,9 @@ class PruneRequest(Request):
 
     retention_days: float = Field(default=7, ge=0, le=36_500)
     queue_name: Name | None = None
-    statuses: list[Literal["completed", "failed", "cancelled", "skipped"]] | None = Field(default=None, min_length=1)
+    statuses: list[Literal["completed", "failed", "cancelled", "skipped"]] | None = Field(
+        default=None, min_length=1, max_length=4
+    )
 
 
 class QueueLimits(Request):
