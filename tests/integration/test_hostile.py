@@ -507,7 +507,7 @@ async def test_a_body_of_thousands_of_faults_or_of_a_long_one_is_refused_in_few_
     whole = [(row.method, row.path, b"", b"") for row in rows(served, "POST", "PUT", "PATCH", "DELETE")]
     wrong = []
     for number, (method, path, head, tail) in enumerate([*whole, *bodies_with(served)]):
-        for name in list(many)[number % 4 :: 4] if head else many:
+        for name in ("a text", list(many)[number % 3]) if head else many:
             body = head + many[name] + tail
             reply = await served.client.request(method, alive(served, path), content=body, headers=headers)
             if is_wrong(reply) or (reply.status_code == 422 and len(reply.content) > 8192):
