@@ -115,7 +115,7 @@ def test_a_slice_has_its_pixels_and_lies_within_the_image(path: Path) -> None:
     written(path)
     found = told(path, "slice", plane=0, x=0, y=0, width=2, height=2)
     assert found["values"] == [[None, 1.0], [16.0, 17.0]]
-    with pytest.raises(FitsError, match="columns 15 to 16, rows 0 to 0 are not all of 16 x 16"):
+    with pytest.raises(FitsError, match="columns 15 to 16, rows 0 to 0 do not all lie within 16 x 16"):
         told(path, "slice", plane=0, x=15, y=0, width=2, height=1)
 
 

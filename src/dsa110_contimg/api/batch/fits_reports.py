@@ -233,7 +233,7 @@ def slice_report(image: FitsImage, plane: int, x: int, y: int, width: int, heigh
     rows, columns = image.shape[-2:]
     if x + width > columns or y + height > rows:
         raise FitsError(
-            f"columns {x} to {x + width - 1}, rows {y} to {y + height - 1} are not all of {columns} x {rows}"
+            f"columns {x} to {x + width - 1}, rows {y} to {y + height - 1} do not all lie within {columns} x {rows}"
         )
     values = image.window(plane, Box(x, y, x + width, y + height))
     told = [[known_number(value) for value in row] for row in values.tolist()]
