@@ -1,6 +1,7 @@
 """Parts of the HTTP half that need no server: replies, ranges, files, names, dates, verdicts."""
 
 import os
+import random
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from dsa110_contimg.api.file_reply import UnsatisfiableRangeError, parse_range
 from dsa110_contimg.api.interfaces import ImageRecord, MeasurementSetRecord
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.replies import iso_time, json_reply
+from dsa110_contimg.api.routes.images import ImageParameters
 from dsa110_contimg.api.services import qa_service
 from dsa110_contimg.api.validation import parse_time_mjd, require_known
 from fixtures.opened_files import held
@@ -61,6 +63,18 @@ def test_times_are_utc_with_z_whatever_the_zone_of_the_server(
 )
 def test_dates_are_read_as_utc(text: str, mjd: float) -> None:
     assert parse_time_mjd(text, "start_date") == mjd
+
+
+def test_a_bound_of_a_list_holds_every_time_that_is_told_as_this_bound_and_no_other() -> None:
+    draw = random.Random(5)
+    for unix_s in (0.0, 1.8e9, 1.8e9 + 0.9999996, 1.8e9 - 1e-7, *(draw.uniform(1.7e9, 1.9e9) for _ in range(1000))):
+        bound = iso_time(unix_s)
+        asked = ImageParameters.model_validate({"min_created_at": bound, "max_created_at": bound})
+        assert asked.min_created_at is not None
+        assert asked.max_created_at is not None
+        assert asked.min_created_at <= unix_s <= asked.max_created_at, bound
+        assert unix_s - 0.0011 < asked.min_created_at, bound
+        assert unix_s + 0.0011 > asked.max_created_at, bound
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "61082"])

@@ -13,6 +13,7 @@ is done here and in ``queries/listing.py``::
         return list_reply(request, await service.list_images(wish_of(asked, schemas.ImageListItem)))
 """
 
+import math
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -24,6 +25,7 @@ from dsa110_contimg.api.pages import Filter, Page, Wish
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.validation import MAX_PAGE, parse_time, require_known
 
+_ROUNDED_S = 0.5e-6  # replies round times to the microsecond first
 _PAGE = frozenset({"limit", "offset", "cursor", "sort", "fields"})
 
 
@@ -35,7 +37,9 @@ def _text_without_nul(text: str, info: ValidationInfo) -> str:
 
 
 def _moment(text: str, info: ValidationInfo) -> float:
-    return parse_time(text, info.field_name)
+    """Return a bound that holds every time that is told as this one: replies end times at the millisecond."""
+    told_s = math.floor(parse_time(text, info.field_name) * 1e3 + 0.5e-3) / 1e3 - _ROUNDED_S
+    return told_s + 1e-3 if str(info.field_name).startswith("max_") else told_s
 
 
 #: A date or date-time (ISO 8601, UTC unless it says otherwise), as Unix seconds.
