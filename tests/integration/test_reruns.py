@@ -383,7 +383,12 @@ async def test_what_cannot_be_wanted_of_the_stages_is_refused(redis_url: str, tm
         assert reply.status_code == 400
         assert "imaging: 'nitter' is unknown, given as 5; did you mean 'max_minor" in reply.json()["message"]
         assert reply.json()["details"]["field"] == "imaging"
-        assert (await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", {"confg": {}})).status_code == 422
+        for wrong, says in (
+            ({"confg": {}}, "Unknown field 'confg'; did you mean 'config'?"),
+            ({"imaging": {"robust": 0}}, "Unknown field 'imaging'; known are: config"),
+        ):
+            reply = await bench.ask("POST", f"/jobs/{CHAIN_RUN}/rerun", wrong)
+            assert (reply.status_code, reply.json()["message"].endswith(says)) == (422, True), reply.json()
         reply = await bench.ask("POST", f"/jobs/{RUN_ID}/rerun")
         assert reply.status_code == 409
         assert "ingest the observation again" in reply.json()["message"]

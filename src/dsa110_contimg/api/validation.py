@@ -42,10 +42,11 @@ def require_known(given: Iterable[str], known: Iterable[str], kind: str = "query
     names = sorted(known)
     for name in given:
         if name not in names:
-            raise ValidationError(_unknown(name, names, kind), field=name)
+            raise ValidationError(unknown(name, names, kind), field=name)
 
 
-def _unknown(name: str, names: list[str], kind: str) -> str:
+def unknown(name: str, names: list[str], kind: str) -> str:
+    """Say that a name is not known, and what is near or what there is."""
     near = difflib.get_close_matches(name, names, n=1)
     remedy = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(names)}" if names else "there are none"
     return f"Unknown {kind} {name[:60]!r}; {remedy}"

@@ -1,14 +1,15 @@
 """Every error of a route becomes the one error body; this is one of the three places that may catch everything."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -16,6 +17,7 @@ from starlette.routing import Match
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DSA110APIError
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.request_error import RequestError
+from dsa110_contimg.api.validation import unknown
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
     items = error.errors()
     problems = [_problem(item) for item in items[:_MOST_PROBLEMS]]
     more = [f"and {len(items) - _MOST_PROBLEMS} problems more"] if len(items) > _MOST_PROBLEMS else []
-    message = "; ".join([*map(_in_words, problems), *more])
+    message = "; ".join([*map(_in_words, problems), *more, *_known_fields(request, problems)])
     found = RequestError(422, "VALIDATION_ERROR", message or "The request is not valid.")
     found.details = {"errors": problems}
     return _reply(request, found, problems)
@@ -104,6 +106,18 @@ def _problem(item: dict[str, Any]) -> dict[str, Any]:
     kept = {"type": str(item["type"]), "loc": loc, "msg": str(item["msg"])[:_LONGEST_TOLD], "input": _told(item)}
     limits = {key: str(value)[:_LONGEST_TOLD] for key, value in (item.get("ctx") or {}).items()}
     return kept | ({"ctx": limits} if limits else {})
+
+
+def _known_fields(request: Request, problems: list[dict[str, Any]]) -> Iterator[str]:
+    """Say what is near the first field that a body has too many, or which fields there are."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    kind = body.field_info.annotation if body is not None else None
+    models = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel)]
+    known = (known for model in models for known in model.model_fields.items())
+    fields = sorted(each.validation_alias if isinstance(each.validation_alias, str) else name for name, each in known)
+    names = [one["loc"][1] for one in problems if one["type"] == "extra_forbidden" and len(one["loc"]) == 2]
+    if names and fields:
+        yield unknown(str(names[0]), fields, "field")
 
 
 def _in_words(problem: Mapping[str, Any]) -> str:
