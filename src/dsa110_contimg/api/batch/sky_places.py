@@ -17,7 +17,7 @@ from dsa110_contimg.api.batch.fits_file import Box, FitsError, FitsImage, number
 _LARGEST_SIP_ORDER = 9  # of the convention: Shupe et al. 2005, ASP Conf. 347, 491
 #: Cards of the coordinates, of the first and of alternate ones (papers I and II of the standard, and SIP).
 _OF_COORDINATES = re.compile(
-    r"(?:(?:CTYPE|CRPIX|CRVAL|CDELT|CUNIT|CROTA|PS|PV|CD|PC)\d{1,2}(?:_\d{1,2})?|LONPOLE|LATPOLE|RADESYS|EQUINOX|WCSAXES)"
+    r"(?:(?:CTYPE|CRPIX|CRVAL|CDELT|CUNIT|CROTA|PS|PV|CD|PC)\d{1,2}(?:_\d{1,2})?|LONPOLE|LATPOLE|RADE(?:C)?SYS|EQUINOX|WCSAXES)"
     r"[A-Z]?|(?:A|B|AP|BP)_(?:ORDER|\d_\d)|EPOCH"
 )
 _FLATTEST = 1e-6  # the area of a pixel over the product of its sides
