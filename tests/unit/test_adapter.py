@@ -326,7 +326,7 @@ async def test_a_version_of_an_image_that_was_deleted_meanwhile_is_not_made_agai
     [
         ({"group_id": GROUP, "options": {}}, r"convert-uvh5-to-ms: params: \['run_id'\] missing"),
         ({"run_id": RUN, "group_id": 5, "options": {}}, "params.group_id is 5; give a value of type str"),
-        ({"run_id": RUN, "group_id": GROUP, "options": {}, "colour": "red"}, r"\['colour'\] unknown"),
+        ({"run_id": RUN, "group_id": GROUP, "options": {}, "colour": "red"}, "'colour' is unknown"),
     ],
 )
 async def test_wrong_parameters_are_named_and_not_tried_again(adapter: Adapter, params: Any, says: str) -> None:
@@ -365,21 +365,38 @@ async def test_a_run_that_failed_goes_on_without_an_end_when_whichever_stage_is_
     assert (job.status, job.finished_at, job.error) == ("running", None, None)
 
 
+def solved(directory: str) -> StageContext:
+    """Stand in for the solving of tables that lie in a directory."""
+    names = ("phase_scatter_deg", "amplitude_scatter", "amplitude_min", "amplitude_max")
+    product = dict.fromkeys(names, 0.1) | {
+        "bandpass_path": f"{directory}/x.b", "gain_path": f"{directory}/x.g", "calibrator": "3C286",
+        "refant": "DSA-103", "valid_start_mjd": 1.0, "valid_end_mjd": 2.0, "flagged_fraction_live": 0.1,
+        "median_snr_bandpass": 90.0, "median_snr_gain": 90.0, "files": [], "inputs": [],
+    }  # fmt: skip
+    return StageContext(product, completed(**{workflows.CONVERT: CONVERTED}))
+
+
 async def test_a_calibration_table_says_which_version_solved_it(adapter: Adapter, database: DatabaseAdapter) -> None:
     await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
-    names = ("phase_scatter_deg", "amplitude_scatter", "amplitude_min", "amplitude_max")
-    solved = dict.fromkeys(names, 0.1) | {
-        "bandpass_path": "/p/x.b", "gain_path": "/p/x.g", "calibrator": "3C286", "refant": "DSA-103",
-        "valid_start_mjd": 1.0, "valid_end_mjd": 2.0, "flagged_fraction_live": 0.1, "median_snr_bandpass": 90.0,
-        "median_snr_gain": 90.0, "files": [], "inputs": [],
-    }  # fmt: skip
-    parents = completed(**{workflows.CONVERT: CONVERTED})
-    await run(adapter, task(workflows.SOLVE), StageContext(solved, parents))
+    await run(adapter, task(workflows.SOLVE), solved("/p"))
     tables = await AsyncCalibrationRepository(database).list_all()
     assert {(table.path, table.solver_version) for table in tables} == {
         ("/p/x.b", "0.1.0+gabc"),
         ("/p/x.g", "0.1.0+gabc"),
     }
+
+
+async def test_tables_of_a_rerun_are_a_set_of_their_own_that_is_applied_alone(
+    adapter: Adapter, database: DatabaseAdapter
+) -> None:
+    rerun = f"{RUN}_rerun_20260212_000000_0a1b2c"
+    await AsyncProductRecorder(database).record(Recording(job=JobRecord(rerun, GROUP, "running", MS, created_at=901.0)))
+    again = task(workflows.SOLVE)
+    await run(adapter, task(workflows.CONVERT), StageContext(CONVERTED, {}))
+    await run(adapter, task(workflows.SOLVE), solved("/p"))
+    await run(adapter, replace(again, params={**again.params, "run_id": rerun}), solved("/p/reruns"))
+    valid = await AsyncCalibrationRepository(database).list_active(1.5)
+    assert [table.path for table in valid] == ["/p/reruns/x.b", "/p/reruns/x.g"]
 
 
 async def test_the_log_of_a_run_tells_that_a_stage_was_stopped_from_outside(database: DatabaseAdapter) -> None:

@@ -103,7 +103,7 @@ def record_solution(run: Finished) -> Recording:
     """Return the bandpass and the gain table."""
     made = run.product
     bandpass = CalibrationTableRecord(
-        path=made["bandpass_path"], set_name=run.params.group_id, table_type="BP", order_index=30,
+        path=made["bandpass_path"], set_name=run.params.run_id, table_type="BP", order_index=30,
         source_ms_path=run.earlier[workflows.CONVERT]["ms_path"], cal_field=made["calibrator"], refant=made["refant"],
         created_at=made["finished_at"], valid_start_mjd=made["valid_start_mjd"], valid_end_mjd=made["valid_end_mjd"],
         solver_command="dsa110_contimg.pipeline.calibration.solve", solver_version=run.code_version,

@@ -13,7 +13,7 @@ class CalTableItem(Reply):
     id: str = Field(description="short id")
     path: str
     table_type: str | None = Field(description="K, BP, GP, ...")
-    set_name: str | None = Field(description="set of tables that are applied together")
+    set_name: str | None = Field(description="set of tables that are applied together: the run that solved them")
     order_index: int | None = Field(description="place in the order of application")
     cal_field: str | None = Field(description="calibrator")
     refant: str | None = Field(description="reference antenna")
