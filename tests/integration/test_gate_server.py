@@ -118,6 +118,44 @@ def test_what_follows_a_body_is_no_header(port: int) -> None:
     assert say(port, with_trailers(b"Host: evil.example", head=b""))[0] == 200
 
 
+POST = b"POST /api/v1/jobs/bulk-rerun HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+GET = b"GET " + LIVE.encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+AMBIGUOUS = {
+    "two ways to tell the length": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+    "a length twice": POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "lengths in one line": POST + b"Content-Length: 2, 2\r\n\r\n{}",
+    "a signed length": POST + b"Content-Length: +2\r\n\r\n{}",
+    "a length in hexadecimal": POST + b"Content-Length: 0x2\r\n\r\n{}",
+    "chunks that are no chunks": POST + b"Transfer-Encoding: xchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "chunks within something else": POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "chunks and not": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "an odd space before chunks": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "a space before the colon": POST + b"Transfer-Encoding : chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "a negative chunk": CHUNKED + b"-2\r\n{}\r\n0\r\n\r\n",
+    "an endless chunk": CHUNKED + b"ffffffffffffffff1\r\n{}\r\n0\r\n\r\n",
+    "a chunk that ends its line early": CHUNKED + b"2;\n{}\r\n0\r\n\r\n",
+    "chunks with other ends of lines": CHUNKED + b"2\n{}\n0\n\n",
+    "a chunk in C": CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n",
+    "other ends of lines": GET.replace(b"\r\n", b"\n") + b"\n",
+    "no ends of lines": GET.replace(b"\r\n", b"\r") + b"\r",
+    "a line that goes on": GET + b"X-Forwarded-For: 10.0.0.1,\r\n 8.8.8.8\r\n\r\n",
+    "a name that goes on": GET.replace(b"Host: localhost", b"Host:\r\n evil.example") + b"\r\n",
+    "an end of line in a value": GET + b"X: a\rHost: evil.example\r\n\r\n",
+    "a line without a colon": GET + b"X\r\n\r\n",
+    "nothing before a colon": GET + b": x\r\n\r\n",
+    "a proxy's line before": b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" + GET + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("text", AMBIGUOUS.values(), ids=list(AMBIGUOUS))
+def test_what_a_proxy_may_read_otherwise_is_refused_and_ends_the_connection(port: int, text: bytes) -> None:
+    """Else what follows could be a request for one of the two and a body for the other."""
+    status, replies = say(port, text + GET + b"\r\n")
+    assert (status, replies.count(b"HTTP/1.1 ")) == (400, 1)
+
+
 def test_a_refusal_is_json_with_an_id_and_names_no_software(port: int) -> None:
     _, reply = say(port, request(LIVE), STRANGER)
     head, _, body = reply.partition(b"\r\n\r\n")

@@ -190,6 +190,7 @@ FRAMES = {
     "fragments that are too much": (
         TOO_BIG, frame(TEXT, b"x" * 40_000, MORE) + frame(CONTINUATION, b"x" * 40_000, MORE),
     ),
+    "fragments of nothing without end": (TOO_BIG, frame(TEXT, b"{", MORE) + frame(CONTINUATION, b"", MORE) * 2000),
     "bytes": (NOT_JSON, frame(BINARY, b"\x00\xff")),
     "no JSON": (NOT_JSON, frame(TEXT, b"hello")),
     "a list": (NOT_JSON, frame(TEXT, b"[1]")),

@@ -7,8 +7,11 @@ from asyncio.transports import BaseTransport
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 _NO_TEXT = 1007
+_TOO_BIG = 1009
+_MOST_FRAGMENTS = 1024  # of a message
 
 
 class PatientSocket(WebSocketsSansIOProtocol):
@@ -45,6 +48,16 @@ class PatientSocket(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment; of empty ones, which no bound on bytes ends, a message could have any number in memory."""
+        if self.close_sent:
+            return
+        if len(self.frames) < _MOST_FRAGMENTS:
+            super().handle_cont(event)
+        else:
+            self.conn.send_close(_TOO_BIG)
+            self.handle_parser_exception()
 
     def send_receive_event_to_app(self) -> None:
         """Hand a message on; one that is no UTF-8 ends its connection, for which uvicorn would log an error of ours."""
