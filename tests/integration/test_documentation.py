@@ -168,6 +168,19 @@ def test_every_number_of_the_sky_has_its_unit_in_its_text(spec: dict[str, Any]) 
     assert seen > 80
 
 
+def test_every_number_that_is_no_count_says_what_it_is_and_in_which_unit(spec: dict[str, Any]) -> None:
+    silent, seen = [], 0
+    for model, schema in spec["components"]["schemas"].items():
+        for name, field in schema.get("properties", {}).items():
+            parts = [field, *field.get("anyOf", ())]
+            is_number = any(part.get("type") == "number" for part in parts)
+            seen += is_number
+            if is_number and not any(part.get("description") for part in parts):
+                silent.append(f"{model}.{name}")
+    assert silent == []
+    assert seen > 100
+
+
 def test_every_parameter_says_what_it_is_and_in_which_unit(spec: dict[str, Any]) -> None:
     silent = [(name, each["name"]) for name, operation in operations(spec) for each in operation.get("parameters", ())
               if not each.get("description")]  # fmt: skip

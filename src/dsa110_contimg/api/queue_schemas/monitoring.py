@@ -1,10 +1,16 @@
 """Replies about queues, workers, health and figures."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from dsa110_contimg.api.schemas import Reply
+
+Waiting = Annotated[float | None, Field(description="from ready to claimed, of what completed within 24 hours, s")]
+Running = Annotated[float | None, Field(description="of the attempt, of what completed within 24 hours, s")]
+Throughput = Annotated[float, Field(description="completed tasks per second")]
+Share = Annotated[float | None, Field(ge=0, le=1, description="of the tasks that completed or failed, 0 to 1")]
+Uptime = Annotated[float | None, Field(description="s")]
 
 
 class QueueStatsView(Reply):
@@ -77,7 +83,7 @@ class WorkerView(Reply):
     slots: int
     first_seen: str | None
     last_seen: str | None
-    uptime_seconds: float | None
+    uptime_seconds: Uptime
 
 
 class WorkerList(Reply):
@@ -99,8 +105,8 @@ class WorkerMetrics(Reply):
     idle_workers: int
     crashed_workers: int
     timed_out_workers: int
-    avg_tasks_per_worker: float | None
-    avg_worker_uptime_sec: float | None
+    avg_tasks_per_worker: float | None = Field(description="tasks that each runs")
+    avg_worker_uptime_sec: Uptime
 
 
 class Heartbeat(Reply):
@@ -111,7 +117,7 @@ class Heartbeat(Reply):
 
 
 class TaskMetrics(Reply):
-    """Figures of the tasks; null where there was nothing to tell from. Throughput: completed tasks per second."""
+    """Figures of the tasks; null where there was nothing to tell from."""
 
     model_config = ConfigDict(extra="allow")
     total_spawned: int
@@ -122,23 +128,23 @@ class TaskMetrics(Reply):
     total_timed_out: int
     current_pending: int
     current_claimed: int
-    avg_wait_time_sec: float | None
-    avg_execution_time_sec: float | None
-    p50_wait_time_sec: float | None
-    p95_wait_time_sec: float | None
-    p99_wait_time_sec: float | None
-    p50_execution_time_sec: float | None
-    p95_execution_time_sec: float | None
-    p99_execution_time_sec: float | None
-    throughput_1min: float
-    throughput_5min: float
-    throughput_15min: float
-    success_rate_1min: float | None = Field(ge=0, le=1)
-    success_rate_5min: float | None = Field(ge=0, le=1)
-    success_rate_15min: float | None = Field(ge=0, le=1)
-    error_rate_1min: float | None
-    error_rate_5min: float | None
-    error_rate_15min: float | None
+    avg_wait_time_sec: Waiting
+    avg_execution_time_sec: Running
+    p50_wait_time_sec: Waiting
+    p95_wait_time_sec: Waiting
+    p99_wait_time_sec: Waiting
+    p50_execution_time_sec: Running
+    p95_execution_time_sec: Running
+    p99_execution_time_sec: Running
+    throughput_1min: Throughput
+    throughput_5min: Throughput
+    throughput_15min: Throughput
+    success_rate_1min: Share
+    success_rate_5min: Share
+    success_rate_15min: Share
+    error_rate_1min: Share
+    error_rate_5min: Share
+    error_rate_15min: Share
 
 
 class HistorySeries(Reply):

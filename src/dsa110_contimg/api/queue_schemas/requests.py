@@ -154,7 +154,7 @@ class ReplayRequest(Request):
 class PruneRequest(Request):
     """Which ended tasks are to be deleted."""
 
-    retention_days: float = Field(default=7, ge=0, le=36_500)
+    retention_days: float = Field(default=7, ge=0, le=36_500, description="kept since their end, days")
     queue_name: Name | None = None
     statuses: list[Literal["completed", "failed", "cancelled", "skipped"]] | None = Field(
         default=None, min_length=1, max_length=4

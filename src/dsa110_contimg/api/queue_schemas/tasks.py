@@ -186,7 +186,7 @@ class StepView(Reply):
     task_name: str
     params: dict[str, Any]
     priority: int
-    timeout_sec: float | None
+    timeout_sec: float | None = Field(description="limit of one attempt, s")
     max_retries: int | None
 
 
@@ -226,7 +226,7 @@ class ScheduleView(Reply):
     cron_expression: str
     params: dict[str, Any]
     priority: int
-    timeout_sec: float | None
+    timeout_sec: float | None = Field(description="limit of one attempt, s")
     max_retries: int
     timezone: str
     state: Literal["active", "paused", "disabled"]

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from dsa110_contimg.api.schemas.base import Reply
 
 
@@ -12,7 +14,7 @@ class CacheStats(Reply):
     status: Literal["disabled", "connected", "error"]
     hits: int | None = None
     misses: int | None = None
-    hit_rate: float | None = None
+    hit_rate: float | None = Field(None, description="hits of all that was asked, 0 to 1")
     memory_used_bytes: int | None = None
     memory_used_human: str | None = None
     total_keys: int | None = None

@@ -45,7 +45,7 @@ class RatingView(Reply):
 class RatingReply(RatingView):
     """One rating, and what all of the image are now on average."""
 
-    new_average: float | None
+    new_average: float | None = Field(description="1 (worst) to 5 (best)")
 
 
 class RatingList(Reply):
@@ -53,7 +53,7 @@ class RatingList(Reply):
 
     ratings: list[RatingView]
     total: int
-    average: float | None
+    average: float | None = Field(description="1 (worst) to 5 (best)")
 
 
 class MaskRequest(BaseModel):

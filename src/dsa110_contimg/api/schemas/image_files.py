@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from dsa110_contimg.api.schemas.base import Reply
 from dsa110_contimg.api.schemas.images import Beam
 
+PixelValue = Annotated[float | None, Field(description="in the unit of the image")]
+
 
 class BulkDownload(BaseModel):
     """Which images are wanted in one archive."""
@@ -55,19 +57,19 @@ class FitsValidation(Reply):
 
 
 class FitsStatistics(Reply):
-    """Statistics of one plane, in the unit of the image."""
+    """Statistics of one plane."""
 
     plane: int
     n_pixels: int
     n_valid: int = Field(description="pixels with a value")
     unit: str | None
-    min: float | None
-    max: float | None
-    mean: float | None
-    std: float | None
-    rms: float | None
-    median: float | None
-    noise: float | None = Field(description="1.4826 times the median absolute deviation")
+    min: PixelValue
+    max: PixelValue
+    mean: PixelValue
+    std: PixelValue
+    rms: PixelValue
+    median: PixelValue
+    noise: float | None = Field(description="1.4826 times the median absolute deviation, in the unit of the image")
     sampled_every: int = Field(description="median and noise are of every so-manieth pixel")
 
 

@@ -27,8 +27,8 @@ class StageView(Reply):
     host: str
     started_at: str
     finished_at: str
-    duration_s: float
-    cpu_s: float
+    duration_s: float = Field(description="s")
+    cpu_s: float = Field(description="time of the processor, s")
     peak_rss_bytes: int
     params: dict[str, Any]
     summary: dict[str, Any]

@@ -13,7 +13,7 @@ class FindingView(Reply):
     """One number that was judged."""
 
     name: str
-    value: float | None
+    value: float | None = Field(description="in the unit that the text says")
     grade: QAGrade
     text: str = Field(description="what it is, and what it should be")
 

@@ -2,19 +2,21 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from dsa110_contimg.api.schemas.base import Reply
 
 ServiceWord = Literal["running", "stopped", "degraded", "error", "checking"]
 
 
 class ServiceStatus(Reply):
-    """One service; ``port`` is 0 for what has none, ``responseTime`` is in milliseconds."""
+    """One service; ``port`` is 0 for what has none."""
 
     name: str
     port: int
     description: str
     status: ServiceWord
-    responseTime: float  # noqa: N815 - as clients read it
+    responseTime: float = Field(description="ms")  # noqa: N815 - as clients read it
     lastChecked: str  # noqa: N815
     error: str | None
     details: dict[str, Any] | None
