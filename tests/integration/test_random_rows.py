@@ -2,17 +2,21 @@
 
 import asyncio
 import math
+import operator
 import random
 import types
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 import orjson
+import pytest
 
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.interfaces import (
     CalibrationTableRecord,
@@ -122,18 +126,57 @@ async def replies(served: Served) -> AsyncIterator[tuple[str, int, bytes]]:
     yield "stats", counts.status_code, orjson.dumps(counts.json() | {"_meta": None}, option=orjson.OPT_SORT_KEYS)
 
 
+async def filled(config: APIConfig, seed: int, runs: int) -> None:
+    """Make a database of random recordings."""
+    chance = Chance(seed)
+    await asyncio.to_thread(migrate, config.database)
+    async with open_database(config.database, config.timeouts) as adapter:
+        for number in range(runs):
+            await AsyncProductRecorder(adapter).record(chance.recording(number))
+
+
 async def test_both_databases_tell_whatever_was_recorded_alike_and_as_described(
     tmp_path: Path, postgres_database: str
 ) -> None:
     told = []
-    for environ in ({}, {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": postgres_database}):
-        config, chance = settings(tmp_path / str(len(environ)), **environ), Chance(1)
-        await asyncio.to_thread(migrate, config.database)
-        async with open_database(config.database, config.timeouts) as adapter:
-            for number in range(6):
-                await AsyncProductRecorder(adapter).record(chance.recording(number))
+    for backend in ("sqlite", "postgresql"):
+        config = settings(tmp_path / backend, DSA110_DB_BACKEND=backend, DSA110_DB_PG_URL=postgres_database)
+        await filled(config, seed=1, runs=6)
         async with serving(config) as served:
             told.append([reply async for reply in replies(served)])
     assert {status for _, status, _ in told[0]} <= {200, 400, 404, 422}, [each for each in told[0] if each[1] >= 500]
     assert sum(status == 200 for _, status, _ in told[0]) > 200
     assert told[0] == told[1]
+
+
+def conditions(served: Served, things: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, Callable[..., bool]]]:
+    """Give questions on a list, with values that its rows tell, and what is true of the rows that are asked for."""
+    for each in served.app.openapi()["paths"][f"/api/v1/{things}"]["get"]["parameters"]:
+        column, holds = each["name"].removeprefix("min_").removeprefix("max_"), operator.eq
+        if column != each["name"]:
+            holds = operator.ge if each["name"].startswith("min_") else operator.le
+        values = {row[column] for row in rows if column != "name" and row.get(column) is not None}  # name: a part of it
+        for value in sorted(values)[::4]:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            yield f"{each['name']}={quote(text, safe='')}", partial(_holds, holds, column, value)
+
+
+def _holds(holds: Callable[[Any, Any], bool], column: str, value: Any, row: Mapping[str, Any]) -> bool:
+    return row[column] is not None and holds(row[column], value)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+async def test_every_condition_of_a_list_gives_the_rows_of_which_it_is_true_by_what_they_tell(
+    tmp_path: Path, postgres_database: str, backend: str
+) -> None:
+    config = settings(tmp_path, DSA110_DB_BACKEND=backend, DSA110_DB_PG_URL=postgres_database)
+    await filled(config, seed=7, runs=25)
+    asked = 0
+    async with serving(config) as served:
+        for things, key in LISTS.values():
+            rows = await served.json(f"/api/v1/{things}?limit=1000")
+            for question, is_true in conditions(served, things, rows):
+                found = await served.json(f"/api/v1/{things}?limit=1000&{question}")
+                assert [row[key] for row in found] == [row[key] for row in rows if is_true(row)], (things, question)
+                asked += 1
+    assert asked > 200
