@@ -94,6 +94,18 @@ async def test_a_request_without_a_reply_makes_its_work_once_on_the_next_day_too
     assert len(await bench.done("GET", "/queue/jobs")) == 2
 
 
+async def test_many_who_find_a_key_silent_at_once_make_its_work_once_and_get_one_reply(bench: WorkBench) -> None:
+    path = f"/jobs/{RUN_ID}/rerun"
+    await bench.done("POST", path, {}, Idempotency_Key="a")
+    async with open_database(bench.world.config.database, bench.world.config.timeouts) as adapter:
+        silent_s = time.time() - 61
+        await adapter.execute(f"UPDATE idempotency_keys SET status = NULL, reply = NULL, created_at = {silent_s}")
+    replies = await asyncio.gather(*[bench.ask("POST", path, {}, Idempotency_Key="a") for _ in range(8)])
+    assert {(reply.status_code, reply.content) for reply in replies} == {(200, replies[0].content)}
+    assert sum("Idempotency-Replayed" in reply.headers for reply in replies) == 7
+    assert len(await bench.done("GET", "/queue/jobs")) == 2  # with that of the first time, which the test forgot
+
+
 async def test_a_key_belongs_to_the_request_that_is_worked_on(bench: WorkBench) -> None:
     actor = bench.keys["write:jobs"].split("_")[1].split(".")[0]
     mine = KeptReply(actor, "c", "f", time.time())

@@ -97,12 +97,11 @@ class _Repetition:
         if kept.fingerprint != mine.fingerprint:
             raise IdempotencyConflictError(f"The {HEADER} {self._key!r} belongs to another request.", HEADER)
         if kept.status is not None:
-            headers = {"Idempotency-Replayed": "true"}
-            return Response(kept.reply, kept.status, headers, media_type="application/json")
+            return _again(kept, kept.status)
         if not was_free and _is_worked_on(kept):
             raise InvalidStateError(f"The request under the {HEADER} {self._key!r} is still worked on; ask again.")
         request.state.seed, request.state.first_s = seed_of(kept), kept.created_at
-        return await self._first(handler)
+        return await self._first(handler, kept.fingerprint)
 
     async def _reserved(self, mine: KeptReply) -> tuple[bool, KeptReply]:
         """Take the key, or return what is kept under it; a first sending that is worked on gets a moment to end."""
@@ -113,19 +112,28 @@ class _Repetition:
             await asyncio.sleep(pause_s)
         return await self._orders.reserve(mine)
 
-    async def _first(self, handler: Handler) -> Response:
-        """Carry the request out and keep the reply."""
+    async def _first(self, handler: Handler, fingerprint: str) -> Response:
+        """Carry the request out and keep the reply.
+
+        Of several who find a key silent at once each carries it out, which makes its work once; all tell one reply.
+        """
         done = False
         try:
             reply = await handler(self._request)
             if reply.status_code < 500:
                 text = bytes(reply.body).decode()
-                await asyncio.shield(self._orders.keep(self._actor, self._key, reply.status_code, text))
+                other = await asyncio.shield(self._orders.keep(self._actor, self._key, reply.status_code, text))
                 done = True
+                if other is not None and other.status is not None and other.fingerprint == fingerprint:
+                    return _again(other, other.status)
             return reply
         finally:
             if not done:  # refused, or impossible now: the key is free for another try
                 await asyncio.shield(self._orders.release(self._actor, self._key))
+
+
+def _again(kept: KeptReply, status: int) -> Response:
+    return Response(kept.reply, status, {"Idempotency-Replayed": "true"}, media_type="application/json")
 
 
 def _is_worked_on(kept: KeptReply) -> bool:

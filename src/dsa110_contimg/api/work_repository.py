@@ -102,9 +102,9 @@ class AsyncWorkRepository:
         """Take an idempotency key, and tell whether it was free and what is kept under it now."""
         return await database.write(self._adapter, idempotency.reserve(request))
 
-    async def keep(self, actor: str, key: str, status: int, reply: str) -> None:
-        """Keep the reply to a request that bore a key."""
-        await database.write(self._adapter, idempotency.keep(actor, key, status, reply))
+    async def keep(self, actor: str, key: str, status: int, reply: str) -> KeptReply | None:
+        """Keep the reply to a request that bore a key, unless another is kept by now; return that one."""
+        return await database.write(self._adapter, idempotency.keep(actor, key, status, reply))
 
     async def release(self, actor: str, key: str) -> None:
         """Give a key free whose request came to nothing."""

@@ -47,10 +47,11 @@ _RESERVE = Statement(_reserving)
 _FIND = Statement(select(*_COLUMNS).where(_OF_REQUEST))
 _KEEP = Statement(
     update(idempotency_keys)
-    .where(_OF_REQUEST)
+    .where(_OF_REQUEST, _kept.status.is_(None))
     .values(
         status=bindparam("new_status", type_=_kept.status.type), reply=bindparam("new_reply", type_=_kept.reply.type)
     )
+    .returning(_kept.key)
 )
 # What the request may have made nevertheless has the ids that follow from its first time, which therefore stays.
 _RELEASE = Statement(update(idempotency_keys).where(_OF_REQUEST, _kept.status.is_(None)).values(reply=""))
@@ -82,9 +83,13 @@ def reserve(request: KeptReply) -> Steps[tuple[bool, KeptReply]]:
     return found is None, found or request
 
 
-def keep(actor: str, key: str, status: int, reply: str) -> Steps[None]:
-    """Keep the reply."""
-    yield Query(_KEEP, {"of_actor": actor, "of_key": key, "new_status": status, "new_reply": reply})
+def keep(actor: str, key: str, status: int, reply: str) -> Steps[KeptReply | None]:
+    """Keep the reply, unless another is kept by now; return that one."""
+    mine = {"of_actor": actor, "of_key": key}
+    if (yield Query(_KEEP, {**mine, "new_status": status, "new_reply": reply}, value)) is not None:
+        return None
+    found: KeptReply | None = yield Query(_FIND, mine, _read)
+    return found
 
 
 def release(actor: str, key: str) -> Steps[None]:
