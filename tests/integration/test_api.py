@@ -316,6 +316,22 @@ async def test_every_error_has_the_one_body(small: Served, address: str, status:
         assert body.detail is not None
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/api/v1/queue/jobs/job_none",
+        "/api/queue/jobs?status=strange",
+        "/api/v1/services/status/1",
+        "/api/services/status/1",
+    ],
+)
+async def test_clients_find_the_words_about_a_job_of_the_queue_or_a_service_where_they_look_for_them(
+    small: Served, address: str
+) -> None:
+    body = schemas.ErrorBody.model_validate_json((await small.get(address)).content)
+    assert body.detail == {"error": body.message}
+
+
 async def test_a_method_that_a_path_does_not_know_is_405(small: Served) -> None:
     reply = await small.client.post("/api/v1/images")
     assert (reply.status_code, reply.headers["allow"]) == (405, "GET, HEAD")

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from dsa110_contimg.api.exceptions import AccessDeniedError, AuthenticationError, DSA110APIError
+from dsa110_contimg.api.middleware.bases import BASE
 from dsa110_contimg.api.middleware.error_body import error_body
 from dsa110_contimg.api.request_error import RequestError
 from dsa110_contimg.api.validation import unknown
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = "5"
 _LONGEST_TOLD = 200
+_WITH_AN_OBJECT = (f"{BASE}/queue/", f"{BASE}/services/")
 _MOST_PROBLEMS = 20  # that are told: a small body may have a hundred thousand
 
 
@@ -54,9 +56,9 @@ async def on_api_error(request: Request, error: Exception) -> Response:
 
 
 def _detail(request: Request, error: DSA110APIError) -> dict[str, Any] | None:
-    """Return what clients of the earlier backend read about a missing or insufficient credential."""
+    """Return what clients of the earlier backend read: about a credential, a job of the queue, a service."""
     if not isinstance(error, AuthenticationError | AccessDeniedError):
-        return None
+        return {"error": error.message} if request.scope["path"].startswith(_WITH_AN_OBJECT) else None
     body = error.to_body(_request_id(request))
     return {key: body[key] for key in ("code", "http_status", "user_message", "action", "ref_id")}
 

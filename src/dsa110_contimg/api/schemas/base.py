@@ -31,4 +31,7 @@ class ErrorBody(Reply):
     trace_id: str = Field(pattern="^[0-9a-f]{12}$")
     doc_anchor: str | None
     retry_after: int | None = Field(default=None, description="seconds until the next try (429)")
-    detail: Any = Field(default=None, description="as the framework gives it (401, 403, 404, 405, 422, 503)")
+    detail: Any = Field(
+        default=None,
+        description="as the framework gives it; an object of queue and services",
+    )
