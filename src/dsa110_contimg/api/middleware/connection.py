@@ -110,7 +110,7 @@ class PatientConnection(HttpToolsProtocol):
         reply = None if goes_on else self.busy(data, self.client[0] if self.client else "")
         if reply is None:
             return False
-        self.transport.writelines([STATUS_LINE[503], lines_of(self.server_state.default_headers), reply])
+        self.transport.write(STATUS_LINE[503] + lines_of(self.server_state.default_headers) + reply)
         self.on_response_complete()
         self._watch()
         return True
