@@ -185,8 +185,8 @@ def measure_mixed(bench: Bench) -> Table:
 
 
 def measure_overload(bench: Bench) -> Table:
-    """Measure four times what can be served."""
-    with contestants.ours(bench.database("sqlite", bench.size.world)) as child:
+    """Measure four times what can be served, on the first of the databases."""
+    with contestants.ours(bench.database(bench.databases[0], bench.size.world)) as child:
         return _measured(pressure.overload(child, 4, bench.size.window_s))
 
 
