@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from dsa110_contimg.api.async_repositories import (
     AsyncBatchRepository,
+    AsyncCalibrationRepository,
     AsyncProductRecorder,
     AsyncQARepository,
     AsyncReportRepository,
@@ -186,6 +188,28 @@ async def test_calibration_is_measured_on_its_tables_with_absent_antennas_apart(
     assert (len(report["bp_metrics"]["absent"]), report["bp_metrics"]["dead"]) == (21, [layout.antenna_names[DEAD]])
     assert report["bp_metrics"]["flag_fraction_table"] == pytest.approx(22 / 117)
     assert told["completed_items"] == 1
+
+
+async def test_tables_of_one_kind_are_all_measured_and_the_worst_of_them_counts(own: Served) -> None:
+    config, path = own.world.config, Path(own.world.caltable_path)
+    layout = read_layout(own.world.ms_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, layout, BANDPASS, dict.fromkeys(ABSENT, 1.0) | {DEAD: 1.0})
+    async with open_database(config.database, config.timeouts) as adapter:
+        known = await AsyncCalibrationRepository(adapter).get_by_id(str(path))
+        assert known is not None
+        amplitudes, again = f"{path}.amplitude", f"{path}.again"
+        for other, kind in ((amplitudes, "BA"), (again, "BA")):
+            shutil.copytree(path, other)
+            table = dataclasses.replace(known, path=other, table_type=kind, order_index=40)
+            await AsyncProductRecorder(adapter).record(Recording(calibration_tables=(table,)))
+    write(Path(amplitudes), layout, BANDPASS, dict.fromkeys(range(117), 0.75))
+    await run_batch(config, "calibration-qa", [GROUP_ID])
+    report = (await own.json(f"/api/v1/qa/ms/{GROUP_ID}"))["calibration"]
+    assert report["bp_metrics"]["flag_fraction"] == pytest.approx(1 / 96)
+    measured = [(one["table_type"], round(one["flag_fraction"], 3)) for one in report["bp_metrics"]["further"]]
+    assert sorted(measured) == [("BA", 0.01), ("BA", 0.75)]
+    assert (round(report["flags_total"], 3), report["overall_quality"]) == (0.75, "poor")
 
 
 async def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:

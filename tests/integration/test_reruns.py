@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,9 @@ from dsa110_contimg.absurd.config import AbsurdConfig
 from dsa110_contimg.absurd.specs import TaskSpec
 from dsa110_contimg.absurd.workflows import STAGES, spawn_rerun
 from dsa110_contimg.api import schemas
+from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import APIConfig, ConfigError
+from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.run_logs import RunLogs
 from dsa110_contimg.up.servers import EmbeddedRedis
 from fixtures.api_server import serving
@@ -367,6 +370,26 @@ async def test_without_a_command_the_stages_run_again_beside_the_first_products(
         config = (await bench.job(again["new_run_id"])).params
         assert config["options"] == {"imaging": {"robust": 0.0, "n_pixels": 512}}
         assert config["rerun_of"] == new.run_id
+
+
+async def test_a_run_with_options_that_no_stage_takes_any_more_is_done_again_without_them(
+    redis_url: str, tmp_path: Path, queue: Bench
+) -> None:
+    """Limits of grades were once recorded with a run, and passed over; the stage would refuse them now."""
+    tasks = AbsurdConfig(enabled=True, database_url=queue.url)
+    async with work_bench(tmp_path / "state", redis_url, tasks) as bench:
+        once = {"validation": {"thresholds": {"noise": 2}}, "imaging": {"robust": 0.0, "gone": 1}, "mosaic": {"x": 1}}
+        job = await bench.job(CHAIN_RUN)
+        async with open_database(bench.world.config.database, bench.world.config.timeouts) as adapter:
+            recorded = replace(job, run_id=f"{CHAIN_RUN}_old", params={**job.params, "options": once})
+            await AsyncProductRecorder(adapter).save_job(recorded)
+        told = await bench.done("POST", f"/jobs/{recorded.run_id}/rerun")
+        new = await bench.job(told["new_run_id"])
+        assert new.params["options"] == {"imaging": {"robust": 0.0}, "validation": {}}
+        many = await bench.done("POST", "/jobs/bulk-rerun", {"run_ids": [recorded.run_id]})
+        assert (len(many["enqueued"]), many["refused"]) == (1, [])
+        refused = await bench.ask("POST", f"/jobs/{recorded.run_id}/rerun", {"config": {"imaging": {"gone": 1}}})
+        assert refused.status_code == 400, "what is chosen now is judged"
 
 
 async def test_what_cannot_be_wanted_of_the_stages_is_refused(redis_url: str, tmp_path: Path, queue: Bench) -> None:

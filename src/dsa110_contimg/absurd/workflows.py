@@ -12,7 +12,7 @@ them has ended in whatever way, and writes the end of the run. Another version o
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -176,6 +176,11 @@ def require_choices(stage: str, chosen: Mapping[str, Any]) -> None:
         Names the option, its value and the remedy.
     """
     build(CHOICES[stage], dict(chosen), stage)
+
+
+def choosable(stage: str) -> frozenset[str]:
+    """Return the names of what can be chosen of a stage."""
+    return frozenset(choice.name for choice in fields(CHOICES[stage]))
 
 
 def fixed_options(stage: str) -> frozenset[str]:

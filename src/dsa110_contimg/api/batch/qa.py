@@ -91,13 +91,17 @@ class QualityMeter:
         """
         if not tables:
             raise FileNotAccessibleError(ms_path, "measure", "no calibration table was solved from it")
-        told = {table.table_type: await self._report(table.path, ms_path) for table in tables}
-        fractions = [one["flag_fraction"] for one in told.values() if one["flag_fraction"] is not None]
-        words = [flagged_word(one["flag_fraction"]) for one in told.values()]
+        told = [(table, await self._report(table.path, ms_path)) for table in tables]
+        fractions = [one["flag_fraction"] for _, one in told if one["flag_fraction"] is not None]
+        words = [flagged_word(one["flag_fraction"]) for _, one in told]
         known = [word for word in words if word in WORDS]
         metrics: dict[str, dict[str, Any]] = {"k_metrics": {}, "bp_metrics": {}, "g_metrics": {}}
-        for kind, one in told.items():
-            metrics[_METRICS.get(kind, "g_metrics")].update(one)
+        for table, one in told:  # in the order of application; phase and amplitude tables share a column
+            column = metrics[_METRICS.get(table.table_type, "g_metrics")]
+            if not column:
+                column.update(one)
+            else:
+                column.setdefault("further", []).append({"table_type": table.table_type, **one})
         return CalibrationQARecord(
             ms_path=ms_path, timestamp=time.time(), flags_total=max(fractions, default=None),
             overall_quality=max(known, key=WORDS.index, default="unknown"), **metrics,

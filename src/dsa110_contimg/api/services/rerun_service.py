@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dsa110_contimg.absurd.options import OptionsError, shown, unknown
-from dsa110_contimg.absurd.workflows import STAGES, fixed_options, require_choices, rerun_products
+from dsa110_contimg.absurd.workflows import STAGES, choosable, fixed_options, require_choices, rerun_products
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.credentials import Principal
 from dsa110_contimg.api.exceptions import (
@@ -258,8 +258,13 @@ def _stage_options(wanted: Config) -> Mapping[str, Config]:
 
 
 def _merged(before: Mapping[str, Config], wanted: Mapping[str, Config]) -> View:
+    """Return the options of a run with what is wanted over them; what no stage takes any more could be chosen once."""
     stages = [stage for stage in STAGES if stage in before or stage in wanted]
-    return {stage: {**before.get(stage, {}), **wanted.get(stage, {})} for stage in stages}
+    return {stage: {**_still_known(stage, before.get(stage, {})), **wanted.get(stage, {})} for stage in stages}
+
+
+def _still_known(stage: str, recorded: Config) -> View:
+    return {name: value for name, value in recorded.items() if name in choosable(stage)}
 
 
 def _possible(options: View) -> View:
