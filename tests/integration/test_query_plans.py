@@ -38,7 +38,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 class Watch:
-    """Queries that the database is asked, as its connections tell them."""
+    """Queries that the database is asked, as its reading connections tell them: the writer is that of background work."""
 
     def __init__(self, api: Served) -> None:
         self.api = api
@@ -46,13 +46,13 @@ class Watch:
         self.asked: list[str] = []
 
     async def listen(self) -> None:
-        """Listen to every connection, the one in the loop too, which opens with the second request."""
+        """Listen to every reading connection, the one in the loop too, which opens with the second request."""
         for _ in range(2):
             await self.api.json("/api/v1/stats")
         prompt = self.adapter._prompt._connection
         assert prompt is not None
         prompt.set_trace_callback(self.note)
-        for connection in self.adapter._open:
+        for connection in filter(lambda each: each.read_only, self.adapter._open):
             await connection._raw.set_trace_callback(self.note)
 
     def note(self, statement: str) -> None:
