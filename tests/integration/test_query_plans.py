@@ -38,7 +38,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 class Watch:
-    """Queries that the database is asked, as its reading connections tell them: the writer is that of background work."""
+    """Queries that the database is asked, as its reading connections tell them; background work has the writer."""
 
     def __init__(self, api: Served) -> None:
         self.api = api
