@@ -16,6 +16,7 @@ from dsa110_contimg.api.route_table import route_rows
 from fixtures.api_server import Served, serving
 from fixtures.api_world import (
     RUN_ID,
+    SOURCE_ID,
     build,
     settings,
 )
@@ -119,6 +120,13 @@ async def test_images_carry_the_numbers_that_people_read(api: Served) -> None:
         "beam_major_arcsec": 31.25, "beam_minor_arcsec": 21.5, "beam_pa_deg": 0.0, "pointing_ra_deg": 188.5,
         "pointing_dec_deg": 0.0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("ids", ["DSA%20J123456.7+420312", "DSA%20J123456.7%2B420312,no", "DSA+J123456.7%2B420312"])
+async def test_a_source_is_exported_however_its_name_is_written(api: Served, ids: str) -> None:
+    """The earlier web client writes ids into the address as they are, and a + in a query is a blank."""
+    _, *rows = (await api.client.get(f"/api/v1/sources/export?ids={ids}")).text.splitlines()
+    assert [row.split(",")[0] for row in rows] == [SOURCE_ID]
 
 
 async def test_zero_is_a_value_and_nan_is_null(api: Served) -> None:

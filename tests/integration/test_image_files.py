@@ -68,6 +68,18 @@ async def test_a_cutout_has_the_right_coordinates_and_pixels(small: Served) -> N
     assert Image.open(io.BytesIO(by_angle.content)).size == (9, 1)
 
 
+@pytest.mark.parametrize("place", [(8.3, 55.8), (-0.4, 0.4), (62.6, 63.4)])
+async def test_a_cutout_of_one_pixel_is_the_pixel_of_the_position(small: Served, place: tuple[float, float]) -> None:
+    whole, column, row = fits.getdata(small.image)[0, 0], round(place[0]), round(place[1])
+    ra, dec = WCS(fits.getheader(small.image)).celestial.pixel_to_world_values(*place)
+    for width, height in ((1, 1), (5, 3)):
+        reply = await small.get(f"{BASE}/cutout?ra={ra}&dec={dec}&width={width}&height={height}&unit=pixel")
+        with fits.open(io.BytesIO(reply.content)) as [unit]:
+            first_column, first_row = max(0, column - width // 2), max(0, row - height // 2)
+            expected = whole[first_row : row + height // 2 + 1, first_column : column + width // 2 + 1]
+            assert np.array_equal(unit.data[0, 0], expected, equal_nan=True)
+
+
 def test_a_cutout_says_nothing_of_the_whole_image_and_all_its_coordinates_are_right() -> None:
     unit = fits.PrimaryHDU(np.arange(64, dtype=np.float32).reshape(8, 8))
     unit.header.update({"DATAMIN": 0.0, "DATAMAX": 63.0, "WCSAXESB": 2, "CRPIX1B": 3.0, "CRPIX2B": 4.0})

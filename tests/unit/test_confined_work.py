@@ -187,8 +187,8 @@ def test_a_position_is_found_whatever_the_frame_of_the_image(
     path: Path, position: tuple[float, float], cards: dict[str, Any]
 ) -> None:
     second = {
-        "CRPIX1": 9.5,
-        "CRPIX2": 9.5,
+        "CRPIX1": 9.0,
+        "CRPIX2": 9.0,
         "CDELT1": -1 / 3600,
         "CDELT2": 1 / 3600,
     }  # the middle of a pixel of 1 arcsec

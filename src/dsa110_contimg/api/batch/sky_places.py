@@ -79,7 +79,7 @@ def box_around(image: FitsImage, ra_deg: float, dec_deg: float, width: float, he
         raise FitsError(f"the position {ra_deg:g}, {dec_deg:g} deg is not on this side of the sky")
     wide, high = max(1.0, width * degrees / step_x), max(1.0, height * degrees / step_y)
     rows, columns = image.shape[-2:]
-    box = Box(*(_clipped(value, bound) for value, bound in (
+    box = Box(*(_edge(value, bound) for value, bound in (
         (x - wide / 2 + 0.5, columns), (y - high / 2 + 0.5, rows), (x + wide / 2 + 0.5, columns),
         (y + high / 2 + 0.5, rows),
     )))  # fmt: skip
@@ -110,5 +110,6 @@ def _frame(wcs: Any) -> Any:
         raise FitsError(f"the coordinates are of a frame that is not known: {told}") from error
 
 
-def _clipped(value: float, bound: int) -> int:
-    return int(np.floor(min(max(value, 0.0), float(bound)) + 1e-9))
+def _edge(value: float, bound: int) -> int:
+    """Return the edge between pixels that is nearest to a place, the lower of two; the image has 0 to ``bound``."""
+    return int(np.ceil(min(max(value, 0.0), float(bound)) - 0.5 - 1e-6))

@@ -1,6 +1,7 @@
 """Sources of the sky: the list, one source, its light curve, its variability, its quality, and both as CSV."""
 
 from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 from fastapi import Query, Request, Response
 from pydantic import Field
@@ -79,14 +80,21 @@ async def list_sources(
 
 @router.get("/export", response_class=Response, responses=file_responses("text/csv"))
 async def export_sources(
+    request: Request,
     service: SourceService,
     ids: Annotated[str, Query(max_length=65536, description=f"at most {MAX_PAGE} ids with commas between")],
 ) -> Response:
     """Return some sources as CSV, those that there are."""
-    chosen = [part.strip() for part in ids.split(",") if part.strip()]
+    chosen = _named(ids)
     if len(chosen) > MAX_PAGE:
         raise ValidationError(f"{len(chosen)} ids are too many at once; ask for at most {MAX_PAGE}", field="ids")
-    return _csv(await service.list_chosen(chosen), "sources.csv")
+    # The earlier web client writes ids as they are: the + of a name, which in a query is a blank.
+    as_written = _named(parse_qs(request.url.query.replace("+", "%2B"))["ids"][-1])
+    return _csv(await service.list_chosen(list(dict.fromkeys([*as_written, *chosen]))), "sources.csv")
+
+
+def _named(ids: str) -> list[str]:
+    return [part.strip() for part in ids.split(",") if part.strip()]
 
 
 @router.get("/{source_id}", response_model=schemas.SourceDetail)
