@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 from dsa110_contimg.api.schemas import Reply
 from dsa110_contimg.api.server import Server
 light = ("dsa110_contimg.pipeline", "dsa110_contimg.pipeline.calibrators", "dsa110_contimg.pipeline.choices",
-         "dsa110_contimg.pipeline.errors", "dsa110_contimg.pipeline.image_limits",
+         "dsa110_contimg.pipeline.crossmatch", "dsa110_contimg.pipeline.errors", "dsa110_contimg.pipeline.image_limits",
          "dsa110_contimg.pipeline.naming", "dsa110_contimg.pipeline.products", "dsa110_contimg.pipeline.quality")
 heavy = ("numpy", "scipy", "astropy", "pandas", "matplotlib", "PIL", "h5py", "casacore",
          "dsa110_contimg.pipeline", "alembic", "mako", "rich", "typer", "httpx", "jwt", "cryptography.hazmat")

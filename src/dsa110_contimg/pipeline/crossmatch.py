@@ -1,11 +1,10 @@
 """Association of positions on the sphere.
 
-Distances come from the chord between unit vectors: exact at any separation that matters for association, without a
-special case at right ascension 0 or at the poles. Pure Python, so that the wings that move records need no numerics.
+Pure Python, so that the wings that move records need no numerics.
 """
 
 from collections.abc import Iterable
-from math import asin, cos, degrees, dist, radians, sin
+from math import atan2, cos, degrees, hypot, radians, sin
 from typing import Protocol, TypeVar
 
 
@@ -24,16 +23,17 @@ class HasPosition(Protocol):
 Candidate = TypeVar("Candidate", bound=HasPosition)
 
 
-def unit_vector(ra_deg: float, dec_deg: float) -> tuple[float, float, float]:
-    """Return the unit vector (x, y, z) towards a direction."""
-    ra_rad, dec_rad = radians(ra_deg), radians(dec_deg)
-    return cos(dec_rad) * cos(ra_rad), cos(dec_rad) * sin(ra_rad), sin(dec_rad)
-
-
 def separation_deg(ra1_deg: float, dec1_deg: float, ra2_deg: float, dec2_deg: float) -> float:
-    """Return the angle between two directions: 2 asin(chord / 2)."""
-    chord = dist(unit_vector(ra1_deg, dec1_deg), unit_vector(ra2_deg, dec2_deg))
-    return degrees(2 * asin(min(1.0, chord / 2)))
+    """Return the angle between two directions, degrees.
+
+    By Vincenty's formula for a sphere (1975, Survey Review 23, 88), which is exact for small and for large angles.
+    """
+    dec1, dec2 = radians(dec1_deg), radians(dec2_deg)
+    d_ra = radians(ra2_deg - ra1_deg)
+    across = cos(dec2) * sin(d_ra)
+    along = cos(dec1) * sin(dec2) - sin(dec1) * cos(dec2) * cos(d_ra)
+    inward = sin(dec1) * sin(dec2) + cos(dec1) * cos(dec2) * cos(d_ra)
+    return degrees(atan2(hypot(across, along), inward))
 
 
 def nearest_within(

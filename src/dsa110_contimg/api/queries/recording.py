@@ -27,7 +27,7 @@ from dsa110_contimg.api.interfaces import (
 )
 from dsa110_contimg.api.queries import measurements, observations, quality
 from dsa110_contimg.api.queries.decoding import value
-from dsa110_contimg.api.queries.sources import near, separation_deg
+from dsa110_contimg.api.queries.sources import near
 from dsa110_contimg.api.queries.upserts import column_names, field_values, upsert
 from dsa110_contimg.api.tables import (
     caltables,
@@ -39,6 +39,7 @@ from dsa110_contimg.api.tables import (
     sources,
     work_orders,
 )
+from dsa110_contimg.pipeline.crossmatch import separation_deg
 
 # --- runs ---------------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from dsa110_contimg.api.queries.decoding import (
 from dsa110_contimg.api.queries.listing import ListQuery, condition_values
 from dsa110_contimg.api.queries.measurements import COUNTS
 from dsa110_contimg.api.tables import images, photometry, sources
+from dsa110_contimg.pipeline.crossmatch import separation_deg
 
 Columns = Mapping[str, ColumnElement[Any]]
 Points = tuple[list[Document], list[Row]]
@@ -265,16 +266,3 @@ def cone_box(ra_deg: float, dec_deg: float, radius_deg: float) -> dict[str, floa
     if low < 0.0:
         wrapped = (low + 360.0, 360.0)
     return {**box, "ra_low": low, "ra_high": high, "wrapped_low": wrapped[0], "wrapped_high": wrapped[1]}
-
-
-def separation_deg(ra1_deg: float, dec1_deg: float, ra2_deg: float, dec2_deg: float) -> float:
-    """Return the angle between two directions, degrees.
-
-    By Vincenty's formula for a sphere (1975, Survey Review 23, 88), which is exact for small and for large angles.
-    """
-    dec1, dec2 = math.radians(dec1_deg), math.radians(dec2_deg)
-    d_ra = math.radians(ra2_deg - ra1_deg)
-    across = math.cos(dec2) * math.sin(d_ra)
-    along = math.cos(dec1) * math.sin(dec2) - math.sin(dec1) * math.cos(dec2) * math.cos(d_ra)
-    inward = math.sin(dec1) * math.sin(dec2) + math.cos(dec1) * math.cos(dec2) * math.cos(d_ra)
-    return math.degrees(math.atan2(math.hypot(across, along), inward))
