@@ -11,7 +11,7 @@ from fastapi import Request
 
 from dsa110_contimg.api.departure import unless_left
 from dsa110_contimg.api.request_error import RequestError
-from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild
+from dsa110_contimg.api.services.limited_child import ChildRefusedError, LimitedChild, in_memory
 
 #: What takes longer to import than a picture takes to draw; whoever needs coordinates is a module of its own.
 LONG = ("astropy.coordinates", "astropy.wcs", "pandas", "scipy")
@@ -30,7 +30,7 @@ async def test_a_child_imports_nothing_from_where_the_service_was_started(
 ) -> None:
     (tmp_path / "resource.py").write_text("raise SystemExit('not the standard library')")
     monkeypatch.chdir(tmp_path)
-    assert await LimitedChild().run("dsa110_contimg.api.batch.confinement") == b""
+    assert await LimitedChild().run("dsa110_contimg.pipeline.confinement") == b""
 
 
 class Asker:
@@ -90,3 +90,21 @@ async def test_a_child_that_says_too_much_is_ended() -> None:
 async def test_of_a_child_that_ends_without_a_word_it_is_told_how(end: str, told: str) -> None:
     with pytest.raises(ChildRefusedError, match=f"^{told}$"):
         await LimitedChild().run("timeit", "-n1", "-r1", f"import os; {end}")
+
+
+async def test_a_child_that_takes_too_much_time_says_so() -> None:
+    burning = "c.CPU_S = 1; c.answer_confined(lambda: exec('while 1: 0'), ())"
+    burning = f"from dsa110_contimg.pipeline import confinement as c; {burning}"
+    with pytest.raises(ChildRefusedError, match=r"^it takes too much CPU time$"):
+        await LimitedChild().run("timeit", "-n1", "-r1", burning)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "told"),
+    [("ds9", "fk5\ncircle(a,b,c)", "could not convert"), ("crtf", "box", 'Not a valid CRTF line: "box"')],
+)
+async def test_what_is_wrong_with_a_text_of_regions_is_told_without_names_of_software(
+    form: str, text: str, told: str
+) -> None:
+    with in_memory(text.encode()) as fd, pytest.raises(ChildRefusedError, match=f"^{told}"):
+        await LimitedChild().run("dsa110_contimg.api.batch.region_texts", "--fd", str(fd), "--format", form, fds=[fd])

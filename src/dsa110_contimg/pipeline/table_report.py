@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.pipeline import array
+from dsa110_contimg.pipeline.confinement import answer_confined
 from dsa110_contimg.pipeline.ms_antennas import row_blocks
-from dsa110_contimg.pipeline.ms_reports import answer_limited, opened_without_lock
+from dsa110_contimg.pipeline.ms_reports import UNUSABLE, opened_without_lock, words_of
 
 
 class TableSums:
@@ -133,10 +134,10 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True, help="descriptor of the table's directory")
     parser.add_argument("--ms-fd", type=int, help="descriptor of the Measurement Set's directory")
     options = parser.parse_args()
-    return answer_limited(lambda: _answer(options))
+    return answer_confined(lambda: _answer(options), UNUSABLE, words_of)
 
 
-def _answer(options: argparse.Namespace) -> None:
+def _answer(options: argparse.Namespace) -> bytes:
     base = f"/proc/self/fd/{options.fd}"
     with opened_without_lock(base) as rows, opened_without_lock(f"{base}/ANTENNA") as antennas:
         names = tuple(antennas.getcol("NAME"))
@@ -144,7 +145,7 @@ def _answer(options: argparse.Namespace) -> None:
         if options.ms_fd is not None:
             with opened_without_lock(f"/proc/self/fd/{options.ms_fd}") as visibilities:
                 present = antennas_with_rows(visibilities, len(names))
-        json.dump(report(rows, names, present), sys.stdout)
+        return json.dumps(report(rows, names, present)).encode()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import orjson
 from astropy import units
 from astropy.io import fits
 
-from dsa110_contimg.api.batch.confinement import answer_confined
 from dsa110_contimg.api.batch.fits_file import (
     UNUSABLE,
     Box,
@@ -33,6 +32,7 @@ from dsa110_contimg.api.batch.fits_file import (
     number,
     open_image,
 )
+from dsa110_contimg.pipeline.confinement import answer_confined
 
 _LIGHT_M_S = 299_792_458.0
 _PLANCK_J_S = 6.62607015e-34

@@ -9,14 +9,15 @@ import argparse
 import os
 import sys
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from dsa110_contimg.api.batch.colours import named
-from dsa110_contimg.api.batch.confinement import confine
 from dsa110_contimg.api.picture_wish import COLOUR_MAPS
+from dsa110_contimg.pipeline.confinement import answer_confined
 
 _BLANK_RGB = (96, 96, 96)
 _INK = (30, 30, 30)
@@ -126,16 +127,14 @@ def main() -> int:
     parser.add_argument("--yaxis", choices=sorted(_UNITS), required=True)
     parser.add_argument("--colormap", choices=COLOUR_MAPS, default="viridis")
     options = parser.parse_args()
-    confine()
-    try:
-        with os.fdopen(options.fd, "rb") as file:
-            held = np.load(file, allow_pickle=False)
-            style = Style(options.xaxis, options.yaxis, options.colormap, options.width, options.height)
-            draw(held["values"], held["across"], held["down"], style).save(sys.stdout.buffer, "PNG")
-    except (OSError, ValueError, KeyError, MemoryError) as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    return 0
+    style = Style(options.xaxis, options.yaxis, options.colormap, options.width, options.height)
+
+    def make() -> bytes:
+        held, stream = np.load(os.fdopen(options.fd, "rb"), allow_pickle=False), BytesIO()
+        draw(held["values"], held["across"], held["down"], style).save(stream, "PNG")
+        return stream.getvalue()
+
+    return answer_confined(make, (OSError, ValueError, KeyError, MemoryError))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import sys
 
 from regions import Regions
 
-from dsa110_contimg.api.batch.confinement import confine
+from dsa110_contimg.pipeline.confinement import answer_confined
+
+_UNUSABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError)
 
 
 def count(text: str, form: str) -> int:
@@ -32,10 +34,8 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True, help="descriptor of the text (UTF-8)")
     parser.add_argument("--format", choices=("ds9", "crtf"), required=True)
     options = parser.parse_args()
-    confine()
-    with os.fdopen(options.fd, "rb") as file:
-        sys.stdout.write(str(count(file.read().decode(), options.format)))
-    return 0
+    text = os.fdopen(options.fd, encoding="utf-8")
+    return answer_confined(lambda: str(count(text.read(), options.format)).encode(), _UNUSABLE)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from PIL import Image
 
 from dsa110_contimg.api.batch.beam_mark import draw_beam
 from dsa110_contimg.api.batch.colours import named
-from dsa110_contimg.api.batch.confinement import answer_confined
 from dsa110_contimg.api.batch.fits_file import UNUSABLE, Box, FitsImage, Plane, number, open_image
 from dsa110_contimg.api.batch.stretches import Curve, curve_for
 from dsa110_contimg.api.picture_wish import PictureWish
+from dsa110_contimg.pipeline.confinement import answer_confined
 
 _BLANK_RGB = (96, 96, 96)
 _PIL_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}

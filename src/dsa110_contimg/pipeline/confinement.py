@@ -4,8 +4,8 @@ import resource
 import sys
 from collections.abc import Callable
 
-MEMORY_BYTES = 1 << 30  # address space; the libraries take 170 MB of it
-CPU_S = 20
+MEMORY_BYTES = 1 << 30  # address space; the largest picture of a Measurement Set takes 850 MB, all else below 480
+CPU_S = 20  # a picture of a whole observation takes 4
 
 
 def confine() -> None:
@@ -21,19 +21,22 @@ def confine() -> None:
         resource.setrlimit(kind, (bound, bound))
 
 
-def answer_confined(make: Callable[[], bytes], unusable: tuple[type[Exception], ...]) -> int:
+def answer_confined(
+    make: Callable[[], bytes], unusable: tuple[type[Exception], ...], words: Callable[[Exception], str] = str
+) -> int:
     """Write what ``make`` returns on standard output, under the limits.
 
     Returns
     -------
     int
-        Exit code: 0, or 2 when it raised one of ``unusable``; then standard error has the reason, in one line.
+        Exit code: 0, or 2 when it raised one of ``unusable``; then standard error has the reason, in ``words`` and one
+        line.
     """
     confine()
     try:
         made = make()
     except unusable as error:
-        reason = "it needs too much memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
+        reason = "it needs too much memory" if isinstance(error, MemoryError) else words(error) or type(error).__name__
         sys.stderr.write(" ".join(reason.split()) + "\n")
         return 2
     sys.stdout.buffer.write(made)
