@@ -3,7 +3,7 @@
 import os
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from dsa110_contimg.api.batch.fits_file import FitsError
 from dsa110_contimg.api.batch.stretches import curve_for
 from dsa110_contimg.api.exceptions import FITSParsingError
 from dsa110_contimg.api.file_access import FileStore, OpenFile
-from dsa110_contimg.api.picture_wish import COLOUR_MAPS, SCALES, PictureWish
+from dsa110_contimg.api.picture_wish import COLOUR_MAPS, PictureScale, PictureWish
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.picture_store import PictureStore
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
@@ -74,7 +74,7 @@ def test_the_stretch_is_even_for_noise_and_keeps_the_order_of_fluxes() -> None:
     assert np.nanmedian(shade) == pytest.approx(np.arcsinh(2 / 3) / np.arcsinh(22 / 3), rel=0.03)
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", get_args(PictureScale))
 def test_every_scale_goes_from_dark_to_light_and_keeps_what_has_no_value(scale: str) -> None:
     plane = np.random.default_rng(1).normal(0.0, 1.0, (50, 50)).astype(np.float32)
     plane[0, 0] = np.nan

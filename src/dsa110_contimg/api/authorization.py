@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute
 from dsa110_contimg.api.audit import AuditRecord, making
 from dsa110_contimg.api.credentials import Principal, Scope
 from dsa110_contimg.api.exceptions import AuthenticationError, DSA110APIError
+from dsa110_contimg.api.security import SAFE_METHODS
 from dsa110_contimg.api.services.access_service import AccessService, Change
 from dsa110_contimg.api.strict_json import strict_json
 from dsa110_contimg.api.validation import StrictRoute
@@ -28,8 +29,6 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 Key = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)

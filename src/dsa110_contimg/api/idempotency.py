@@ -21,9 +21,10 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 
 from dsa110_contimg.absurd.ids import ids_of
-from dsa110_contimg.api.authorization import SAFE_METHODS, ScopedRoute
+from dsa110_contimg.api.authorization import ScopedRoute
 from dsa110_contimg.api.exceptions import InvalidStateError, ValidationError
 from dsa110_contimg.api.queries.idempotency import KeptReply
+from dsa110_contimg.api.security import SAFE_METHODS
 from dsa110_contimg.api.validation import StrictRoute
 from dsa110_contimg.api.work_orders import new_seed
 from dsa110_contimg.api.work_repository import AsyncWorkRepository

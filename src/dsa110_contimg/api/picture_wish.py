@@ -10,7 +10,6 @@ CutoutFormat = Literal["fits", "png", "jpg", "webp"]
 CutoutUnit = Literal["arcsec", "arcmin", "pixel"]
 
 COLOUR_MAPS: tuple[str, ...] = get_args(ColourMap)
-SCALES: tuple[str, ...] = get_args(PictureScale)
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "fits": "application/fits"}
 SMALLEST_SIDE, USUAL_SIDE, LARGEST_SIDE = 32, 512, 2048
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Network
 from typing import Any
 
-from dsa110_contimg.api.security import Address, RefusedError
+from dsa110_contimg.api.security import SAFE_METHODS, Address, RefusedError
 
 
 class RateClass(StrEnum):
@@ -26,7 +26,6 @@ class RateClass(StrEnum):
     FAILED_KEYS = "failed keys"
 
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _BASE = r"(?:/api(?:/v1)?)?"
 _HEAVY = re.compile(rf"{_BASE}/.*/(?:export|cutout|animation|bulk-download|download|raster|reimage)", re.DOTALL)
 _BATCH = re.compile(rf"{_BASE}/[\w-]+/(?:bulk-[\w-]+|batch(?:es)?(?:/.*)?)", re.DOTALL)
@@ -41,7 +40,7 @@ _HIGH = re.compile(
 
 def class_of(method: str, path: str) -> RateClass:
     """Return the class of a request; a path that no route has is of a class too."""
-    if method not in _SAFE:
+    if method not in SAFE_METHODS:
         return _class_of_change(path)
     if _HEAVY.fullmatch(path):
         return RateClass.HEAVY

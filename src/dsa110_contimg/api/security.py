@@ -16,6 +16,8 @@ from dsa110_contimg.api.request_error import RequestError
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+#: What changes nothing (RFC 9110, 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 # `urlsplit` would take evil.example[::1] and [::1]evil.example for ::1.
 _HOST = re.compile(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -23,6 +23,7 @@ from dsa110_contimg.api.reply_memory import ReplyMemory
 
 MAX_PAGE = 1000
 
+ImageId = Annotated[str, Path(max_length=100, description="id of an image")]
 #: How many rows of a list.
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="most rows in the reply")]
 #: How many rows of a list are left out at its beginning.

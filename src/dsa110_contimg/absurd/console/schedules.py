@@ -1,7 +1,7 @@
 """Schedules: tasks at set times."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 from zoneinfo import ZoneInfo
 
 import typer
@@ -26,6 +26,7 @@ from dsa110_contimg.absurd.console.session import (
 from dsa110_contimg.absurd.console.texts import age, clock
 from dsa110_contimg.absurd.cron import Cron
 from dsa110_contimg.absurd.rows import Row
+from dsa110_contimg.absurd.schedules import Policy
 from dsa110_contimg.terminal import open_console
 
 app = typer.Typer(name="schedules", help="Schedules: tasks at set times.", no_args_is_help=True)
@@ -68,9 +69,7 @@ def create(
     priority: Annotated[int, typer.Option("--priority", "-p", help="Larger runs first.")] = 0,
     timeout: Annotated[str | None, typer.Option(help="Limit of one attempt, as in 15m.")] = None,
     max_retries: Annotated[int | None, typer.Option(min=0, help="Further attempts after a failed one.")] = None,
-    missed: Annotated[
-        Literal["skip", "coalesce", "catch_up"], typer.Option(help="Times that passed while no scheduler ran.")
-    ] = "coalesce",
+    missed: Annotated[Policy, typer.Option(help="Times that passed while no scheduler ran.")] = "coalesce",
     catch_up_limit: Annotated[int | None, typer.Option(min=1, help="With catch_up: at most the last so many.")] = None,
     overlap: Annotated[bool, typer.Option("--overlap", help="Also while a task of it has not ended.")] = False,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,

@@ -61,7 +61,7 @@ def _zscale(values: Plane) -> Curve:
     return _between(low, high, lambda part: part)
 
 
-#: Scales by name; the names are those of ``SCALES`` of ``picture_wish``.
+#: Scales by name; the names are those of ``PictureScale``.
 _CURVES: Mapping[str, Callable[[Plane], Curve]] = {
     "asinh": _asinh,
     "zscale": _zscale,

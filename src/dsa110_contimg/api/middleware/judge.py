@@ -15,10 +15,9 @@ from dsa110_contimg.api.middleware.exchange import ExchangeLimits, body_too_larg
 from dsa110_contimg.api.middleware.head import Head
 from dsa110_contimg.api.middleware.headers import Header
 from dsa110_contimg.api.rate_limit import bucket_of
-from dsa110_contimg.api.security import Address, ClientAddressRule, HostRule, OriginRule, RefusedError
+from dsa110_contimg.api.security import SAFE_METHODS, Address, ClientAddressRule, HostRule, OriginRule, RefusedError
 
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_REMEMBERED = 256  # heads, of which each may have 32 KiB
 
 
@@ -101,7 +100,7 @@ class Judge:
     def _judge(self, head: Head, peer: str | None, method: str, websocket: bool, is_open: bool) -> Client | None:
         host = self.rules.hosts.require_allowed(head.values(b"host"))
         client = self._client(head, peer, is_open)
-        if websocket or method not in _SAFE_METHODS or (method == "OPTIONS" and head.asks_before_asking):
+        if websocket or method not in SAFE_METHODS or (method == "OPTIONS" and head.asks_before_asking):
             # Pages of others: something is changed, kept open, or asked for in advance.
             self.rules.origins.require_allowed(head.values(b"origin"), host, head.values(b"sec-fetch-site"))
         if not websocket:

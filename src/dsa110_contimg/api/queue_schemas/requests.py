@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from dsa110_contimg.absurd.schedules import Policy, State
+
 #: A name that fits a column, a table and a log line.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 #: A name that is a part of an address.
@@ -118,9 +120,7 @@ class ScheduleCreate(Request):
     max_retries: Retries = 3
     timezone: Name = "UTC"
     description: Text | None = None
-    policy: Literal["skip", "coalesce", "catch_up"] = Field(
-        default="coalesce", description="what becomes of times that were missed"
-    )
+    policy: Policy = Field(default="coalesce", description="what becomes of times that were missed")
     catch_up_limit: int | None = Field(default=None, ge=1, le=10_000)
     overlap: bool = Field(default=False, description="spawn while an earlier task has not ended")
 
@@ -130,7 +130,7 @@ class ScheduleUpdate(Request):
 
     cron_expression: Name | None = None
     params: Params | None = None
-    state: Literal["active", "paused", "disabled"] | None = None
+    state: State | None = None
     priority: Priority | None = None
     description: Text | None = None
     timezone: Name | None = None

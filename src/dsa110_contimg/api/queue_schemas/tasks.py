@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from dsa110_contimg.absurd.schedules import Policy, State
 from dsa110_contimg.api.schemas import Reply
 
 Status = Literal[
@@ -229,8 +230,8 @@ class ScheduleView(Reply):
     timeout_sec: float | None = Field(description="limit of one attempt, s")
     max_retries: int
     timezone: str
-    state: Literal["active", "paused", "disabled"]
-    policy: Literal["skip", "coalesce", "catch_up"]
+    state: State
+    policy: Policy
     catch_up_limit: int | None
     overlap: bool
     last_run_at: str | None

@@ -11,11 +11,11 @@ from dsa110_contimg.api.dependencies import ImageCare
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.routers import router_of
 from dsa110_contimg.api.schemas.image_care import MaskRequest, RatingRequest, RegionPurpose, RegionRequest
+from dsa110_contimg.api.validation import ImageId
 
 router = router_of("/images/{image_id}", "images", ScopedRoute)
 
 _WRITES: Any = require_scope("write:qa")
-ImageId = Annotated[str, Path(max_length=100, description="id of an image")]
 OpaqueId = Annotated[str, Path(max_length=100, description="opaque id")]
 Rater = Annotated[Principal, _WRITES]
 

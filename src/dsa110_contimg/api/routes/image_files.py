@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, get_args
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BeforeValidator
 
 from dsa110_contimg.api import schemas
@@ -28,6 +28,7 @@ from dsa110_contimg.api.picture_wish import (
 )
 from dsa110_contimg.api.replies import file_responses, json_reply, tagged_reply
 from dsa110_contimg.api.routers import router_of
+from dsa110_contimg.api.validation import ImageId
 
 router = router_of("/images", "images", ScopedRoute)
 
@@ -40,7 +41,6 @@ _PICTURE = file_responses("image/png", ranges=True)
 _CUTOUT = file_responses(*MEDIA_TYPES.values())
 _ANIMATION = file_responses("image/gif")
 
-ImageId = Annotated[str, Path(max_length=100, description="id of an image")]
 Side = Annotated[int, Query(ge=SMALLEST_SIDE, le=LARGEST_SIDE, description="longest side, pixels")]
 Plane = Annotated[int, Query(ge=0, le=10**6, description="plane of a cube, from 0")]
 Quality = Annotated[int, Query(ge=1, le=100, description="of jpg and webp; png loses nothing")]

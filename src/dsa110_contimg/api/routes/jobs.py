@@ -1,6 +1,6 @@
 """Runs of the pipeline: the list, one run, what it used and made."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Query, Request, Response
 
@@ -18,7 +18,7 @@ router = router_of("/jobs", "jobs", StrictRoute)
 class JobParameters(ListParameters):
     """What the list of runs may be asked."""
 
-    status: Literal["pending", "running", "completed", "failed"] | None = None
+    status: schemas.RunStatus | None = None
     ms_path: Exact | None = None
     group_id: Exact | None = None
     workflow_id: Exact | None = None

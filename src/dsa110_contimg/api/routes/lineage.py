@@ -8,9 +8,9 @@ from dsa110_contimg.api.dependencies import Lineage, Reimaging
 from dsa110_contimg.api.idempotency import WorkRoute
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.routers import router_of
-from dsa110_contimg.api.routes.image_care import ImageId
 from dsa110_contimg.api.routes.reruns import By
 from dsa110_contimg.api.schemas.lineage import ReimageRequest
+from dsa110_contimg.api.validation import ImageId
 
 router = router_of("/images/{image_id}", "images", WorkRoute)
 

@@ -51,7 +51,7 @@ async def wanted_raster(
 class MSParameters(ListParameters):
     """What the list of Measurement Sets may be asked."""
 
-    qa_grade: Literal["good", "warn", "fail"] | None = None
+    qa_grade: schemas.QAGrade | None = None
     stage: Exact | None = None
     status: Exact | None = None
     run_id: Exact | None = None

@@ -5,7 +5,7 @@ Times are ISO 8601 UTC with Z, angles ICRS degrees, fluxes Jy, peaks and noise J
 is not known, not a number or infinite is null.
 """
 
-from dsa110_contimg.api.schemas.base import ErrorBody, QAGrade, Reply
+from dsa110_contimg.api.schemas.base import ErrorBody, QAGrade, Reply, RunStatus
 from dsa110_contimg.api.schemas.batches import Batch, BatchItem
 from dsa110_contimg.api.schemas.cache import CacheCleared, CacheInvalidated, CacheStats
 from dsa110_contimg.api.schemas.calibration import CalTable, CalTableItem

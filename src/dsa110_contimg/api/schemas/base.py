@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 QAGrade = Literal["good", "warn", "fail"]
+RunStatus = Literal["pending", "running", "completed", "failed"]
 Health = Literal["healthy", "degraded"]
 
 

@@ -1,15 +1,15 @@
 """Replies about runs of the pipeline."""
 
-from typing import Any, Literal
+from typing import Any
 
-from dsa110_contimg.api.schemas.base import Reply
+from dsa110_contimg.api.schemas.base import Reply, RunStatus
 
 
 class JobListItem(Reply):
     """One run of the list."""
 
     run_id: str
-    status: Literal["pending", "running", "completed", "failed"]
+    status: RunStatus
     started_at: str | None
     finished_at: str | None
     created_at: str | None

@@ -7,14 +7,13 @@ from fastapi.responses import PlainTextResponse
 
 from dsa110_contimg.api.authorization import ScopedRoute
 from dsa110_contimg.api.dependencies import QueueMonitor
+from dsa110_contimg.api.metrics import EXPOSITION
 from dsa110_contimg.api.queue_schemas import monitoring as schemas
 from dsa110_contimg.api.queue_schemas.requests import Name
 from dsa110_contimg.api.replies import json_reply
 from dsa110_contimg.api.routers import router_of
 
 router = router_of("/absurd", "task queue", ScopedRoute)
-
-_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @router.get("/health", response_model=schemas.QueueHealth)
@@ -38,7 +37,7 @@ async def get_metrics(service: QueueMonitor, queue_name: Name | None = None) -> 
 @router.get("/metrics/prometheus", response_class=PlainTextResponse)
 async def get_prometheus(service: QueueMonitor) -> Response:
     """Return all figures in the text form of Prometheus."""
-    return Response(await service.prometheus(), media_type=_EXPOSITION)
+    return Response(await service.prometheus(), media_type=EXPOSITION)
 
 
 @router.get("/metrics/history", response_model=schemas.History)

@@ -1,9 +1,10 @@
 """Schedules: tasks that are spawned again and again. ``/scheduled`` is what the earlier web client calls them."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Path, Response
 
+from dsa110_contimg.absurd.schedules import State
 from dsa110_contimg.api.authorization import require_scope
 from dsa110_contimg.api.dependencies import Schedules
 from dsa110_contimg.api.idempotency import NewIds, WorkRoute
@@ -17,7 +18,6 @@ router = router_of("/absurd", "task queue", WorkRoute)
 
 _OPERATES = [require_scope("ops")]
 ScheduleName = Annotated[Name, Path(examples=["every-night"])]
-State = Literal["active", "paused", "disabled"]
 
 
 @router.get("/schedules", response_model=schemas.ScheduleList)

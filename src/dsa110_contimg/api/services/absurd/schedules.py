@@ -1,14 +1,13 @@
 """Schedules: tasks that are spawned again and again."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
+from dsa110_contimg.absurd.schedules import State
 from dsa110_contimg.api.queue_schemas.requests import ScheduleCreate, ScheduleUpdate
 from dsa110_contimg.api.queue_schemas.tasks import ScheduleView
 from dsa110_contimg.api.services.absurd.gateway import QueueGateway, Row, utc
-
-State = Literal["active", "paused", "disabled"]
 
 
 class ScheduleService:
