@@ -168,7 +168,7 @@ def scheduler() -> None:
 
 @app.command("rq-worker", epilog="Example:\n\n`dsa110 rq-worker`")
 def rq_worker() -> None:
-    """Run one more RQ worker: reruns, thumbnails and reports."""
+    """Run one more RQ worker: commands of reruns, batches and pictures."""
     _run("up.plan:become", "rq-worker")
 
 

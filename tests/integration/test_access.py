@@ -260,7 +260,7 @@ def test_the_command_makes_shows_and_takes_back_keys(
     commands.create("night shift", ["ops", "write:jobs"], 2)
     made = capsys.readouterr()
     key_id, secret = split_key(made.out.strip()) or ("", "")
-    assert key_id in made.err and secret not in made.err
+    assert key_id in made.err and secret not in made.err and " UTC. It is shown" in made.err.replace("\n", " ")
     commands.show(as_json=True)
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["id"], row["name"], row["scopes"], row["state"]) == (
@@ -270,6 +270,7 @@ def test_the_command_makes_shows_and_takes_back_keys(
     commands.show(as_json=False)
     shown = capsys.readouterr().out
     assert key_id in shown and secret not in shown
+    assert all(f"{title} (UTC)" in shown for title in ("made", "until", "last used"))
     commands.revoke(key_id)
     commands.show(as_json=False)
     assert "is revoked" in capsys.readouterr().out

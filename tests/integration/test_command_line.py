@@ -57,6 +57,13 @@ def test_the_exit_codes_are_told_by_help(state: Path) -> None:
         assert f"{code.value}: {code.meaning.replace('`', '')[:30]}" in told
 
 
+@pytest.mark.parametrize("words", [("ingest",), ("absurd", "spawn"), ("absurd", "dlq", "list"), ("keys", "create")])
+def test_examples_in_help_are_what_is_typed(state: Path, words: tuple[str, ...]) -> None:
+    told = run(state, *words, "--help").stdout
+    assert f"dsa110 {' '.join(words)} " in told.partition("Example")[2]
+    assert "`" not in told
+
+
 def test_completion_knows_the_commands(state: Path) -> None:
     asked = run(state, _DSA110_COMPLETE="complete_bash", COMP_WORDS="dsa110 rq", COMP_CWORD="1")
     assert "rq-worker" in asked.stdout

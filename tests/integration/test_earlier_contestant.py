@@ -1,6 +1,7 @@
 """The benchmark runs a checkout of the earlier backend with its own interpreter, over databases of its own kind."""
 
 import json
+import shlex
 import sqlite3
 import sys
 import urllib.request
@@ -30,7 +31,7 @@ def _checkout(folder: Path) -> Path:
     (package / "app.py").write_text(APPLICATION)
     python = folder / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nCHECKOUT={folder} exec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nCHECKOUT={shlex.quote(str(folder))} exec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)
     return folder
 

@@ -51,18 +51,16 @@ def write_certificate(directory: Path) -> None:
 
 
 def write_settings(directory: Path, port: int, behind: Iterable[int]) -> Path:
-    """Write the example with other ports and paths, inside what it takes to run nginx by itself."""
+    """Write the example with other ports, inside what it takes to run nginx by itself in a directory."""
     line = re.search(r"server 127\.0\.0\.1:8000([^;]*);", EXAMPLE)
     assert line
     servers = " ".join(f"server 127.0.0.1:{one}{line[1]};" for one in behind)
     site = EXAMPLE.replace(line[0], servers).replace("443 ssl", f"127.0.0.1:{port} ssl")
-    kept = " ".join(
-        f"{kind}_temp_path {directory / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    kept = " ".join(f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     path = directory / "nginx.conf"
     path.write_text(
-        f"daemon off; pid {directory}/pid; error_log {directory}/errors; user {pwd.getpwuid(os.geteuid()).pw_name};\n"
-        f"events {{}}\nhttp {{ access_log off; {kept}\n{site.replace('/etc/nginx/tls', str(directory))}\n}}\n"
+        f"daemon off; pid pid; error_log errors; user {pwd.getpwuid(os.geteuid()).pw_name};\n"
+        f"events {{}}\nhttp {{ access_log off; {kept}\n{site.replace('/etc/nginx/tls/', '')}\n}}\n"
     )
     return path
 
@@ -104,7 +102,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("nginx")
     world = World(directory, (free_port(), free_port()))
     write_certificate(directory)
-    proxy = subprocess.Popen([str(NGINX), "-c", str(write_settings(directory, world.port, world.behind))])
+    told = write_settings(directory, world.port, world.behind)
+    proxy = subprocess.Popen([str(NGINX), "-p", str(directory), "-e", "errors", "-c", str(told)])
     try:
         for port in world.behind:
             world.start(port)

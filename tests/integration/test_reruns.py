@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -56,7 +57,7 @@ async def queue(queue_database: str) -> AsyncIterator[Bench]:
 
 def template(path: Path, program: str, *words: str) -> str:
     path.write_text(program)
-    return " ".join([sys.executable, str(path), *words])
+    return " ".join([shlex.quote(sys.executable), shlex.quote(str(path)), *words])
 
 
 def alive(pids: Path) -> list[int]:

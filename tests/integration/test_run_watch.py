@@ -1,6 +1,7 @@
 """One run, watched live: states, progress and lines of its log, from real workers, without loss over a reconnect."""
 
 import asyncio
+import shlex
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -90,7 +91,7 @@ async def test_a_command_is_watched_from_its_order_to_its_end(redis_url: str, tm
     """The earlier sockets accepted any job and told nothing: no sender was ever called."""
     (tmp_path / "p.py").write_text(PROGRAM)
     async with AsyncExitStack() as stack:
-        command = f"{sys.executable} {tmp_path / 'p.py'}"
+        command = shlex.join([sys.executable, str(tmp_path / "p.py")])
         server = await serve(stack, tmp_path / "s", redis_url, queue, PIPELINE_CMD_TEMPLATE=command)
         told = await server.bench.done("POST", f"/jobs/{RUN_ID}/rerun")
         by_run = await server.open(f"/api/v1/ws/jobs/{told['run_id']}?client_id=me")

@@ -72,7 +72,7 @@ def create(name: str, scopes: Sequence[Scope], days: float) -> ExitCode:
     with _keys() as keys, _changing(keys, "keys create", record.id):
         keys.add_key(record)
     open_console().file.write(f"{text}\n")
-    end = f"until {_minute(record.expires_at)}" if record.expires_at else "without end"
+    end = f"until {_minute(record.expires_at)} UTC" if record.expires_at else "without end"
     Console(stderr=True).print(
         f"key {record.id} of {name!r} may {', '.join(record.scopes)}, {end}. It is shown this once only."
     )
@@ -83,7 +83,7 @@ def show(as_json: bool) -> ExitCode:
     """Show all keys, without their secrets."""
     with _keys() as keys:
         rows = [_row(record) for record in keys.list_keys()]
-    titles = ("key", "name", "scopes", "made", "until", "last used", "state")
+    titles = ("key", "name", "scopes", "made (UTC)", "until (UTC)", "last used (UTC)", "state")
     times = ("created_at", "expires_at", "last_used_at")
     return _shown(
         rows,

@@ -15,7 +15,9 @@ from dsa110_contimg.absurd.console import (
     workflows,
 )
 
-app = typer.Typer(name="absurd", help="The durable task queue in PostgreSQL.", no_args_is_help=True)
+app = typer.Typer(
+    name="absurd", help="The durable task queue in PostgreSQL.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 for part in (installation, tasks, workers, queues, watch, top):
     app.add_typer(part.app)
