@@ -267,6 +267,14 @@ async def test_a_long_list_is_asked_for_in_a_body_with_a_key(own: Served) -> Non
     assert (reply.status_code, reply.json()["message"]) == (401, "This needs an API key.")
 
 
+@pytest.mark.parametrize("modified_s", [0.0, 1.0e10])  # 1970 and 2286; dates of zip go from 1980 to 2107
+async def test_a_file_of_a_date_that_zip_has_not_is_archived(own: Served, modified_s: float) -> None:
+    os.utime(own.image, (modified_s, modified_s))
+    reply = await own.get("/api/images/bulk-download?ids=1")
+    with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
+        assert archive.read(own.image.name) == own.image.read_bytes()
+
+
 async def test_an_archive_of_nothing_is_refused(small: Served) -> None:
     assert (await small.get("/api/v1/images/bulk-download?ids=99")).status_code == 404
     assert (await small.get("/api/v1/images/bulk-download?ids=,")).status_code == 400

@@ -37,7 +37,16 @@ def test_equal_replies_have_equal_tags_and_others_have_not() -> None:
 
 @pytest.mark.parametrize(
     ("unix_s", "text"),
-    [(None, None), (0.0, "1970-01-01T00:00:00Z"), (1764547260.5, "2025-12-01T00:01:00.500Z")],
+    [
+        (None, None),
+        (0.0, "1970-01-01T00:00:00Z"),
+        (1764547260.5, "2025-12-01T00:01:00.500Z"),
+        (253402300799.0, "9999-12-31T23:59:59Z"),
+        (253402300800.0, None),
+        (-62135596801.0, None),
+        (1e300, None),
+        (float("nan"), None),
+    ],  # fmt: skip
 )
 def test_times_are_utc_with_z_whatever_the_zone_of_the_server(
     unix_s: float | None, text: str | None, monkeypatch: pytest.MonkeyPatch

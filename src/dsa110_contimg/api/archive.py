@@ -17,7 +17,7 @@ MEDIA_TYPES = {"zip": "application/zip", "tar": "application/gzip"}
 ENDINGS = {"zip": ".zip", "tar": ".tar.gz"}
 
 _PIECE_BYTES = 256 << 10
-_FIRST_ZIP_DATE = datetime(1980, 1, 1, tzinfo=UTC)
+_ZIP_DATES_S = (datetime(1980, 1, 1, tzinfo=UTC).timestamp(), datetime(2107, 12, 31, tzinfo=UTC).timestamp())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _zip(members: Sequence[Member]) -> Iterator[bytes]:
     drain = _Drain()
     with zipfile.ZipFile(drain, "w") as archive:
         for member in members:
-            moment = max(datetime.fromtimestamp(member.modified_s, UTC), _FIRST_ZIP_DATE)
+            moment = datetime.fromtimestamp(min(max(member.modified_s, _ZIP_DATES_S[0]), _ZIP_DATES_S[1]), UTC)
             entry = zipfile.ZipInfo(member.name, moment.timetuple()[:6])
             with archive.open(entry, "w", force_zip64=True) as target:
                 for piece in _content(member):

@@ -14,6 +14,7 @@ from starlette.responses import Response
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 _BINARY = {"format": "binary"}
 _DEEPEST = 250
+_YEAR_1_S, _YEAR_10000_S = -62_135_596_800.0, 253_402_300_800.0
 
 
 def json_reply(payload: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
@@ -58,8 +59,8 @@ def tagged_reply(
 
 @lru_cache(maxsize=16_384)  # the newest rows are asked for again and again
 def iso_time(unix_s: float | None) -> str | None:
-    """Return Unix seconds as ISO 8601 UTC with Z; None stays None."""
-    if unix_s is None:
+    """Return Unix seconds as ISO 8601 UTC with Z; None, and what no calendar of four digits has, is None."""
+    if unix_s is None or not _YEAR_1_S <= unix_s < _YEAR_10000_S:
         return None
     text = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds" if unix_s % 1 else "seconds")
     return text.replace("+00:00", "Z")
