@@ -46,7 +46,7 @@ def test_equal_replies_have_equal_tags_and_others_have_not() -> None:
         (-62135596801.0, None),
         (1e300, None),
         (float("nan"), None),
-    ],  # fmt: skip
+    ],
 )
 def test_times_are_utc_with_z_whatever_the_zone_of_the_server(
     unix_s: float | None, text: str | None, monkeypatch: pytest.MonkeyPatch
