@@ -20,6 +20,7 @@ from fixtures.live_api import add_keys, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PICTURE = "document.querySelector('#image img')?.naturalWidth"
+ALL_IN_SIGHT = "[...document.querySelectorAll('section, body')].every((part) => part.scrollWidth <= part.clientWidth)"
 
 
 class Browser:
@@ -90,6 +91,11 @@ def test_the_page_asks_for_a_key_where_reading_needs_one_and_shows_everything_wi
         show(keys["read"])
         browser.wait(f"document.body.innerText.includes('{RUN_ID}') && {PICTURE} > 0")
         assert browser.value("document.getElementById('key').hidden")
+        for width in (520, 1000, 1400, 1900):
+            browser.tell(
+                "Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False
+            )
+            browser.wait(ALL_IN_SIGHT)
         browser.wait("performance.getEntriesByType('resource').some((one) => one.name.endsWith('/ws/tickets'))")
         assert keys["read"] not in browser.value("document.documentElement.outerHTML + location.href")
         browser.value(f"document.querySelector('a[href*=\"{RUN_ID}\"]').click()")

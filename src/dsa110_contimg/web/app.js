@@ -105,7 +105,7 @@ function showJobs(jobs) {
 function showTasks({ tasks }) {
   fill("tasks", tasks.map((task) => [
     element("td", task.task_name),
-    element("td", typeof task.params.run_id === "string" ? linkToRun(task.params.run_id) : ""),
+    element("td", typeof task.params.run_id === "string" ? linkToRun(task.params.run_id) : "", { class: "roomy" }),
     element("td", task.status, { class: task.status }),
     element("td", task.progress === null ? "" : `${Math.round(task.progress * 100)} %`),
     element("td", task.error ?? task.progress_message ?? ""),
@@ -119,7 +119,7 @@ function showSources(sources) {
     element("td", source.ra_deg.toFixed(4), { class: "number" }),
     element("td", source.dec_deg.toFixed(4), { class: "number" }),
     element("td", source.flux_jy === null ? "" : (1e3 * source.flux_jy).toFixed(2), { class: "number" }),
-    element("td", String(source.num_images), { class: "number" }),
+    element("td", String(source.num_images), { class: "number roomy" }),
   ]), "No source yet.");
 }
 
