@@ -455,7 +455,10 @@ async def test_a_length_that_is_no_number_is_refused(length: str) -> None:
 async def test_encoded_bodies_are_refused(encoding: str, status: int) -> None:
     reply = await ask(rules(), method="POST", headers=[("content-encoding", encoding)])
     assert reply.status == status
-    assert status == 200 or orjson.loads(reply.body)["error"] == "UNSUPPORTED_ENCODING"
+    if status != 200:
+        body = orjson.loads(reply.body)
+        assert body["error"] == "UNSUPPORTED_ENCODING"
+        assert body["action"] == "Correct the request and send it again."  # no other network would help
 
 
 async def test_too_many_or_too_large_headers_are_refused() -> None:
@@ -510,6 +513,7 @@ async def test_a_refusal_has_the_common_body_and_the_common_headers() -> None:
     assert set(body) == ERROR_KEYS | {"detail"}
     assert body["ref_id"] == reply.headers["x-request-id"] == "me-1"
     assert body["message"] == f"Access denied from {OUTSIDE}"
+    assert "allowed network" in body["action"]
     assert (body["http_status"], body["code"], body["error"]) == (403, "FORBIDDEN", "FORBIDDEN")
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert reply.headers["cache-control"] == "no-store"

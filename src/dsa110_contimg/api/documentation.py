@@ -72,7 +72,7 @@ _TAGS = {
 }
 _EXAMPLES_BY_NAME: Mapping[str, Any] = {
     "run_id": "job-2026-02-11-030405",
-    "source_id": "DSA J123456.7+420312",
+    "source_id": "J123456.7+420312",
     "group_id": "2026-02-11T03:04:05",
     "ms_path": "/data/products/ms/2026-02-11T03:04:05.ms",
     "ms_id": "2026-02-11T03:04:05",

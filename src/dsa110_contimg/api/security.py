@@ -6,7 +6,7 @@ to it for that reason (DNS rebinding, cross-site WebSockets), they are no extras
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -27,9 +27,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class RefusedError(RequestError):
-    """A request that the gate does not let pass."""
+    """A request that the gate does not let pass: for what it is, or (403, 421) for where it comes from."""
 
-    action = "Connect from an allowed network under a known name, or correct the request."
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, code, message, headers)
+        if status in {403, 421}:
+            self.action = "Connect from an allowed network, by a name of this server, not from a page of another site."
 
 
 @dataclass(frozen=True, slots=True)
