@@ -389,5 +389,7 @@ async def test_sources_are_exported_as_a_table(lists: Served) -> None:
         assert {"flux_jy", "peak_flux_jy", "eta", "v", "first_detected_mjd", "last_detected_mjd"} == numbers.keys()
     single = await lists.client.get("/api/v1/sources/S00/export")
     assert single.text.splitlines() == [reply.text.splitlines()[0], reply.text.splitlines()[2]]
+    nothing = await lists.client.get("/api/v1/sources/export?ids=")
+    assert (nothing.status_code, nothing.text.splitlines()) == (200, reply.text.splitlines()[:1])
     many = ",".join(str(number) for number in range(1001))
     assert (await lists.client.get(f"/api/v1/sources/export?ids={many}")).status_code == 400

@@ -89,7 +89,7 @@ async def export_sources(
     if len(chosen) > MAX_PAGE:
         raise ValidationError(f"{len(chosen)} ids are too many at once; ask for at most {MAX_PAGE}", field="ids")
     # The earlier web client writes ids as they are: the + of a name, which in a query is a blank.
-    as_written = _named(parse_qs(request.url.query.replace("+", "%2B"))["ids"][-1])
+    as_written = _named(parse_qs(request.url.query.replace("+", "%2B"), keep_blank_values=True)["ids"][-1])
     return _csv(await service.list_chosen(list(dict.fromkeys([*as_written, *chosen]))), "sources.csv")
 
 
