@@ -92,6 +92,14 @@ async def test_states_are_told_as_clients_know_them() -> None:
     assert ok.heard[0].startswith(b"GET /health?x=1 HTTP/1.1\r\nHost: 127.0.0.1:")
 
 
+async def test_a_service_is_called_as_in_its_address_an_ipv6_one_in_brackets() -> None:
+    async with Peer(b"HTTP/1.1 200 OK\r\n\r\n").open() as peer:
+        assert await states_of(f"http://[::ffff:127.0.0.1]:{peer.port}/") == [("running", None)]
+    assert peer.heard == [
+        f"GET / HTTP/1.1\r\nHost: [::ffff:127.0.0.1]:{peer.port}\r\nConnection: close\r\n\r\n".encode()
+    ]
+
+
 @pytest.mark.parametrize("reply", [b"SSH-2.0-x\r\n", b"x" * 200_000, b"HTTP/1.1\r\n", b"\r\n", b"HTTP/1.1 abc\r\n"])
 async def test_what_is_no_http_or_endless_is_degraded(reply: bytes) -> None:
     async with Peer(reply).open() as peer:

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -64,12 +65,11 @@ async def ask_http(parts: SplitResult) -> None:
     OSError
         No connection can be made.
     """
-    secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=secure or None, limit=_HEAD_BYTES)
+    secure = (parts.scheme == "https") or None
+    reader, writer = await asyncio.open_connection(parts.hostname, _port(parts), ssl=secure, limit=_HEAD_BYTES)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.hostname}:{port}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
         words = (await reader.readline()).split(None, 2)
     except ValueError as error:  # no end of a line in 64 KiB
         raise DegradedError("the reply is no HTTP") from error
@@ -172,9 +172,7 @@ class ServicesMonitor:
     def _check(self, parts: SplitResult) -> tuple[int, Check]:
         if not parts.netloc:
             return self._known[parts.scheme]
-        if parts.scheme == "tcp":
-            return parts.port or 0, lambda: ask_tcp(parts)
-        return parts.port or (443 if parts.scheme == "https" else 80), lambda: ask_http(parts)
+        return _port(parts), partial(ask_tcp if parts.scheme == "tcp" else ask_http, parts)
 
     async def _remember(self, states: Sequence[ServiceState]) -> None:
         """Keep each state once a minute; what cannot be kept is told all the same."""
@@ -189,6 +187,10 @@ class ServicesMonitor:
             log.warning("states of services are not kept: %s", error or "the database does not answer")
         self._written = {key for key in self._written if key[1] == minute_at}
         self._written |= {(state.name, minute_at, state.status) for state in new}
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _verdict(answer: Any) -> tuple[str, str | None]:
