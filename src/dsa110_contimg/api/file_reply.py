@@ -2,13 +2,14 @@
 
 import os
 import re
+from collections.abc import AsyncIterator
 from email.utils import formatdate
 
 from anyio import to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from dsa110_contimg.api.file_access import OpenFile
+from dsa110_contimg.api.file_access import Opened, OpenFile
 from dsa110_contimg.api.replies import saved_as
 from dsa110_contimg.api.request_error import RequestError
 
@@ -45,6 +46,22 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
     return first, last
 
 
+async def pieces_of(file: Opened, start: int, end: int) -> AsyncIterator[bytes]:
+    """Give the bytes of an open file from ``start`` up to ``end``, read outside the event loop.
+
+    Raises
+    ------
+    OSError
+        The file was cut short: the connection breaks, the client must not believe the reply whole.
+    """
+    for begin in range(start, end, _CHUNK_BYTES):
+        length = min(_CHUNK_BYTES, end - begin)
+        piece = await to_thread.run_sync(os.pread, file.fd, length, begin)
+        if len(piece) < length:
+            raise OSError(f"{file.name} ended at byte {begin + len(piece)} while it was sent")
+        yield piece
+
+
 class FileReply(Response):
     """Sends an open file and closes it.
 
@@ -76,11 +93,7 @@ class FileReply(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope.get("state", {}).get("head"):
                 last = first - 1
-            for start in range(first, last + 1, _CHUNK_BYTES):
-                length = min(_CHUNK_BYTES, last + 1 - start)
-                piece = await to_thread.run_sync(os.pread, self.file.fd, length, start)
-                if len(piece) < length:  # cut short: break the connection, the client must not believe it whole
-                    raise OSError(f"{self.file.name} ended at byte {start + len(piece)} while it was sent")
+            async for piece in pieces_of(self.file, first, last + 1):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:

@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg.api.exceptions import FileNotAccessibleError
 from dsa110_contimg.api.file_access import DIRECTORY_FLAGS, FILE_FLAGS, OpenDirectory, Opened, Opener, descend
+from dsa110_contimg.api.file_reply import pieces_of
 from dsa110_contimg.api.replies import saved_as
 
-_CHUNK_BYTES = 256 << 10
 _MOST_ENTRIES = 100_000
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -152,11 +152,7 @@ class TarReply(Response):
             return
         file = await to_thread.run_sync(self._open, entry.path)
         try:
-            for start in range(0, entry.size_bytes, _CHUNK_BYTES):
-                length = min(_CHUNK_BYTES, entry.size_bytes - start)
-                piece = await to_thread.run_sync(os.pread, file.fd, length, start)
-                if len(piece) < length:
-                    raise OSError(f"{entry.path} ended at byte {start + len(piece)} while it was sent")
+            async for piece in pieces_of(file, 0, entry.size_bytes):
                 yield piece
             if os.fstat(file.fd).st_mtime_ns != entry.modified_ns:
                 raise OSError(f"{entry.path} was written while it was sent")
