@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Text, bindparam, literal_column, or_, select, union_all
+from sqlalchemy import Text, bindparam, cast, literal_column, or_, select, union_all
 from sqlalchemy.sql import ColumnElement, CompoundSelect, Select
 
 from dsa110_contimg.api.column_kinds import Number
@@ -77,7 +77,7 @@ _SHOWN = (
 )  # fmt: skip
 LIST = ListQuery(
     "caltables",
-    {name: caltables.c[name] for name in _SHOWN},
+    {name: caltables.c[name] for name in _SHOWN} | {"id": cast(caltables.c.id, Text)},
     key="path",
     order="-created_at",
     sortable=("path",),

@@ -18,11 +18,7 @@ class AsyncCalibrationService:
 
     async def list_tables(self, wish: Wish) -> Page:
         """Return a page of tables, newest first unless asked for otherwise."""
-        page = views.with_times(await self.tables.list_page(wish), "created_at")
-        for row in page.rows:
-            if "id" in row:
-                row["id"] = str(row["id"])
-        return page
+        return views.with_times(await self.tables.list_page(wish), "created_at")
 
     async def list_valid(self, mjd: float) -> list[View]:
         """Return the tables that are to be applied at a time, in the order of application."""
