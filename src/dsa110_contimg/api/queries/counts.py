@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, func, select
 from dsa110_contimg.api.column_kinds import Identifier
 from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
-from dsa110_contimg.api.queries.decoding import ask, value
+from dsa110_contimg.api.queries.decoding import ask, pairs, value
 from dsa110_contimg.api.tables import table_counts, table_generations
 
 _NUMBERS = table_counts.c
@@ -27,10 +27,6 @@ def _nested(rows: Sequence[Row]) -> Counts:
     return counts
 
 
-def _pairs(rows: Sequence[Row]) -> dict[str, int]:
-    return {row[0]: row[1] for row in rows}
-
-
 def counts() -> Steps[Counts]:
     """Read how many rows each table has in each bucket; a bucket without rows is left out."""
     return ask(Query(_COUNTS, {}, _nested, prompt=True))
@@ -45,4 +41,4 @@ def total(table: str, bucket: str | None = None) -> Steps[int]:
 
 def generations() -> Steps[dict[str, int]]:
     """Read the number of the last write of each table; a table that was never written may be absent."""
-    return ask(Query(_GENERATIONS, {}, _pairs, prompt=True))
+    return ask(Query(_GENERATIONS, {}, pairs, prompt=True))

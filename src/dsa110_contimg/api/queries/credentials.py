@@ -38,7 +38,7 @@ def list_keys() -> Steps[list[ApiKeyRecord]]:
 
 def add_key(key: ApiKeyRecord) -> Steps[None]:
     """Keep a new key."""
-    yield Query(_ADD, {item.name: getattr(key, item.name) for item in dataclasses.fields(key)})
+    yield Query(_ADD, dataclasses.asdict(key))
 
 
 def revoke_key(key_id: str, now_s: float) -> Steps[bool]:

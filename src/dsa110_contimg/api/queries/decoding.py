@@ -71,8 +71,8 @@ def side_by_side(*parts: tuple[Callable[[Any], Any], int]) -> Callable[[Row], tu
     return read_all
 
 
-def value_of(values: Sequence[Any]) -> Any:
-    """Return the one value of a part of a row."""
+def value_of(values: Row | Sequence[Any]) -> Any:
+    """Return the first value of a row, or of a part of one."""
     return values[0]
 
 
@@ -89,6 +89,11 @@ def first(read: Callable[[Row], T]) -> Callable[[Sequence[Row]], T | None]:
 def value(rows: Sequence[Row]) -> Any:
     """Decode the first value of the first row; None without one."""
     return rows[0][0] if rows else None
+
+
+def pairs(rows: Sequence[Row]) -> dict[Any, Any]:
+    """Decode rows of two columns: of each its first value, and what belongs to it."""
+    return {row[0]: row[1] for row in rows}
 
 
 def as_they_are(rows: Sequence[Row]) -> Sequence[Row]:

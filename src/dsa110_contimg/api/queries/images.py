@@ -20,6 +20,7 @@ from dsa110_contimg.api.queries.decoding import (
     record_columns,
     record_reader,
     row_number,
+    value_of,
 )
 from dsa110_contimg.api.queries.listing import ListQuery
 from dsa110_contimg.api.tables import image_regions, images, ms_index
@@ -104,8 +105,7 @@ def for_ms(ms_path: str) -> Steps[list[ImageRecord]]:
 
 def ids_of_run(run_id: str, ms_path: str) -> Steps[list[int]]:
     """Read the ids of the images that a run made, newest first: others of its Measurement Set may be later versions."""
-    params = {"run_id": run_id, "ms_path": ms_path}
-    return ask(Query(_OF_RUN, params, lambda rows: [row[0] for row in rows], prompt=True))
+    return ask(Query(_OF_RUN, {"run_id": run_id, "ms_path": ms_path}, every(value_of), prompt=True))
 
 
 def count() -> Steps[int]:

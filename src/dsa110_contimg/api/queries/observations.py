@@ -21,10 +21,9 @@ from itertools import groupby
 
 from sqlalchemy import bindparam, func, select, update
 
-from dsa110_contimg.api.db_adapters.backend import Row
 from dsa110_contimg.api.db_adapters.statement import Query, Statement, Steps
 from dsa110_contimg.api.queries import measurements
-from dsa110_contimg.api.queries.decoding import every, record_columns, record_reader, value
+from dsa110_contimg.api.queries.decoding import every, record_columns, record_reader, value, value_of
 from dsa110_contimg.api.tables import images, jobs, ms_index, photometry
 
 
@@ -72,7 +71,7 @@ _MARK = Statement(
 
 def settle_run(run_id: str) -> Steps[None]:
     """Have the observations of which a run has images say which run speaks for them."""
-    yield from settle((yield Query(_SETS_OF_RUN, {"of_run": run_id}, _first_of_each)))
+    yield from settle((yield Query(_SETS_OF_RUN, {"of_run": run_id}, every(value_of))))
 
 
 def settle(ms_paths: Iterable[str]) -> Steps[None]:
@@ -81,10 +80,6 @@ def settle(ms_paths: Iterable[str]) -> Steps[None]:
         group: str | None = yield Query(_GROUP, {"of_ms": ms_path}, value)
         statement = _OF_GROUP if group else _OF_SET
         yield from _mark((yield Query(statement, {"of_group": group, "of_ms": ms_path}, every(_read))))
-
-
-def _first_of_each(rows: Sequence[Row]) -> list[str]:
-    return [row[0] for row in rows]
 
 
 def _mark(found: Sequence[_Image]) -> Steps[None]:

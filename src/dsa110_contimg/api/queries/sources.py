@@ -28,6 +28,7 @@ from dsa110_contimg.api.queries.decoding import (
     is_short,
     page_limit,
     paged,
+    pairs,
     record_columns,
     record_reader,
 )
@@ -218,7 +219,7 @@ def contributions(source_id: str, limit: int, offset: int, superseded: bool = Fa
 
 def grades(source_id: str) -> Steps[dict[str | None, int]]:
     """Count the images of a source by grade, those that count."""
-    return ask(Query(_GRADES, {"source_id": source_id}, lambda rows: {row[0]: row[1] for row in rows}))
+    return ask(Query(_GRADES, {"source_id": source_id}, pairs))
 
 
 def by_ids(source_ids: Sequence[str]) -> Steps[list[Document]]:

@@ -24,7 +24,7 @@ _TAKE = Statement(
 def add(ticket: TicketRecord, now_s: float) -> Steps[None]:
     """Keep a ticket, and forget those that nobody used in time."""
     yield Query(_FORGET, {"now_s": now_s})
-    yield Query(_ADD, {item.name: getattr(ticket, item.name) for item in dataclasses.fields(ticket)})
+    yield Query(_ADD, dataclasses.asdict(ticket))
 
 
 def take(secret_sha256: str) -> Steps[TicketRecord | None]:

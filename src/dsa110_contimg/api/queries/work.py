@@ -18,6 +18,7 @@ from dsa110_contimg.api.queries.decoding import (
     every,
     first,
     page_limit,
+    pairs,
     record_columns,
     record_reader,
     value,
@@ -193,11 +194,7 @@ def due(limit: int, silent_s: float) -> Steps[list[WorkOrder]]:
 
 def counts() -> Steps[dict[str, int]]:
     """Count the orders that have not ended by state."""
-
-    def read(rows: Sequence[Any]) -> dict[str, int]:
-        return {row[0]: row[1] for row in rows}
-
-    return ask(Query(_COUNTS, {}, read))
+    return ask(Query(_COUNTS, {}, pairs))
 
 
 def _change(statement: Statement, order_id: str, **params: Any) -> Steps[WorkOrder | None]:
