@@ -18,13 +18,16 @@ class AsyncWorkRepository:
     ----------
     adapter : DatabaseAdapter
         The products database.
+
+    Attributes
+    ----------
     silent_s : float
         Seconds without a sign of life after which whoever works on an order counts as dead.
     """
 
-    def __init__(self, adapter: DatabaseAdapter, silent_s: float = SILENT_S) -> None:
+    def __init__(self, adapter: DatabaseAdapter) -> None:
         self._adapter = adapter
-        self.silent_s = silent_s
+        self.silent_s = SILENT_S
 
     async def accept(self, order: WorkOrder, job: JobRecord | None = None) -> bool:
         """Keep an order and the run that it makes; False when it is there already."""

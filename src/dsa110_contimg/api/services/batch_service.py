@@ -1,7 +1,7 @@
 """Batches, as clients ask for them: accepted with their items in the database, worked on by RQ workers."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dsa110_contimg.api.batch_interfaces import BatchItemRecord, BatchRecord, BatchRepositoryProtocol
@@ -18,12 +18,9 @@ View = dict[str, Any]
 class BatchService:
     """Orders work on many things and tells how far it is."""
 
-    def __init__(
-        self, batches: BatchRepositoryProtocol, work: WorkService, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, batches: BatchRepositoryProtocol, work: WorkService) -> None:
         self.batches = batches
         self.work = work
-        self._clock = clock
 
     async def create(self, kind: str, names: Sequence[str], seed: str) -> View:
         """Keep a batch and order its work; both are durable when this returns.
@@ -37,7 +34,7 @@ class BatchService:
         seed : str
             The same seed orders the same batch.
         """
-        order = WorkOrder(order_id(seed, f"batch {kind}"), BATCH, "rq", {}, created_at=self._clock())
+        order = WorkOrder(order_id(seed, f"batch {kind}"), BATCH, "rq", {}, created_at=time.time())
         try:
             number = await self.work.accept_batch(order, kind, list(dict.fromkeys(names)))
         except RecordAlreadyExistsError:  # the same request, whose reply was lost

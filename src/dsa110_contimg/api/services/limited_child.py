@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
+_AT_ONCE = 2
 _REASON_CHARACTERS = 300
 _PIECE_BYTES = 1 << 20
 
@@ -39,16 +40,14 @@ class LimitedChild:
 
     Parameters
     ----------
-    at_once : int
-        Most children at a time.
     time_limit_s : float
         Longest time of one child, from its start.
     most_bytes : int
         Longest answer: all of it is in the memory of this process.
     """
 
-    def __init__(self, at_once: int = 2, time_limit_s: float = 30.0, most_bytes: int = 96 << 20) -> None:
-        self._slots = asyncio.Semaphore(at_once)
+    def __init__(self, time_limit_s: float = 30.0, most_bytes: int = 96 << 20) -> None:
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._time_limit_s = time_limit_s
         self._most_bytes = most_bytes
 

@@ -1,7 +1,7 @@
 """Another version of an image: ordered here, made by the stage ``reimaging`` of the durable queue."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
@@ -89,7 +89,6 @@ class ReimageService:
         work: WorkService,
         *,
         tasks_enabled: bool,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._images = images
         self._measurement_sets = measurement_sets
@@ -98,7 +97,6 @@ class ReimageService:
         self._files = files
         self._work = work
         self._tasks_enabled = tasks_enabled
-        self._clock = clock
 
     async def reimage(self, image_id: str, wanted: ReimageRequest, asked: Asked) -> View:
         """Order another version of an image, as a new run; durable when this returns.
@@ -150,7 +148,7 @@ class ReimageService:
         _require_possible(chosen)
         ms = required(await self._measurement_sets.get_metadata(parent.ms_path), "MeasurementSet", parent.ms_path)
         version = await self._lineage.next_version(root_of(parent))
-        now_s = self._clock()
+        now_s = time.time()
         run_id = run_name(parent.run_id, _MARK, name, now_s)
         meta = {"parent_image_id": str(parent.id), "version": version, **asked.meta}
         params = {

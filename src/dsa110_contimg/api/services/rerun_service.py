@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -68,8 +68,6 @@ class RerunService:
         The command that does it, if there is one, and where data lie.
     tasks_enabled : bool
         Whether there is a durable queue, which does it where there is no command.
-    clock : callable
-        Gives Unix time in seconds.
     """
 
     def __init__(
@@ -80,7 +78,6 @@ class RerunService:
         config: APIConfig,
         *,
         tasks_enabled: bool,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = jobs
         self._measurement_sets = measurement_sets.measurement_sets
@@ -89,7 +86,6 @@ class RerunService:
         self._products_dir = config.paths.products_dir
         self._roots = config.paths.served_roots
         self._tasks_enabled = tasks_enabled
-        self._clock = clock
 
     async def rerun(self, run_id: str, wanted: Config, asked: Asked) -> View:
         """Order a run again, as a new run; durable when this returns.
@@ -172,7 +168,7 @@ class RerunService:
 
     # ----------------------------------------------------------------------------------------------------------- plans
     async def _plan(self, job: JobRecord, wanted: Config, asked: Asked, name: str) -> Plan:
-        now_s = self._clock()
+        now_s = time.time()
         new_run = run_name(job.run_id, _MARK, name, now_s)
         meta = {"original_run_id": job.run_id, **asked.meta}
         order = WorkOrder(name, RERUN_COMMAND, "rq", {}, new_run, meta, created_at=now_s)

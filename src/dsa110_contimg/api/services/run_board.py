@@ -16,6 +16,7 @@ from dsa110_contimg.api.interfaces import JobRecord
 from dsa110_contimg.api.run_logs import RunLogs
 
 LOOK_EVERY_S = 1.0
+LOOK_AT_LOGS_EVERY_S = 0.5
 #: Runs that ended within this time are shown too, for those who come back.
 SHOWN_AFTER_END_S = 300.0
 
@@ -119,9 +120,8 @@ class _Growth:
 class LogGrowth:
     """Tells when a log grows: each log is looked at by one task for all its readers."""
 
-    def __init__(self, logs: RunLogs, every_s: float = 0.5) -> None:
+    def __init__(self, logs: RunLogs) -> None:
         self._logs = logs
-        self._every_s = every_s
         self._grown: dict[str, _Growth] = {}
 
     @contextlib.asynccontextmanager
@@ -146,4 +146,4 @@ class LogGrowth:
                 growth.size = size
                 growth.news.set()
                 growth.news = asyncio.Event()
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(LOOK_AT_LOGS_EVERY_S)

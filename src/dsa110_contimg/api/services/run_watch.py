@@ -17,14 +17,14 @@ from dsa110_contimg.api.exceptions import required
 from dsa110_contimg.api.interfaces import JobRecord, JobRepositoryProtocol
 from dsa110_contimg.api.replies import iso_now, iso_time
 from dsa110_contimg.api.run_logs import RunLogs
-from dsa110_contimg.api.services.run_board import LogGrowth, RunBoard
+from dsa110_contimg.api.services.run_board import LOOK_AT_LOGS_EVERY_S, LogGrowth, RunBoard
 from dsa110_contimg.api.work_orders import UNENDED, WorkOrder
 
 Row = dict[str, Any]
 
 #: Lines of the log that somebody who comes for the first time gets at once.
 RECENT_LINES = 100
-_LOG_PATIENCE_S = 1.0  # twice as long as between two looks at a log
+_LOG_PATIENCE_S = 2 * LOOK_AT_LOGS_EVERY_S
 _CURSOR = re.compile(r"(\d+-\d+)?~(\d{1,18})?")
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+Z) (DEBUG|INFO|WARNING|ERROR|CRITICAL) ([^:]{1,200}): (.*)", re.DOTALL)
 

@@ -60,18 +60,15 @@ class WorkService:
         Where it is kept and done.
     config : APIConfig
         Where products lie, and how long a command may take.
-    clock : callable
-        Gives Unix time in seconds.
     """
 
-    def __init__(self, means: Means, config: APIConfig, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, means: Means, config: APIConfig) -> None:
         self.orders = means.orders
         self._jobs = means.jobs
         self._queue = means.queue
         self._gateway = means.gateway
         self._products = config.paths.products_dir
         self._limit_s = config.queue.command_limit_sec
-        self._clock = clock
         self._looked: dict[str, float] = {}
         self._swept_at = float("-inf")
         self._said = ""
@@ -127,7 +124,7 @@ class WorkService:
         if canceled is None:
             raise InvalidStateError(f"Job {order_id} has ended and cannot be canceled", {"status": order.status})
         if order.run_id:
-            await self.orders.end_run(order.run_id, self._clock(), "canceled")
+            await self.orders.end_run(order.run_id, time.time(), "canceled")
         return canceled
 
     async def cancel_run(self, run_id: str) -> None:
@@ -151,10 +148,10 @@ class WorkService:
             await self._gateway.ask(lambda client: client.cancel_workflow(workflow_id))
         for order in orders:
             await self._cancel(order)
-        await self.orders.end_run(run_id, self._clock(), "canceled")
+        await self.orders.end_run(run_id, time.time(), "canceled")
 
     async def _cancel(self, order: WorkOrder) -> WorkOrder | None:
-        canceled = await self.orders.settle(order.id, "canceled", self._clock(), error="canceled")
+        canceled = await self.orders.settle(order.id, "canceled", time.time(), error="canceled")
         if canceled and order.target == "rq" and order.status != "running":
             with contextlib.suppress(ServiceUnavailableError):  # a worker that gets it finds it canceled
                 await asyncio.to_thread(self._queue.forget, order.id)
@@ -196,7 +193,7 @@ class WorkService:
             await asyncio.to_thread(self._queue.put_order, order.id, self._limit_s)
         else:
             await self._spawn(order)
-        if await self.orders.send(order.id, self._clock()) is None:
+        if await self.orders.send(order.id, time.time()) is None:
             await self._undo(order)
         return True
 
@@ -233,7 +230,7 @@ class WorkService:
                 return
             log.warning("the worker of job %s is silent; the job is put into the queue again", order.id)
             await self._send(order)
-        elif order.status == "accepted" or (state not in _RQ_WAITS and self._is_lost(order, state, self._clock())):
+        elif order.status == "accepted" or (state not in _RQ_WAITS and self._is_lost(order, state, time.time())):
             await self._send(order)
 
     def _is_lost(self, order: WorkOrder, state: str | None, now_s: float) -> bool:
@@ -250,8 +247,8 @@ class WorkService:
 
     async def _give_up(self, order: WorkOrder) -> None:
         error = f"given up: whoever worked on it died, {order.attempts} times"
-        if await self.orders.settle(order.id, "failed", self._clock(), error=error) and order.run_id:
-            await self.orders.end_run(order.run_id, self._clock(), error)
+        if await self.orders.settle(order.id, "failed", time.time(), error=error) and order.run_id:
+            await self.orders.end_run(order.run_id, time.time(), error)
 
     # ------------------------------------------------------------------------------------------------------- ABSURD
     async def _spawn(self, order: WorkOrder) -> None:
@@ -266,7 +263,7 @@ class WorkService:
             await self._send(order)
             return
         job = await self._jobs.get_by_run_id(str(order.run_id))
-        now_s = self._clock()
+        now_s = time.time()
         if job is None or job.status not in UNENDED:
             status = "finished" if job and job.status == "completed" else "failed"
             await self.orders.settle(order.id, status, now_s, {"run_id": order.run_id}, job.error if job else None)
@@ -278,7 +275,7 @@ class WorkService:
 
     async def _sweep(self) -> None:
         """Now and then: end runs whose workflow was canceled as a whole, and forget old replies."""
-        now_s = self._clock()
+        now_s = time.time()
         if now_s - self._swept_at < 5 * ROUND_S:
             return
         self._swept_at = now_s
@@ -300,5 +297,5 @@ class WorkService:
     async def _end_runs(self, jobs: Iterable[JobRecord]) -> None:
         """End the runs whose last task, which would have said so, was canceled or failed too."""
         for job in jobs:
-            if await self.orders.end_run(job.run_id, self._clock(), "canceled in the task queue"):
+            if await self.orders.end_run(job.run_id, time.time(), "canceled in the task queue"):
                 log.info("run %s ends, because its tasks were canceled", job.run_id)
