@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from dsa110_contimg.absurd.config import AbsurdConfig
@@ -13,6 +12,7 @@ from dsa110_contimg.api.config import DatabaseConfig
 from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Queue, Served, fill_queue, segments, serving
 from fixtures.api_world import QUEUE_OFF, World, build, settings
+from fixtures.databases import environ_of, new_database
 from fixtures.migrated import migrate
 
 
@@ -39,17 +39,9 @@ def sqlite_world(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def postgresql_world(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """A world in PostgreSQL, products and queue in one database."""
 
-    async def command(text: str) -> None:
-        connection = await asyncpg.connect(postgres.url)
-        await connection.execute(text)
-        await connection.close()
-
-    url = postgres.database_url("api_world")
-    asyncio.run(command("create database api_world"))
-    environ = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
-    world = asyncio.run(build(settings(tmp_path_factory.mktemp("postgresql_world"), **environ)))
-    yield Built(world, asyncio.run(fill_queue(url)))
-    asyncio.run(command("drop database api_world with (force)"))
+    with new_database(postgres) as url:
+        world = asyncio.run(build(settings(tmp_path_factory.mktemp("postgresql_world"), **environ_of(url))))
+        yield Built(world, asyncio.run(fill_queue(url)))
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
@@ -76,21 +68,34 @@ async def small(sqlite_world: Built) -> AsyncIterator[Served]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_products(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
-    """An empty products database of each kind, which only this test uses."""
-    config = DatabaseConfig(products_path=tmp_path / "products.sqlite3")
+def unmigrated(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
+    """A database of each kind that was never migrated; the SQLite file and its directory are not there."""
     if request.param == "postgresql":
-        config = DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
-    migrate(config)
-    return config
+        return DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
+    return DatabaseConfig(products_path=tmp_path / "state" / "products.sqlite3")
+
+
+@pytest.fixture
+def empty_products(unmigrated: DatabaseConfig) -> DatabaseConfig:
+    """An empty products database of each kind, which only this test uses."""
+    migrate(unmigrated)
+    return unmigrated
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def each_database(request: pytest.FixtureRequest) -> dict[str, str]:
     """Settings of a products database of each kind, which only this test uses."""
+    return {} if request.param == "sqlite" else environ_of(request.getfixturevalue("postgres_database"))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def each_database_of_a_module(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Settings of a products database of each kind, which the tests of a module share."""
     if request.param == "sqlite":
-        return {}
-    return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": request.getfixturevalue("postgres_database")}
+        yield {}
+        return
+    with new_database(request.getfixturevalue("postgres")) as url:
+        yield environ_of(url)
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -26,7 +25,6 @@ from dsa110_contimg.api.exceptions import RecordNotFoundError
 from dsa110_contimg.api.repositories import CredentialRepository
 from dsa110_contimg.exit_codes import CommandError
 from dsa110_contimg.up import keys as commands
-from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import QUEUE_OFF, World, settings
 from fixtures.migrated import migrate
@@ -68,25 +66,12 @@ def things() -> APIRouter:
     return router
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[APIConfig]:
+@pytest.fixture(scope="module")
+def config(each_database_of_a_module: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> APIConfig:
     """Settings with a migrated database of each kind, which the tests of this module share."""
-    environ = {"DSA110_API_KEYS": FIXED}
-    if request.param == "postgresql":
-        server: EmbeddedPostgres = request.getfixturevalue("postgres")
-        asyncio.run(execute(server.url, "create database access"))
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": server.database_url("access")}
-    made = settings(tmp_path_factory.mktemp("access"), **environ)
+    made = settings(tmp_path_factory.mktemp("access"), DSA110_API_KEYS=FIXED, **each_database_of_a_module)
     migrate(made.database)
-    yield made
-    if request.param == "postgresql":
-        asyncio.run(execute(server.url, "drop database access with (force)"))
-
-
-async def execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from fastapi import APIRouter, Request
 
@@ -22,7 +21,6 @@ from dsa110_contimg.api.db_adapters.backend import DatabaseAdapter
 from dsa110_contimg.api.exceptions import RecordAlreadyExistsError
 from dsa110_contimg.exit_codes import CommandError
 from dsa110_contimg.up import keys as commands
-from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import serving
 from fixtures.api_world import settings
 from fixtures.migrated import migrate
@@ -31,25 +29,12 @@ KEY = "Kq3" + "".join(random.Random(5).choices("abcdefghkmnpqrstuvwxyz23456789",
 ENTRY = AuditRecord(1.5e9, "observer", "0a1b2c3d4e5f", "10.0.0.7", "POST change", "/things/é", "ops", "r-1")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[APIConfig]:
+@pytest.fixture(scope="module")
+def config(each_database_of_a_module: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> APIConfig:
     """Settings with a migrated database of each kind."""
-    environ = {"DSA110_API_KEYS": KEY}
-    if request.param == "postgresql":
-        server: EmbeddedPostgres = request.getfixturevalue("postgres")
-        asyncio.run(execute(server.url, "create database audit"))
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": server.database_url("audit")}
-    made = settings(tmp_path_factory.mktemp("audit"), **environ)
+    made = settings(tmp_path_factory.mktemp("audit"), DSA110_API_KEYS=KEY, **each_database_of_a_module)
     migrate(made.database)
-    yield made
-    if request.param == "postgresql":
-        asyncio.run(execute(server.url, "drop database audit with (force)"))
-
-
-async def execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
+    return made
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import dataclasses
 import math
 import random
 import time
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +41,7 @@ from dsa110_contimg.api.report_interfaces import ImageFacts, MSFacts, RunFacts
 from dsa110_contimg.api.repositories import ImageRepository, JobRepository, ProductRecorder
 from dsa110_contimg.api.tables import SCHEMA_REVISION, metadata
 from dsa110_contimg.up.servers import EmbeddedPostgres
+from fixtures.databases import new_database
 from fixtures.migrated import migrate
 from fixtures.observation import (
     BANDPASS,
@@ -65,13 +65,12 @@ TIMEOUTS = TimeoutConfig(db_connection=10.0, db_lock=10.0)
 
 
 @pytest.fixture(scope="module")
-def migrated_postgres(postgres: EmbeddedPostgres) -> DatabaseConfig:
+def migrated_postgres(postgres: EmbeddedPostgres) -> Iterator[DatabaseConfig]:
     """A PostgreSQL database, to be emptied."""
-    name = f"conformance_{uuid.uuid4().hex}"
-    asyncio.run(execute(postgres.url, f"create database {name}"))
-    config = DatabaseConfig(backend="postgresql", pg_url=postgres.database_url(name))
-    migrate(config)
-    return config
+    with new_database(postgres) as url:
+        config = DatabaseConfig(backend="postgresql", pg_url=url)
+        migrate(config)
+        yield config
 
 
 async def execute(url: str, statement: str) -> None:

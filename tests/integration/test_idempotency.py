@@ -19,17 +19,9 @@ from fixtures.api_world import RUN_ID
 from fixtures.work_bench import WorkBench, work_bench
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Settings of each kind of products database."""
-    if request.param == "sqlite":
-        return {}
-    return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": request.getfixturevalue("postgres_database")}
-
-
 @pytest.fixture
-async def bench(where: dict[str, str], redis_url: str, tmp_path: Path) -> AsyncIterator[WorkBench]:
-    async with work_bench(tmp_path, redis_url, PIPELINE_CMD_TEMPLATE="run {ms_path}", **where) as opened:
+async def bench(each_database: dict[str, str], redis_url: str, tmp_path: Path) -> AsyncIterator[WorkBench]:
+    async with work_bench(tmp_path, redis_url, PIPELINE_CMD_TEMPLATE="run {ms_path}", **each_database) as opened:
         yield opened
 
 

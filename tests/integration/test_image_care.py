@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from dsa110_contimg.api import schemas
-from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.credentials import SCOPES
 from fixtures.api_server import Served, serving
 from fixtures.api_world import SOURCE_ID, build, settings
@@ -41,19 +40,10 @@ class Carer:
         schemas.ErrorBody.model_validate_json(reply.content)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> APIConfig:
-    """Settings with an empty database of each kind."""
-    environ = {"DSA110_ENV": "testing"}
-    if request.param == "postgresql":
-        environ |= {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": request.getfixturevalue("postgres_database")}
-    return settings(tmp_path / "state", **environ)
-
-
 @pytest.fixture
-async def carer(config: APIConfig) -> AsyncIterator[Carer]:
+async def carer(each_database: dict[str, str], tmp_path: Path) -> AsyncIterator[Carer]:
     """The application over a world of its own in each kind of database."""
-    world = await build(config)
+    world = await build(settings(tmp_path / "state", DSA110_ENV="testing", **each_database))
     keys = await add_keys(world.config)
     async with serving(world.config, world=world) as served:
         yield Carer(served, keys)

@@ -1,11 +1,9 @@
 """Versions of images, on both databases: families, children, numbers, what is left when one is deleted."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -19,7 +17,6 @@ from dsa110_contimg.api.image_care_repository import AsyncImageCareRepository
 from dsa110_contimg.api.interfaces import ImageRecord, JobRecord, Recording
 from dsa110_contimg.api.lineage_repository import AsyncLineageRepository
 from dsa110_contimg.api.queries.image_care import RegionRecord
-from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, segments, serving
 from fixtures.api_world import GROUP_ID, RUN_ID, World, build, recordings, settings
 from fixtures.live_api import add_keys
@@ -70,29 +67,10 @@ async def build_family(config: APIConfig) -> Family:
     return Family(world, await add_keys(config))
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    """Settings of each kind of products database."""
-    if request.param == "sqlite":
-        yield {}
-        return
-    server: EmbeddedPostgres = request.getfixturevalue("postgres")
-    name = f"lineage_{uuid.uuid4().hex}"
-    asyncio.run(_command(server.url, f"create database {name}"))
-    yield {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": server.database_url(name)}
-    asyncio.run(_command(server.url, f"drop database {name} with (force)"))
-
-
-async def _command(url: str, text: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(text)
-    await connection.close()
-
-
 @pytest.fixture(scope="module")
-def family(where: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Family:
+def family(each_database_of_a_module: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Family:
     """A family in each kind of database; what one test deletes, no other asks for."""
-    return asyncio.run(build_family(settings(tmp_path_factory.mktemp("family"), **where)))
+    return asyncio.run(build_family(settings(tmp_path_factory.mktemp("family"), **each_database_of_a_module)))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,7 +4,7 @@ import asyncio
 import csv
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.db_adapters import DatabaseBackend, QueryBuilder
 from dsa110_contimg.api.interfaces import Recording, SourceRecord
 from dsa110_contimg.api.pages import write_cursor
-from dsa110_contimg.up.servers import EmbeddedPostgres
 from fixtures.api_server import Served, serving
 from fixtures.api_world import settings
-from fixtures.databases import new_database
+from fixtures.databases import environ_of
 from fixtures.migrated import migrate
 from fixtures.observation import IMAGE, JOB, MEASUREMENT_SET, MJD, measured
 
@@ -46,24 +45,13 @@ async def fill(config: DatabaseConfig) -> None:
             await recorder.record(Recording(job=job, image=image, photometry=seen))
 
 
-@pytest.fixture(scope="module", params=list(DatabaseBackend))
-def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module")
+def config(each_database_of_a_module: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Settings of a filled database of each kind."""
-    environ = {}
-    if request.param is DatabaseBackend.POSTGRESQL:
-        url = request.getfixturevalue("listing_database")
-        environ = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": url}
-    made = settings(tmp_path_factory.mktemp("lists"), **environ)
+    made = settings(tmp_path_factory.mktemp("lists"), **each_database_of_a_module)
     migrate(made.database)
     asyncio.run(fill(made.database))
     return made
-
-
-@pytest.fixture(scope="module")
-def listing_database(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """Address of an empty database of this module."""
-    with new_database(postgres) as url:
-        yield url
 
 
 @pytest.fixture
@@ -72,10 +60,10 @@ async def lists(config: Any) -> AsyncIterator[Served]:
         yield served
 
 
-def environ_of(config: DatabaseConfig) -> dict[str, str]:
+def settings_of(config: DatabaseConfig) -> dict[str, str]:
     if config.backend == "sqlite":
         return {"PRODUCTS_DB_PATH": str(config.products_path)}
-    return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": config.pg_url}
+    return environ_of(config.pg_url)
 
 
 async def walk(api: Served, address: str) -> list[Any]:
@@ -139,7 +127,7 @@ async def test_rows_that_come_in_meanwhile_make_no_other_be_skipped_or_told_twic
         ms_path, places = MEASUREMENT_SET.path, [(chance.randrange(50), chance.randrange(9)) for _ in range(number)]
         return [(f"/data/{next(names)}", ms_path, DAY + late, "5min", 1e-3 * noise) for late, noise in places]
 
-    made = settings(tmp_path / "state", **environ_of(empty_products))
+    made = settings(tmp_path / "state", **settings_of(empty_products))
     async with open_database(empty_products) as adapter, serving(made) as served:
         await AsyncProductRecorder(adapter).record(Recording(measurement_set=MEASUREMENT_SET))
         old = rows(count)

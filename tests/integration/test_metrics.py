@@ -120,13 +120,10 @@ async def test_figures_are_those_of_the_configured_database(api: Served) -> None
     assert exported("dsa110_image_dynamic_range_bucket", le="1000.0") == 1
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+@pytest.fixture
+def fresh(each_database: dict[str, str], tmp_path: Path) -> World:
     """A world that the test may change, in each kind of database."""
-    environ = {}
-    if request.param == "postgresql":
-        environ = {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": request.getfixturevalue("postgres_database")}
-    return asyncio.run(build(settings(tmp_path / "state", **environ)))
+    return asyncio.run(build(settings(tmp_path / "state", **each_database)))
 
 
 async def test_a_stage_that_is_recorded_again_counts_nothing_twice_and_a_new_stage_counts(fresh: World) -> None:

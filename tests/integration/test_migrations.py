@@ -28,12 +28,10 @@ NEXT_REVISION = f"{int(SCHEMA_REVISION) + 1:04d}"
 MIGRATE = Path(__file__).resolve().parents[2] / "scripts" / "ops" / "migrate.py"
 
 
-@pytest.fixture(params=list(DatabaseBackend))
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
-    """A database of each kind that was never migrated; the SQLite file and its directory are not there."""
-    if request.param is DatabaseBackend.SQLITE:
-        return DatabaseConfig(products_path=tmp_path / "state" / "products.sqlite3")
-    return DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
+@pytest.fixture
+def config(unmigrated: DatabaseConfig) -> DatabaseConfig:
+    """A database of each kind that was never migrated."""
+    return unmigrated
 
 
 def differences(config: DatabaseConfig) -> list[object]:

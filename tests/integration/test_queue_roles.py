@@ -23,6 +23,7 @@ from dsa110_contimg.absurd.schedules import Schedules
 from dsa110_contimg.absurd.scheduling import TaskScheduler
 from dsa110_contimg.absurd.templates import Step, Templates
 from dsa110_contimg.up.servers import EmbeddedPostgres
+from fixtures.databases import new_database
 from fixtures.queue_bench import EMPTY, QUEUE, Bench
 
 ROLES = ("absurd_owner", "absurd_api", "absurd_worker", "absurd_reader")
@@ -32,17 +33,9 @@ READER, API, WORKER = "absurd_reader", "absurd_api", "absurd_worker"
 @pytest.fixture(scope="module")
 def database(postgres: EmbeddedPostgres) -> Iterator[str]:
     """Address of a queue that was set up with roles; the tests of this module share it."""
-    name = f"roles_{uuid.uuid4().hex}"
-    asyncio.run(execute(postgres.url, f"create database {name}"))
-    asyncio.run(setup.init(postgres.database_url(name), roles=True))
-    yield postgres.database_url(name)
-    asyncio.run(execute(postgres.url, f"drop database {name} with (force)"))
-
-
-async def execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
+    with new_database(postgres) as url:
+        asyncio.run(setup.init(url, roles=True))
+        yield url
 
 
 @pytest.fixture

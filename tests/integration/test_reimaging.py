@@ -42,14 +42,6 @@ async def queue(queue_database: str) -> AsyncIterator[Bench]:
         yield bench
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Settings of each kind of products database."""
-    if request.param == "sqlite":
-        return {}
-    return {"DSA110_DB_BACKEND": "postgresql", "DSA110_DB_PG_URL": request.getfixturevalue("postgres_database")}
-
-
 def provenance_of(world: World) -> ProvenanceRecord:
     """Return how the world's image was made."""
     [known] = recordings(world)
@@ -77,10 +69,10 @@ async def refused(bench: WorkBench, body: Any, *words: str, status: int = 422, i
 
 
 async def test_a_version_is_ordered_once_with_what_is_otherwise(
-    redis_url: str, tmp_path: Path, queue: Bench, where: dict[str, str]
+    redis_url: str, tmp_path: Path, queue: Bench, each_database: dict[str, str]
 ) -> None:
     tasks = AbsurdConfig(enabled=True, database_url=queue.url)
-    async with work_bench(tmp_path / "state", redis_url, tasks, **where) as bench:
+    async with work_bench(tmp_path / "state", redis_url, tasks, **each_database) as bench:
         await tell_stages(bench.world)
         wanted = {"imsize": [256, 256], "cell": "2.5 arcsec", "robust": -0.5, "weighting": "briggs"}
         told = await bench.done("POST", "/images/1/reimage", wanted, Idempotency_Key="a")

@@ -5,7 +5,6 @@ import dataclasses
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from dsa110_contimg.api import database
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
-from dsa110_contimg.api.db_adapters import DatabaseAdapter, DatabaseBackend
+from dsa110_contimg.api.db_adapters import DatabaseAdapter
 from dsa110_contimg.api.flux_sums import Epoch, FluxSums
 from dsa110_contimg.api.interfaces import ImageRecord, PhotometryRecord, Recording, SourceRecord
 from dsa110_contimg.api.migrations.migrator import Migrator
@@ -23,17 +22,9 @@ from fixtures.observation import BRIGHT, FAINT, IMAGE, MEASUREMENT_SET, MJD, mea
 SOURCES = (BRIGHT, FAINT)
 
 
-@pytest.fixture(params=list(DatabaseBackend))
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
-    if request.param is DatabaseBackend.SQLITE:
-        return DatabaseConfig(products_path=tmp_path / "products.sqlite3")
-    return DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
-
-
 @pytest.fixture
-async def adapter(config: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
-    await asyncio.to_thread(Migrator(config).upgrade)
-    async with open_database(config, TimeoutConfig()) as opened:
+async def adapter(empty_products: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
+    async with open_database(empty_products, TimeoutConfig()) as opened:
         await AsyncProductRecorder(opened).record(Recording(measurement_set=MEASUREMENT_SET, sources=SOURCES))
         yield opened
 
@@ -189,14 +180,14 @@ async def test_the_same_source_twice_in_one_image_counts_once(adapter: DatabaseA
     assert (await kept(adapter))[BRIGHT.id].mean_flux_jy == 2.0
 
 
-async def test_measurements_from_before_the_sums_are_added_up(config: DatabaseConfig) -> None:
-    migrator = Migrator(config)
+async def test_measurements_from_before_the_sums_are_added_up(unmigrated: DatabaseConfig) -> None:
+    migrator = Migrator(unmigrated)
     await asyncio.to_thread(migrator.upgrade)
-    async with open_database(config) as adapter:
+    async with open_database(unmigrated) as adapter:
         await AsyncProductRecorder(adapter).record(Recording(measurement_set=MEASUREMENT_SET, sources=SOURCES))
         for number, flux in enumerate([1.0, 1.5, 3.0]):
             await AsyncProductRecorder(adapter).record(epoch(number, flux, 0.05))
     await asyncio.to_thread(migrator.downgrade, "0002")
     await asyncio.to_thread(migrator.upgrade)
-    async with open_database(config) as adapter:
+    async with open_database(unmigrated) as adapter:
         await agree(adapter)

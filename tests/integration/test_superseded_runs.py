@@ -35,17 +35,9 @@ ERROR_JY = 0.002  # of `measured`
 Fluxes = Mapping[str, float]
 
 
-@pytest.fixture(params=list(DatabaseBackend))
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
-    if request.param is DatabaseBackend.SQLITE:
-        return DatabaseConfig(products_path=tmp_path / "products.sqlite3")
-    return DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
-
-
 @pytest.fixture
-async def adapter(config: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
-    await asyncio.to_thread(migrate, config)
-    async with open_database(config, TimeoutConfig()) as opened:
+async def adapter(empty_products: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
+    async with open_database(empty_products, TimeoutConfig()) as opened:
         await AsyncProductRecorder(opened).record(Recording(sources=tuple(SOURCES.values())))
         yield opened
 
@@ -428,11 +420,11 @@ async def test_the_runs_of_an_observation_are_found_without_reading_all_images(t
 # --- databases from before ---------------------------------------------------------------------------------------
 
 
-async def test_what_reruns_doubled_before_is_put_right_and_back(config: DatabaseConfig) -> None:
+async def test_what_reruns_doubled_before_is_put_right_and_back(unmigrated: DatabaseConfig) -> None:
     """Revision 0016 finds what recording would have kept; the one before counts everything, as its code did."""
-    migrator = Migrator(config)
+    migrator = Migrator(unmigrated)
     await asyncio.to_thread(migrator.upgrade)
-    async with open_database(config) as adapter:
+    async with open_database(unmigrated) as adapter:
         before = Observatory(adapter)
         await before.recorder.record(Recording(sources=tuple(SOURCES.values())))
         for day, flux in enumerate((1.0, 1.2, 0.8)):
@@ -452,7 +444,7 @@ async def test_what_reruns_doubled_before_is_put_right_and_back(config: Database
     mended = await asyncio.to_thread(migrator.inspect, _sums)
     for now, then in zip(mended, kept, strict=True):
         assert now == pytest.approx(then, rel=1e-9)
-    async with open_database(config) as adapter:
+    async with open_database(unmigrated) as adapter:
         after = Observatory(adapter)
         after.runs = before.runs
         await after.agrees()

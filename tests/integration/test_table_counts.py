@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from dsa110_contimg.api.async_repositories import (
 )
 from dsa110_contimg.api.config import DatabaseConfig, TimeoutConfig
 from dsa110_contimg.api.database import open_database
-from dsa110_contimg.api.db_adapters import DatabaseAdapter, DatabaseBackend, QueryBuilder
+from dsa110_contimg.api.db_adapters import DatabaseAdapter, QueryBuilder
 from dsa110_contimg.api.interfaces import Recording
 from dsa110_contimg.api.migrations.migrator import Migrator
 from dsa110_contimg.api.quality_interfaces import ImageQARecord
@@ -30,18 +29,9 @@ BUCKETS = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=list(DatabaseBackend))
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseConfig:
-    """A database of each kind that was never migrated."""
-    if request.param is DatabaseBackend.SQLITE:
-        return DatabaseConfig(products_path=tmp_path / "products.sqlite3")
-    return DatabaseConfig(backend="postgresql", pg_url=request.getfixturevalue("postgres_database"))
-
-
 @pytest.fixture
-async def adapter(config: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
-    await asyncio.to_thread(Migrator(config).upgrade)
-    async with open_database(config, TimeoutConfig()) as opened:
+async def adapter(empty_products: DatabaseConfig) -> AsyncIterator[DatabaseAdapter]:
+    async with open_database(empty_products, TimeoutConfig()) as opened:
         yield opened
 
 
@@ -128,14 +118,14 @@ async def test_what_is_rolled_back_leaves_counts_and_generations(adapter: Databa
     assert (await stats.get_counts(), await stats.get_generations()) == before
 
 
-async def test_rows_that_were_there_before_the_counts_are_counted(config: DatabaseConfig) -> None:
-    migrator = Migrator(config)
+async def test_rows_that_were_there_before_the_counts_are_counted(unmigrated: DatabaseConfig) -> None:
+    migrator = Migrator(unmigrated)
     await asyncio.to_thread(migrator.upgrade, "0002")
-    async with open_database(config) as adapter:
+    async with open_database(unmigrated) as adapter:
         await adapter.execute("INSERT INTO ms_index (path, stage, created_at) VALUES ('/a.ms', 'imaged', 1)")
         await adapter.execute("INSERT INTO ms_index (path, created_at) VALUES ('/b.ms', 1)")
     await asyncio.to_thread(migrator.upgrade)
-    async with open_database(config) as adapter:
+    async with open_database(unmigrated) as adapter:
         assert (await AsyncStatsRepository(adapter).get_counts())["ms_index"] == {"imaged": 1, "": 1}
         await agree(adapter)
 
