@@ -83,7 +83,8 @@ class AbsurdWorker:
         self._flusher = Flusher(config, self.worker_id, list(self._handlers), hooks)
         self._heartbeat.start()
         jobs = [asyncio.create_task(self._flusher.run()), asyncio.create_task(self._watch())]
-        logger.info("worker %s runs %s of %s", self.worker_id, sorted(self._handlers), ", ".join(config.queues))
+        tasks, queues = ", ".join(sorted(self._handlers)), ", ".join(config.queues)
+        logger.info("worker %s runs %s of %s", self.worker_id, tasks, queues)
         try:
             await _first(asyncio.ensure_future(self._stopping.wait()), *jobs)
             await self._finish()

@@ -131,7 +131,7 @@ class Screen:
         style = _LEVEL_STYLE.get(level, "")
         more = {key: value for key, value in event.items() if key not in _KNOWN_FIELDS}
         text = Text()
-        text.append(f"{str(event.get('time'))[11:19]} ", style="dim")
+        text.append(f"{str(event.get('time'))[11:19]}Z ", style="dim")
         text.append(f"{name:<10}", style=self._styles.get(name, ""))
         text.append("" if level == "INFO" else f" {level}", style=style)
         text.append(f" {printable(str(event['message']))}", style=style)
