@@ -166,6 +166,24 @@ def test_what_cannot_be_cut_is_refused(path: Path) -> None:
                 box_around(image, *position, 1.0, 1.0, "arcmin")
 
 
+def test_a_cube_whose_sky_axes_alone_have_a_matrix_is_cut(path: Path) -> None:
+    with written(path, (2, 3, 16, 16)).open("rb") as file:
+        image = open_image(file)
+        expected = box_around(image, 188.5, 42.0, 4.0, 4.0, "pixel")
+        for axis in (1, 2):
+            image.header[f"CD{axis}_{axis}"] = image.header.pop(f"CDELT{axis}")
+        assert box_around(image, 188.5, 42.0, 4.0, 4.0, "pixel") == expected
+
+
+def test_a_cube_whose_planes_are_not_of_the_sky_is_not_cut(path: Path) -> None:
+    cards = {
+        "CTYPE1": "FREQ", "CUNIT1": "Hz", "CRVAL1": 1.4e9, "CDELT1": 1e6, "CTYPE2": "RA---SIN", "CRVAL2": 188.5,
+        "CDELT2": -1 / 3600, "CTYPE3": "DEC--SIN", "CUNIT3": "deg", "CRVAL3": 42.0, "CDELT3": 1 / 3600, "CRPIX3": 9.0,
+    }  # fmt: skip
+    with written(path, (16, 16, 16), **cards).open("rb") as file, pytest.raises(FitsError, match="celestial axes"):
+        box_around(open_image(file), 188.5, 42.0, 4.0, 4.0, "pixel")
+
+
 SGR_A = (266.41683708, -29.00781056)  # Reid & Brunthaler 2004, ApJ 616, 872, J2000; l and b: 359.94423, -0.04616
 GALACTIC = {"CTYPE1": "GLON-SIN", "CTYPE2": "GLAT-SIN", "CRVAL1": 359.94423, "CRVAL2": -0.04616}
 VLA_3C286 = (202.784533, 30.509155)  # VLA calibrators: J2000 13:31:08.288 +30:30:32.96, B1950 13:28:49.658 +30:45:58.64
@@ -210,6 +228,9 @@ def test_an_image_of_a_frame_that_nobody_knows_is_not_cut(path: Path, cards: dic
 
 def test_planes_or_images_become_the_frames_of_an_animation(path: Path, tmp_path: Path) -> None:
     cube = written(path, (5, 16, 16))
+    assert Image.open(BytesIO(drawn([cube], frames=3, fps=2))).n_frames == 3
+    with fits.open(cube, mode="update") as found:
+        found[0].data[0] = np.nan  # a channel at the edge of the band
     assert Image.open(BytesIO(drawn([cube], frames=3, fps=2))).n_frames == 3
     others = [written(tmp_path / f"{number}.fits", CRVAL1=188.5 + number) for number in range(2)]
     assert Image.open(BytesIO(drawn(others, frames=3, fps=2))).size == (16, 16)

@@ -55,6 +55,8 @@ def test_a_small_image_is_not_enlarged() -> None:
         ({"CDELT1": -1.0, "CDELT2": -1.0}, [1, 2]),
         ({"CD1_1": 1.0, "CD2_2": -1.0}, [2, 1]),
         ({"CDELT1": 1.0, "PC1_1": -1.0, "CDELT2": 1.0}, [3, 4]),
+        ({"CDELT1": -1.0, "CDELT2": 1.0, "CROTA2": 180.0}, [2, 1]),  # as AIPS turns an image
+        ({"CD1_1": -1.0, "CD2_2": 1.0, "CROTA2": 180.0}, [3, 4]),
         ({}, [3, 4]),
     ],
 )

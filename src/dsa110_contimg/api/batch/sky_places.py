@@ -24,7 +24,7 @@ _FLATTEST = 1e-6  # the area of a pixel over the product of its sides
 
 
 def celestial(image: FitsImage) -> Any:
-    """Return the coordinates of the two sky axes, which must be the first two.
+    """Return the coordinates of the two sky axes, which must be the first two; nothing is read of the others.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def celestial(image: FitsImage) -> Any:
     """
     _check_cards(image.header)
     try:
-        found = WCS(image.header.readable(), fix=False).celestial
+        found = WCS(image.header.readable(), fix=False, naxis=2).celestial
     except (ValueError, TypeError, KeyError, IndexError, MemoryError, AttributeError, fits.VerifyError) as error:
         raise FitsError(f"the coordinates cannot be read: {' '.join(str(error).split())}") from error
     if found.naxis != 2:

@@ -11,6 +11,7 @@ the lower left corner.
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -70,10 +71,11 @@ def north_up(plane: Plane, header: Any) -> Plane:
     """Turn a plane so that its first row is the northernmost and its first column the easternmost.
 
     A FITS image has its first row at the bottom. The declination step along rows and the right ascension step along
-    columns are read from CDELT and PC, or CD; without them the usual ones (north up, east left) are assumed.
+    columns are read from CDELT and PC or CROTA2, or CD; without them the usual ones (north up, east left) are assumed.
     """
-    ra_step = number(header, "CD1_1", number(header, "CDELT1", -1.0) * number(header, "PC1_1", 1.0))
-    dec_step = number(header, "CD2_2", number(header, "CDELT2", 1.0) * number(header, "PC2_2", 1.0))
+    upright = math.cos(math.radians(number(header, "CROTA2", 0.0)))
+    ra_step = number(header, "CD1_1", number(header, "CDELT1", -1.0) * number(header, "PC1_1", upright))
+    dec_step = number(header, "CD2_2", number(header, "CDELT2", 1.0) * number(header, "PC2_2", upright))
     turned = plane[::-1] if dec_step >= 0 else plane
     return turned if ra_step <= 0 else turned[:, ::-1]
 
@@ -119,7 +121,7 @@ def _with_alpha(picture: Image.Image) -> Image.Image:
 
 
 def animate(images: Sequence[FitsImage], wish: PictureWish, frames: int, fps: int) -> bytes:
-    """Return a GIF: the planes of one image, or the images given; all shaded as suits the first.
+    """Return a GIF: the planes of one image, or the images given; all shaded as suits the first with a value.
 
     Parameters
     ----------
@@ -134,7 +136,7 @@ def animate(images: Sequence[FitsImage], wish: PictureWish, frames: int, fps: in
     shown = [(first, plane) for plane in range(first.n_planes)] if first.n_planes > 1 else [(one, 0) for one in images]
     picked = [shown[index] for index in np.unique(np.linspace(0, len(shown) - 1, min(frames, len(shown))).astype(int))]
     planes = [north_up(read_small(image, plane, wish.side), image.header) for image, plane in picked]
-    curve = curve_for(wish.scale, planes[0])
+    curve = curve_for(wish.scale, next((plane for plane in planes if np.isfinite(plane).any()), planes[0]))
     pictures = [paint(plane, curve, wish) for plane in planes]
     stream = BytesIO()
     pictures[0].save(
