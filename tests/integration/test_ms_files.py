@@ -238,6 +238,26 @@ def test_a_raster_of_an_antenna_is_drawn_though_pieces_of_the_data_have_no_row_o
             assert np.isfinite(whole.values).any()
 
 
+async def test_a_raster_shows_the_spectral_window_that_was_asked_for_and_no_other(own: Served) -> None:
+    async def ask(window: int, xaxis: str) -> bytes:
+        reply = await own.get(f"/api/v1/ms/{{ms}}/raster?spw={window}&xaxis={xaxis}&width=400&height=300")
+        assert reply.status_code == 200, reply.text
+        return reply.content
+
+    alone = [await ask(0, xaxis) for xaxis in XAXES]
+    for name in ("", "/SPECTRAL_WINDOW", "/DATA_DESCRIPTION"):  # everything twice
+        with table(own.world.ms_path + name, readonly=False, ack=False) as rows:
+            half = rows.nrows()
+            rows.copyrows(rows)
+            if not name:
+                rows.putcol("DATA_DESC_ID", np.ones(half, np.int32), half)
+                rows.putcol("DATA", rows.getcol("DATA", half) * np.arange(1, half + 1)[:, None, None], half)
+            if name == "/DATA_DESCRIPTION":
+                rows.putcell("SPECTRAL_WINDOW_ID", half, 1)
+    assert [await ask(0, xaxis) for xaxis in XAXES] == alone
+    assert all(one != other for one, other in zip([await ask(1, xaxis) for xaxis in XAXES], alone, strict=True))
+
+
 async def test_a_raster_is_made_once_as_long_as_the_measurement_set_is_the_same(own: Served) -> None:
     async def ask(query: str = "") -> tuple[bytes, str]:
         reply = await own.get("/api/v1/ms/{ms}/raster?width=400&height=300" + query)

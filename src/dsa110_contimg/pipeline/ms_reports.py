@@ -71,14 +71,22 @@ def _answer(options: argparse.Namespace) -> bytes:
         if options.what == "antennas":
             return json.dumps(antenna_report(rows, names, antennas.getcol("POSITION"))).encode()
         with opened_without_lock(f"{base}/SPECTRAL_WINDOW") as windows:
-            if options.spw >= windows.nrows():
-                raise ValueError(f"there is no spectral window {options.spw}; they are 0 to {windows.nrows() - 1}")
+            n_windows = windows.nrows()
+            if options.spw >= n_windows:
+                raise ValueError(f"there is no spectral window {options.spw}; they are 0 to {n_windows - 1}")
             frequencies_hz = np.asarray(windows.getcell("CHAN_FREQ", options.spw))
+        seen = rows if n_windows == 1 else _of_window(rows, base, options.spw)
         request = RasterRequest(options.xaxis, options.yaxis, options.antenna)
-        drawn = raster(rows, names, frequencies_hz, request)
+        drawn = raster(seen, names, frequencies_hz, request)
         stream = BytesIO()
         np.savez(stream, values=drawn.values, across=drawn.across, down=drawn.down)
         return stream.getvalue()
+
+
+def _of_window(rows: Any, base: str, window: int) -> Any:
+    with opened_without_lock(f"{base}/DATA_DESCRIPTION") as kinds:
+        of_window = np.flatnonzero(kinds.getcol("SPECTRAL_WINDOW_ID") == window)
+    return rows.selectrows(np.flatnonzero(np.isin(rows.getcol("DATA_DESC_ID"), of_window)))
 
 
 def main() -> int:
