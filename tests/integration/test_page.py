@@ -1,4 +1,4 @@
-"""The page at / in a real browser, where reading needs a key: it asks for one and then shows everything."""
+"""The page at / in a real browser: it asks for a key where reading needs one, shows everything, and says what is not well."""
 
 import asyncio
 import itertools
@@ -15,12 +15,23 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from dsa110_contimg.api.app import server_settings
-from fixtures.api_world import QUEUE_OFF, RUN_ID, build, settings
+from dsa110_contimg.api.async_repositories import AsyncProductRecorder
+from dsa110_contimg.api.config import APIConfig
+from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.interfaces import JobRecord, Recording
+from fixtures.api_world import CREATED_AT, GROUP_ID, QUEUE_OFF, RUN_ID, build, settings
 from fixtures.live_api import add_keys, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PICTURE = "document.querySelector('#image img')?.naturalWidth"
+COLOUR = "getComputedStyle(document.getElementById('fresh')).color"
 ALL_IN_SIGHT = "[...document.querySelectorAll('section, body')].every((part) => part.scrollWidth <= part.clientWidth)"
+
+
+async def keep(config: APIConfig, run: JobRecord) -> None:
+    """Write down a run."""
+    async with open_database(config.database, config.timeouts) as adapter:
+        await AsyncProductRecorder(adapter).record(Recording(job=run))
 
 
 class Browser:
@@ -91,7 +102,7 @@ def test_the_page_asks_for_a_key_where_reading_needs_one_and_shows_everything_wi
         show(keys["read"])
         browser.wait(f"document.body.innerText.includes('{RUN_ID}') && {PICTURE} > 0")
         assert browser.value("document.getElementById('key').hidden")
-        for width in (520, 1000, 1400, 1900):
+        for width in (400, 520, 1000, 1400, 1900):
             browser.tell(
                 "Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False
             )
@@ -100,3 +111,21 @@ def test_the_page_asks_for_a_key_where_reading_needs_one_and_shows_everything_wi
         assert keys["read"] not in browser.value("document.documentElement.outerHTML + location.href")
         browser.value(f"document.querySelector('a[href*=\"{RUN_ID}\"]').click()")
         browser.wait(f"location.protocol === 'blob:' && document.body.innerText.includes('{RUN_ID}')")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed")
+def test_the_page_says_what_has_failed_and_why_and_when_nobody_answers(tmp_path: Path, browser: Browser) -> None:
+    config = settings(tmp_path / "world", DSA110_PORT="0", REDIS_URL="redis://127.0.0.1:1/0")
+    asyncio.run(build(config))
+    reason = "DataQualityError: no calibrator is bright enough"
+    asyncio.run(keep(config, JobRecord("job-that-failed", GROUP_ID, "failed", "", CREATED_AT, error=reason)))
+
+    with running(server_settings(config, QUEUE_OFF)) as port:
+        browser.tell("Page.navigate", url=f"http://127.0.0.1:{port}/")
+        browser.wait(f"document.body.innerText.includes('{reason}')")
+        browser.wait("/Redis: .*127.0.0.1:1/.test(document.getElementById('troubles').innerText)")
+        browser.wait("document.getElementById('fresh').textContent.startsWith('As of ')")
+        well = browser.value(COLOUR)
+    browser.wait("/^The service does not answer .*told last: 2/.test(document.getElementById('fresh').textContent)")
+    assert browser.value(COLOUR) != well

@@ -1,6 +1,7 @@
 // The page asks the public API and nothing else. Texts go into the page as text, never as markup.
 const BASE = "/api/v1";
 const EVERY_MS = 5000;
+const PATIENCE_MS = 15000;
 const MOST_SOURCES = 100;
 
 const at = (id) => document.getElementById(id);
@@ -31,16 +32,19 @@ function demandKey(why) {
   at("key-why").textContent = why;
 }
 
-async function get(url, method = "GET") {
+async function get(url, options = {}) {
   const key = heldKey();
-  const reply = await fetch(url, { method, headers: key ? { Authorization: `Bearer ${key}` } : {} });
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const reply = await fetch(url, { headers, ...options }).catch((error) => {
+    throw new Error(`The service does not answer (${error.message}); is it running?`);
+  });
   if (reply.ok) return reply;
   const { message } = await reply.json().catch(() => ({}));
   if (key === heldKey() && (reply.status === 401 || (key && reply.status === 403))) demandKey(message);
   throw new Error(message ?? `${url}: ${reply.status}`);
 }
 
-const ask = async (path) => (await get(BASE + path)).json();
+const ask = async (path) => (await get(BASE + path, { signal: AbortSignal.timeout(PATIENCE_MS) })).json();
 
 // What an <img> or a link asks for carries no key: the page fetches it and shows what came.
 const fetched = async (url) => URL.createObjectURL(await (await get(url)).blob());
@@ -94,15 +98,20 @@ function showImage(image) {
 const linkToRun = (run) => element("a", run, { href: `${BASE}/jobs/${encodeURIComponent(run)}` });
 
 function showJobs(jobs) {
-  fill("jobs", jobs.map((job) => [
-    element("td", linkToRun(job.run_id)),
-    element("td", job.status, { class: job.status, title: job.error ?? "" }),
-    element("td", time(job.started_at)),
-    element("td", time(job.finished_at)),
+  fill("jobs", jobs.flatMap((job) => [
+    [
+      element("td", linkToRun(job.run_id)),
+      element("td", job.status, { class: job.status }),
+      element("td", time(job.started_at), { class: "moment" }),
+      element("td", time(job.finished_at), { class: "moment roomy" }),
+    ],
+    ...(job.error ? [[element("td", job.error, { class: job.status, colspan: 4 })]] : []),
   ]), "No run yet.");
 }
 
-function showTasks({ tasks }) {
+// What runs comes first: of many runs at once the newest tasks are those that wait.
+function showTasks([running, newest]) {
+  const tasks = [...running.tasks, ...newest.tasks.filter((task) => task.status !== "claimed")];
   fill("tasks", tasks.map((task) => [
     element("td", task.task_name),
     element("td", typeof task.params.run_id === "string" ? linkToRun(task.params.run_id) : "", { class: "roomy" }),
@@ -113,7 +122,8 @@ function showTasks({ tasks }) {
 }
 
 function showSources(sources) {
-  at("sources-note").textContent = sources.length < MOST_SOURCES ? `${sources.length} ${sources.length === 1 ? "source" : "sources"}.` : `The brightest ${MOST_SOURCES}.`;
+  const words = sources.length < MOST_SOURCES ? `${sources.length} sources.` : `The brightest ${MOST_SOURCES}.`;
+  at("sources-note").textContent = sources.length > 1 ? words : "";
   fill("sources", sources.map((source) => [
     element("td", element("a", source.name ?? source.id, { href: `${BASE}/sources/${encodeURIComponent(source.id)}/lightcurve` })),
     element("td", source.ra_deg.toFixed(4), { class: "number" }),
@@ -124,7 +134,26 @@ function showSources(sources) {
 }
 
 const askTasks = () =>
-  ask("/absurd/tasks?limit=10").then(showTasks, (error) => fill("tasks", [], error.message));
+  Promise.all([ask("/absurd/tasks?status=claimed&limit=10"), ask("/absurd/tasks?limit=10")])
+    .then(showTasks, (error) => fill("tasks", [], error.message));
+
+// What is not well, in the words of those who know it. That of the products database is told by all that is asked of it.
+function troubles({ redis, disk }, queue) {
+  const said = queue.status === "error" ? [queue] : [...queue.alerts, ...queue.warnings];
+  const found = said.map(({ message }) => `Queue: ${message}`);
+  if (queue.dead) found.push([`Tasks that failed for good: ${queue.dead}. `, element("a", "Which, and why", { href: `${BASE}/absurd/dlq` })]);
+  if (redis.status !== "ok") found.push(`Redis: ${redis.message}; what needs it waits, all else goes on.`);
+  for (const [path, { status, free_gb, message }] of Object.entries(disk)) {
+    if (status !== "ok") found.push(`Disk of ${path}: ${message ?? `${free_gb} GiB free, ${status}`}`);
+  }
+  return found;
+}
+
+async function askTroubles() {
+  const found = troubles(...(await Promise.all([ask("/health?detailed=true"), ask("/absurd/health/detailed")])));
+  const list = element("ul", found.map((words) => element("li", words)));
+  if (at("troubles").textContent !== list.textContent) at("troubles").replaceChildren(list);
+}
 
 // The queue says when something happens; without it the page asks every few seconds all the same.
 async function listen() {
@@ -134,7 +163,7 @@ async function listen() {
   const protocols = [];
   try {
     if (heldKey()) {
-      const { protocol, ticket } = await (await get(`${BASE}/ws/tickets`, "POST")).json();
+      const { protocol, ticket } = await (await get(`${BASE}/ws/tickets`, { method: "POST" })).json();
       protocols.push(protocol, ticket);
     }
   } catch {
@@ -150,6 +179,7 @@ async function listen() {
 }
 
 let next;
+let asOf = "never";
 
 async function refresh() {
   const parts = [
@@ -157,10 +187,12 @@ async function refresh() {
     ask("/jobs?limit=10").then(showJobs),
     askTasks(),
     ask(`/sources?limit=${MOST_SOURCES}&sort=-peak_flux_jy`).then(showSources),
+    askTroubles(),
   ];
   const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
   at("fresh").className = failed ? "stale" : "";
-  at("fresh").textContent = failed ? failed.reason.message : `As of ${time(new Date().toISOString())} UTC`;
+  if (!failed) asOf = `${time(new Date().toISOString())} UTC`;
+  at("fresh").textContent = failed ? `${failed.reason.message} (all was told last: ${asOf})` : `As of ${asOf}`;
   clearTimeout(next);
   if (!shut()) next = setTimeout(refresh, document.hidden ? 6 * EVERY_MS : EVERY_MS);
 }
