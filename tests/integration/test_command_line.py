@@ -186,6 +186,13 @@ def test_the_api_of_an_up_keeps_memory_as_its_unit_of_systemd_does(state: Path) 
     assert "MALLOC_ARENA_MAX" not in make_plan(environ, port=1).spec("worker").environment
 
 
+def test_the_log_of_redis_is_in_utc_as_all_others_are(state: Path) -> None:
+    """It names no zone: with that of the host its lines stood hours beside those of the other processes."""
+    plan = make_plan({"DSA110_STATE_DIR": str(state), "TZ": "Asia/Kolkata"}, port=1)
+    assert {plan.server_spec(server).environment["TZ"] for server in plan.servers} == {"UTC"}
+    assert plan.spec("worker").environment["TZ"] == "Asia/Kolkata"
+
+
 def test_config_shows_every_setting_and_no_secret(state: Path) -> None:
     secret = "kX3v9Qm2Lr8TzW5bYc7NfH1sDgJ4pAeU"  # a weak one would be refused
     told = run(

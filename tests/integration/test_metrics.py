@@ -20,9 +20,10 @@ from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import APIConfig
 from dsa110_contimg.api.database import open_database
 from dsa110_contimg.api.interfaces import JobRecord, Recording
-from dsa110_contimg.api.metrics import COUNTERS, HISTOGRAMS
+from dsa110_contimg.api.metrics import COUNTERS, HISTOGRAMS, MetricsExporter
 from dsa110_contimg.api.middleware.meter import FAMILIES
 from dsa110_contimg.api.migrations import events
+from dsa110_contimg.api.operation_records import ProductFigures
 from dsa110_contimg.api.tally import Family, Tally
 from fixtures.api_server import Served, serving
 from fixtures.api_world import GROUP_ID, World, build, recordings, settings
@@ -221,6 +222,20 @@ async def test_metrics_are_answered_while_the_database_is_away(tmp_path: Path) -
     assert exported("dsa110_database_available") == 0
     assert "dsa110_ms_count" not in exported.names
     assert "process_cpu_seconds_total" in exported.names
+
+
+class Silent:
+    """Figures of a database that does not answer."""
+
+    async def get_figures(self) -> ProductFigures:
+        raise TimeoutError
+
+
+async def test_the_log_says_why_no_figures_of_the_products_are_exported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await MetricsExporter(Silent(), Tally(tmp_path), "testing").exposition()
+    assert "the figures of the products are not exported: no answer in time" in caplog.messages
 
 
 def test_the_buckets_of_the_triggers_are_those_that_are_exported() -> None:

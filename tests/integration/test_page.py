@@ -1,4 +1,4 @@
-"""The page at / in a real browser: it asks for a key where reading needs one, shows everything, and says what is not well."""
+"""The page at / in a real browser: where reading needs a key it asks for one, and it says what is not well."""
 
 import asyncio
 import itertools

@@ -181,6 +181,19 @@ async def test_a_state_is_written_once_a_minute_however_often_it_is_seen() -> No
     assert len(past.kept) <= 2  # two, if a minute ended meanwhile
 
 
+class Held(Past):
+    """Somebody else holds it, for longer than anybody waits."""
+
+    async def keep(self, states: list[ServiceState], minute_at: float, oldest_at: float) -> None:
+        await asyncio.sleep(60)
+
+
+async def test_states_that_cannot_be_kept_are_told_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = ServicesMonitor([("a", "tcp://127.0.0.1:1")], {}, Held(), 0.1)
+    assert [state.status for state in await monitor.states()] == ["stopped"]
+    assert "states of services are not kept: the database does not answer" in caplog.messages
+
+
 async def test_detailed_health_names_every_part_and_is_503_only_without_products(served: Served) -> None:
     reply = await served.get("/api/v1/health?detailed=true")
     told = reply.json()

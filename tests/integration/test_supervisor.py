@@ -75,6 +75,17 @@ async def test_a_process_that_is_never_ready_is_an_error_with_its_name(tmp_path:
     await supervisor.stop()
 
 
+def test_a_line_says_its_error_once(tmp_path: Path) -> None:
+    log, shown = screen(tmp_path)
+    refused = {"level": "WARNING", "message": "GET /x: it is away", "error": "a.b.GoneError: it is away"}
+    crashed = {"level": "ERROR", "message": "GET /y", "error": "Traceback\n  line\nValueError: 7\n"}
+    for event in (refused, crashed):
+        log.take("api", json.dumps(event))
+    first, second = shown.getvalue().splitlines()
+    assert first.endswith("WARNING GET /x: it is away")
+    assert second.endswith("ERROR GET /y: ValueError: 7")
+
+
 async def test_processes_are_stopped_in_the_reverse_order_of_their_start(tmp_path: Path) -> None:
     log, shown = screen(tmp_path)
     supervisor = Supervisor(log, QUICK)

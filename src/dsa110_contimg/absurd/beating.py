@@ -164,7 +164,7 @@ class Beating:
                 waits = delays(longest_s=_LONGEST_WAIT_S)
                 await work_on(connection)
             except (*PASSING, *REFUSED, asyncpg.PostgresError) as error:
-                logger.warning("%s: %r; connecting again", name, error)
+                logger.warning("%s: %r from the queue's database; connecting again", name, error)
             finally:
                 if connection is not None:
                     connection.terminate()

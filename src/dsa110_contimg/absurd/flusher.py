@@ -108,7 +108,7 @@ class Flusher:
                         await self._round(flush)
                         waits = delays()
             except (*PASSING, *REFUSED, asyncpg.PostgresError) as error:
-                logger.warning("claiming: %r; connecting again", error)
+                logger.warning("claiming: %r from the queue's database; connecting again", error)
             await asyncio.sleep(next(waits))
 
     @contextlib.asynccontextmanager

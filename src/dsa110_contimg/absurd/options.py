@@ -90,7 +90,7 @@ def _build_record(kind: Any, value: Any, where: str) -> Any:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }  # fmt: skip
     if missing := sorted(required - value.keys()):
-        raise OptionsError(f"{where}: {missing} missing for {kind.__name__}")
+        raise OptionsError(f"{where} lacks {', '.join(missing)}")
     if strange := sorted(value.keys() - fields.keys()):
         raise OptionsError(f"{where}: {unknown(strange[0], value[strange[0]], sorted(fields))}")
     hints = typing.get_type_hints(kind)

@@ -155,7 +155,7 @@ class MetricsExporter:
             async with asyncio.timeout(_DATABASE_PATIENCE_S):
                 figures = await self._figures.get_figures()
         except (DatabaseError, TimeoutError) as error:
-            log.warning("the figures of the products are not exported: %s", error or "no answer in time")
+            log.warning("the figures of the products are not exported: %s", str(error) or "no answer in time")
         return await asyncio.to_thread(self._written, figures)
 
     def _written(self, figures: ProductFigures | None) -> bytes:

@@ -184,7 +184,7 @@ class ServicesMonitor:
             async with asyncio.timeout(self._limit_s):
                 await self._history.keep(new, minute_at, minute_at - HISTORY_S)
         except (DatabaseError, TimeoutError) as error:
-            log.warning("states of services are not kept: %s", error or "the database does not answer")
+            log.warning("states of services are not kept: %s", str(error) or "the database does not answer")
         self._written = {key for key in self._written if key[1] == minute_at}
         self._written |= {(state.name, minute_at, state.status) for state in new}
 

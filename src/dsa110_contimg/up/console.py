@@ -136,8 +136,9 @@ class Screen:
         text.append("" if level == "INFO" else f" {level}", style=style)
         text.append(f" {printable(str(event['message']))}", style=style)
         text.append("".join(f" {key}={printable(str(value))}" for key, value in more.items()), style="dim")
-        if "error" in event:
-            text.append(f": {printable(str(event['error']).strip().splitlines()[-1])}", style="dim")
+        error = str(event.get("error", "")).strip().rpartition("\n")[2]
+        if (error.partition(": ")[2] or error) not in str(event["message"]):
+            text.append(f": {printable(error)}", style="dim")
         self.console.print(text, soft_wrap=True, highlight=False)
 
 

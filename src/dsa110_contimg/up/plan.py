@@ -69,7 +69,7 @@ class Plan:
         return ProcessSpec(
             server.name.lower(),
             tuple(server.command()),
-            self.environment,
+            {**self.environment, "TZ": "UTC"},  # Redis writes its log in the time of its zone, and does not name it
             ready=server.ready,
             stop_signal=server.stop_signal,
             orphan_signal=server.stop_signal,  # a database stops by itself, and cleanly

@@ -98,7 +98,7 @@ def verdict(recovered: Mapping[str, Any]) -> Text:
     if recovered["n_recovered"]:
         words += f", median flux ratio {recovered['median_flux_ratio']:.3f}"
         words += f", median offset {recovered['median_offset_arcsec']:.1f} arcsec"
-    return Text(f"{words}; {recovered['n_spurious']} found that were not injected", style="bold")
+    return Text(f"{words}; {recovered['n_spurious']} found beside those injected", style="bold")
 
 
 def _table(*titles: str) -> Table:

@@ -90,7 +90,7 @@ def show(context: typer.Context, task: Letter, as_json: AsJson = False) -> None:
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example:\n\n`dsa110 absurd dlq edit 0199ab34 ms_path=/data/b.ms`")
+@app.command(epilog="Example:\n\n`dsa110 absurd dlq edit 0199ab34 night=2026-01-26`")
 def edit(
     context: typer.Context,
     task: Letter,

@@ -60,7 +60,7 @@ def _remark(row: Mapping[str, Any]) -> str:
 
 
 @app.command(
-    epilog="Examples:\n\n`dsa110 absurd spawn imaging ms_path=/data/a.ms --priority 5`\n\n"
+    epilog="Examples:\n\n`dsa110 absurd spawn report night=2026-01-25 --queue reports --priority 5`\n\n"
     "`dsa110 absurd spawn report '{\"pages\": [1, 2]}' --depends-on 0199ab34:done --wait`"
 )
 def spawn(
