@@ -40,7 +40,10 @@ def test_boxes_are_averaged_over_their_valid_pixels() -> None:
 def test_a_box_that_is_mostly_blank_stays_blank() -> None:
     plane = np.full((4, 4), np.nan, np.float32)
     plane[0, 0] = 1.0
-    assert np.isnan(thumbnails.shrink(plane, 2)).all()
+    small = thumbnails.shrink(plane, 2)
+    assert np.isnan(small).all()
+    with pytest.raises(FitsError, match="more than half of what each shows is blank; draw it larger"):
+        curve_for("linear", small)
 
 
 def test_a_small_image_is_not_enlarged() -> None:

@@ -17,7 +17,7 @@ _READER = "dsa110_contimg.pipeline.ms_reports"
 _PAINTER = "dsa110_contimg.api.batch.rasters"
 _LISTED_WITHIN_S = 20.0  # it may have thousands of files
 _KEPT = "private, no-cache"
-_MADE_BY = "2"  # part of every name: raise it when pictures look different from now on
+_MADE_BY = "3"  # part of every name: raise it when pictures look different from now on
 
 
 class MSFileService:

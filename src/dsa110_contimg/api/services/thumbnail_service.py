@@ -15,7 +15,7 @@ from dsa110_contimg.api.services.picture_store import PictureStore
 
 log = logging.getLogger(__name__)
 
-_MADE_BY = "2"  # part of every name: raise it when pictures look different from now on
+_MADE_BY = "3"  # part of every name: raise it when pictures look different from now on
 _PAINTER = "dsa110_contimg.api.batch.thumbnails"
 _CUTTER = "dsa110_contimg.api.batch.cutouts"
 
