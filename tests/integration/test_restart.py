@@ -82,6 +82,8 @@ async def test_a_restart_fails_no_request(tmp_path: Path, overlap: bool) -> None
                 assert await old.end() == -signal.SIGTERM
             processes.append(Process(address, tmp_path))
             await processes[-1].serves(url)
+            said = Path(processes[-1].log.name).read_text()
+            assert f"serving on 127.0.0.1:{address.getsockname()[1]}" in said
             if overlap:
                 assert await old.end() == -signal.SIGTERM
             await asyncio.sleep(0.5)

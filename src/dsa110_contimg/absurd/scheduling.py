@@ -58,6 +58,7 @@ class TaskScheduler:
                 if not connected:
                     await self.connect()
                     connected = True
+                    logger.info("fires schedules")
                 if time.monotonic() - swept_s >= CHECK_INTERVAL_S:
                     await self._sweep()
                     swept_s = time.monotonic()

@@ -25,6 +25,7 @@ def run_worker(config: APIConfig, queue_config: AbsurdConfig) -> None:
     """Take jobs until the process is told to stop; accepted work that Redis lost is put there again meanwhile."""
     keeper = threading.Thread(target=asyncio.run, args=[look_after(config, queue_config)], name="keeper", daemon=True)
     keeper.start()
+    log.info("takes jobs of %s in Redis", config.queue.name)
     JobQueue.from_config(config).work()
 
 

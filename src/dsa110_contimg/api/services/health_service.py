@@ -123,6 +123,9 @@ def free_space(directory: Path) -> dict[str, Any]:
     """Return the free space of the file system of a directory and whether it is enough: ``ok`` above 5 GiB."""
     try:
         found = os.statvfs(directory)
+    except FileNotFoundError:
+        missing = "it does not exist; mount it, or leave it to the first product to make it"
+        return {"free_gb": None, "status": "error", "message": missing}
     except OSError as error:
         return {"free_gb": None, "status": "error", "message": error.strerror}
     free = found.f_bavail * found.f_frsize
