@@ -30,7 +30,9 @@ def curve_for(scale: str, plane: Plane) -> Curve:
     """
     values = plane[np.isfinite(plane)]
     if values.size == 0:
-        raise FitsError("no pixel of the picture has a value: more than half of what each shows is blank; draw it larger")
+        raise FitsError(
+            "no pixel of the picture has a value: more than half of what each shows is blank; draw it larger"
+        )
     return _CURVES[scale](values)
 
 
