@@ -40,10 +40,14 @@ class Process:
         await asyncio.to_thread(self._serve, url)
 
     def _serve(self, url: str) -> None:
-        while "GET" not in (said := Path(self.log.name).read_text()):
+        while "GET" not in (said := self.said()):
             assert self._process.poll() is None, said
             httpx.get(url, timeout=15.0)
             time.sleep(0.05)
+
+    def said(self) -> str:
+        """Return its log."""
+        return Path(self.log.name).read_text()
 
     async def end(self) -> int:
         self._process.send_signal(signal.SIGTERM)
@@ -82,8 +86,7 @@ async def test_a_restart_fails_no_request(tmp_path: Path, overlap: bool) -> None
                 assert await old.end() == -signal.SIGTERM
             processes.append(Process(address, tmp_path))
             await processes[-1].serves(url)
-            said = Path(processes[-1].log.name).read_text()
-            assert f"serving on 127.0.0.1:{address.getsockname()[1]}" in said
+            assert f"serving on 127.0.0.1:{address.getsockname()[1]}" in processes[-1].said()
             if overlap:
                 assert await old.end() == -signal.SIGTERM
             await asyncio.sleep(0.5)
