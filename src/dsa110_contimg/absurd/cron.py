@@ -104,9 +104,9 @@ class Cron:
         object.__setattr__(self, "_numbers", " ".join(map(self._read, fields, _FIELDS)))
         try:
             ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # whose words may say where the zones lie on this machine
             raise ScheduleError(
-                f"time zone {self.timezone!r} is not known ({error}); give a name like UTC or America/Los_Angeles"
+                f"time zone {self.timezone!r} is not known; give a name like UTC or America/Los_Angeles"
             ) from None
         self.next(datetime(2000, 1, 1, tzinfo=UTC))
 
