@@ -14,6 +14,7 @@ from dsa110_contimg.api import schemas
 from dsa110_contimg.api.async_repositories import AsyncServiceHistoryRepository
 from dsa110_contimg.api.config import MONITORED, APIConfig, ConfigError
 from dsa110_contimg.api.database import open_database
+from dsa110_contimg.api.exceptions import DatabaseConnectionError
 from dsa110_contimg.api.operation_records import ServiceState
 from dsa110_contimg.api.services import service_views
 from dsa110_contimg.api.services_monitor import ServicesMonitor
@@ -179,6 +180,17 @@ async def test_a_state_is_written_once_a_minute_however_often_it_is_seen() -> No
     for _ in range(3):
         await monitor._ask_all()
     assert len(past.kept) <= 2  # two, if a minute ended meanwhile
+
+
+async def test_clients_are_told_the_last_name_of_a_database_and_no_address_with_its_user() -> None:
+    url = "postgresql://someone:***@db.example/dsa110"
+
+    async def away() -> None:
+        raise DatabaseConnectionError(f"The products database {url} cannot be reached", url, "no answer in time")
+
+    monitor = ServicesMonitor([("PostgreSQL", "postgresql:")], {"postgresql": (5432, away)}, Past())
+    [state] = await monitor.states()
+    assert (state.status, state.error) == ("error", "The products database dsa110 cannot be reached")
 
 
 class Held(Past):

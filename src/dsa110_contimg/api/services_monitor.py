@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from dsa110_contimg.api.exceptions import DatabaseError, RecordNotFoundError
+from dsa110_contimg.api.exceptions import DatabaseError, DSA110APIError, RecordNotFoundError
 from dsa110_contimg.api.kept import Kept
 from dsa110_contimg.api.operation_records import ServiceHistoryProtocol, ServiceState
 from dsa110_contimg.api.replies import iso_time
@@ -53,6 +53,12 @@ async def ask(check: Check, limit_s: float) -> Any:
         return TimeoutError(f"no answer within {limit_s:g} s")
     except Exception as error:  # noqa: BLE001 - a check may fail in any way and must not take the others with it
         return error
+
+
+def said(error: BaseException) -> str:
+    """Return what clients are told of a failed check."""
+    text = error.message if isinstance(error, DSA110APIError) else str(error)
+    return text or type(error).__name__
 
 
 async def ask_http(parts: SplitResult) -> None:
@@ -201,7 +207,7 @@ def _verdict(answer: Any) -> tuple[str, str | None]:
     if isinstance(answer, DegradedError):
         return "degraded", str(answer)
     if isinstance(answer, BaseException):
-        return "error", str(answer) or type(answer).__name__
+        return "error", said(answer)
     return "running", None
 
 

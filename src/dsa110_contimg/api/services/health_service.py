@@ -15,11 +15,11 @@ from redis import RedisError
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api.config import APIConfig
-from dsa110_contimg.api.exceptions import DSA110APIError, ServiceUnavailableError
+from dsa110_contimg.api.exceptions import ServiceUnavailableError
 from dsa110_contimg.api.interfaces import SchemaRepositoryProtocol
 from dsa110_contimg.api.kept import Kept
 from dsa110_contimg.api.replies import iso_now
-from dsa110_contimg.api.services_monitor import Check, ask
+from dsa110_contimg.api.services_monitor import Check, ask, said
 
 SERVICE_NAME = "dsa110-contimg-api"
 _GIB = 1 << 30
@@ -141,19 +141,13 @@ def _databases(products: str, queue: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _word(answer: Any) -> str:
-    return f"error: {_said(answer)}" if isinstance(answer, BaseException) else str(answer)
+    return f"error: {said(answer)}" if isinstance(answer, BaseException) else str(answer)
 
 
 def _report(answer: Any) -> dict[str, Any]:
     if isinstance(answer, BaseException):
-        return {"status": "error", "message": _said(answer)}
+        return {"status": "error", "message": said(answer)}
     return dict(answer)
-
-
-def _said(error: BaseException) -> str:
-    """Return what clients are told of a failed check."""
-    text = error.message if isinstance(error, DSA110APIError) else str(error)
-    return text or type(error).__name__
 
 
 def can_serve(told: Mapping[str, Any]) -> bool:
