@@ -165,6 +165,19 @@ async def test_more_ends_at_once_than_are_told_one_by_one_send_listeners_to_the_
     assert (await take(updates))["type"] == "resync"
 
 
+async def test_a_log_that_was_opened_before_there_was_a_queue_says_so_and_listens_as_soon_as_there_is_one(
+    postgres_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = EventLog(postgres_database)
+    listening = asyncio.create_task(take(log.follow()))
+    async with asyncio.timeout(5):
+        while "the events of the queue cannot be read" not in caplog.text:
+            await asyncio.sleep(0.01)
+    await setup.init(postgres_database)
+    assert (await listening)["type"] == "listening"
+    await log.stop()
+
+
 async def test_events_are_asked_for_again_in_time(queue: Bench) -> None:
     await queue.connection.execute("delete from absurd.audience")
     log = EventLog(queue.url, asked_s=0.6, again_s=0.2)

@@ -12,16 +12,20 @@ of the log need not survive one.
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import asyncpg
 import orjson
 
 from dsa110_contimg.absurd import statements
 from dsa110_contimg.absurd.connection import PASSING, REFUSED, delays, open_connection
 from dsa110_contimg.absurd.statements import events as event_statements
+
+logger = logging.getLogger(__name__)
 
 Update = dict[str, Any]
 
@@ -127,12 +131,14 @@ class EventLog:
     async def _run(self) -> None:
         waits = delays()
         while True:
-            with contextlib.suppress(*PASSING, *REFUSED):
+            try:
                 async with self._subscription() as (connection, numbers):
                     await self._catch_up(connection)
                     self._listening.set()
                     waits = delays()
                     await self._listen(connection, numbers)
+            except (*PASSING, *REFUSED, asyncpg.PostgresError) as error:
+                logger.warning("the events of the queue cannot be read: %r; connecting again", error)
             await asyncio.sleep(next(waits))
 
     @contextlib.asynccontextmanager
