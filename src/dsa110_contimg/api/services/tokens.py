@@ -62,6 +62,8 @@ class TokenVerifier:
             )  # fmt: skip
         except jwt.InvalidTokenError as error:
             raise AuthenticationError(f"The token cannot be used: {error}") from error
+        if not all(isinstance(claims[name], int | float) for name in ("iat", "exp")):
+            raise AuthenticationError("The claims iat and exp of the token must be numbers.")
         if claims["exp"] - claims["iat"] > LONGEST_LIFE_S:
             raise AuthenticationError(f"The token lives longer than {LONGEST_LIFE_S} s; get one for less time.")
         return Principal(f"token of {claims['sub']}", f"token {claims['sub']}", _scopes(claims), float(claims["exp"]))
