@@ -1,10 +1,10 @@
 """Sources of the sky: the list, one source, its light curve, its variability, its quality, and both as CSV."""
 
 from typing import Annotated, Any
-from urllib.parse import parse_qs
 
 from fastapi import Query, Request, Response
 from pydantic import Field
+from starlette.datastructures import QueryParams
 
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.cache import cached
@@ -89,7 +89,7 @@ async def export_sources(
     if len(chosen) > MAX_PAGE:
         raise ValidationError(f"{len(chosen)} ids are too many at once; ask for at most {MAX_PAGE}", field="ids")
     # The earlier web client writes ids as they are: the + of a name, which in a query is a blank.
-    as_written = _named(parse_qs(request.url.query.replace("+", "%2B"), keep_blank_values=True)["ids"][-1])
+    as_written = _named(QueryParams(request.scope["query_string"].replace(b"+", b"%2B"))["ids"])
     return _csv(await service.list_chosen(list(dict.fromkeys([*as_written, *chosen]))), "sources.csv")
 
 
