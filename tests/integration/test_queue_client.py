@@ -13,7 +13,6 @@ from dsa110_contimg.absurd import chains
 from dsa110_contimg.absurd.client import AbsurdClient, Dependency, TaskSpec, UnknownTaskError
 from dsa110_contimg.absurd.ids import new_id
 from dsa110_contimg.absurd.registry import BadParamsError, Tasks, TaskType
-from dsa110_contimg.absurd.worker import AbsurdWorker
 from fixtures.queue_bench import QUEUE, Bench, open_bench
 from fixtures.queue_worker import gather
 
@@ -420,11 +419,8 @@ async def test_a_chain_advances_to_its_end_and_each_step_is_offered_what_the_ear
         last = chains.find_chain(name).task_names[-1]
         spawned[name] = await queue.client.spawn_chain(name, {"a": 1}, step_params={last: {"last": True}})
     every_step = {step for chain in chains.CHAINS.values() for step in chain.task_names}
-    worker = AbsurdWorker(queue.client.config, dict.fromkeys(every_step, gather))
-    running = asyncio.create_task(worker.run())
-    ended = {name: await queue.client.wait_workflow(workflow, 20) for name, workflow in spawned.items()}
-    worker.request_stop()
-    await running
+    async with queue.worker(dict.fromkeys(every_step, gather)):
+        ended = {name: await queue.client.wait_workflow(workflow, 20) for name, workflow in spawned.items()}
     for name, workflow in ended.items():
         names = chains.find_chain(name).task_names
         assert (workflow["status"], workflow["name"]) == ("completed", chains.find_chain(name).name)

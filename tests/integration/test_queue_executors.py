@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,9 @@ TASKS = Tasks(
 )
 
 
-@contextlib.asynccontextmanager
-async def worker(queue: Bench, **settings: Any) -> AsyncIterator[AbsurdWorker]:
+def worker(queue: Bench, **settings: Any) -> contextlib.AbstractAsyncContextManager[AbsurdWorker]:
     """Run a worker with the tasks above."""
-    running = AbsurdWorker(replace(queue.client.config, kill_grace_sec=0.3, **settings), TASKS.handlers())
-    job = asyncio.create_task(running.run())
-    try:
-        yield running
-    finally:
-        running.request_stop()
-        running.request_stop()
-        await asyncio.wait_for(job, 20)
+    return queue.worker(TASKS.handlers(), kill_grace_sec=0.3, **settings)
 
 
 async def outcome(queue: Bench, name: str, params: Mapping[str, Any], state: str, **settings: Any) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from astropy.io import fits
 
 from dsa110_contimg.absurd.adapter import Adapter
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.worker import AbsurdWorker
 from dsa110_contimg.absurd.workflows import CONVERT, FINISH, FLAG, REIMAGE, SOLVE
 from dsa110_contimg.api import schemas
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
@@ -145,12 +144,9 @@ async def work_through(world: World, queue: Bench, run_id: str, pictures: list[s
 
     async with open_database(world.config.database, world.config.timeouts) as adapter:
         tasks = Adapter(AsyncProductRecorder(adapter), "1.2.3", picture).tasks()
-        worker = AbsurdWorker(queue.client.config, tasks.handlers())
-        working = asyncio.create_task(worker.run())
-        [row] = [row for row in await queue.client.list_workflows() if run_id in str(row)]
-        await queue.client.wait_workflow(row["workflow_id"], 120)
-        worker.request_stop()
-        await asyncio.wait_for(working, 20)
+        async with queue.worker(tasks.handlers()):
+            [row] = [row for row in await queue.client.list_workflows() if run_id in str(row)]
+            await queue.client.wait_workflow(row["workflow_id"], 120)
 
 
 async def observed(world: World, directory: Path) -> str:

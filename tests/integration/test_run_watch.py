@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from websockets.exceptions import InvalidStatus
 
 from dsa110_contimg.absurd.adapter import Adapter
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.worker import AbsurdWorker
 from dsa110_contimg.absurd.workflows import FINISH, STAGES
 from dsa110_contimg.api.app import server_settings
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
@@ -155,12 +153,9 @@ async def work_through_stages(bench: WorkBench, queue: Bench) -> None:
     async with open_database(config.database, config.timeouts) as adapter:
         recorder = AsyncProductRecorder(adapter)
         finish = Adapter(recorder, "test").tasks().handlers()[FINISH]
-        worker = AbsurdWorker(replace(queue.client.config), {**dict.fromkeys(STAGES, quick), FINISH: finish})
-        working = asyncio.create_task(worker.run())
-        [row] = await queue.client.list_workflows()
-        await queue.client.wait_workflow(row["workflow_id"], 30)
-        worker.request_stop()
-        await asyncio.wait_for(working, 20)
+        async with queue.worker({**dict.fromkeys(STAGES, quick), FINISH: finish}):
+            [row] = await queue.client.list_workflows()
+            await queue.client.wait_workflow(row["workflow_id"], 30)
 
 
 async def test_a_job_that_nobody_knows_is_refused_before_the_socket_is_open(

@@ -14,7 +14,6 @@ import pytest
 
 from dsa110_contimg.absurd.client import AbsurdClient
 from dsa110_contimg.absurd.config import AbsurdConfig
-from dsa110_contimg.absurd.worker import AbsurdWorker
 from dsa110_contimg.absurd.workflows import FINISH, STAGES, SpawnedRun, spawn_observation
 from dsa110_contimg.api.async_repositories import AsyncProductRecorder
 from dsa110_contimg.api.config import DatabaseConfig
@@ -103,11 +102,8 @@ async def test_the_end_of_a_run_does_not_wait_behind_the_stages_of_others(
             await asyncio.sleep(1.1)  # the queue looks once a second whether something more urgent has come
         done.append(task.name)
 
-    worker = AbsurdWorker(replace(queue.client.config, worker_concurrency=1), dict.fromkeys([*STAGES, FINISH], note))
-    working = asyncio.create_task(worker.run())
-    await queue.client.wait_workflow(run.workflow_id, 30)
-    worker.request_stop()
-    await working
+    async with queue.worker(dict.fromkeys([*STAGES, FINISH], note), worker_concurrency=1):
+        await queue.client.wait_workflow(run.workflow_id, 30)
     assert done[: len(STAGES)] == list(STAGES)
     assert done.index(FINISH) <= len(STAGES) + 1, "only what was taken when the last stage ended goes before"
 
