@@ -171,7 +171,7 @@ async def test_a_log_that_was_opened_before_there_was_a_queue_says_so_and_listen
     log = EventLog(postgres_database)
     listening = asyncio.create_task(take(log.follow()))
     async with asyncio.timeout(5):
-        while "the events of the queue cannot be read" not in caplog.text:
+        while "the events of the queue cannot be read" not in caplog.text:  # noqa: ASYNC110 - a text tells nobody
             await asyncio.sleep(0.01)
     await setup.init(postgres_database)
     assert (await listening)["type"] == "listening"

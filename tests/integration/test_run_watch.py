@@ -177,6 +177,7 @@ async def test_who_is_cut_off_among_the_first_lines_gets_the_rest(redis_url: str
             logs.append(RUN_ID, "INFO", "imaging", f"öfter {number}")
         ear = await server.open(f"/ws/jobs/{RUN_ID}")
         last = await ear.until("log", message="öfter 40")
+        ear.connection.transport.abort()
         back = await server.open(f"/ws/jobs/{RUN_ID}?last_event_id={last['event_id']}")
         await back.until("log", message=f"öfter {RECENT_LINES + 6}")
         assert [*ear.lines(), *back.lines()] == [f"öfter {number}" for number in range(7, RECENT_LINES + 7)]
