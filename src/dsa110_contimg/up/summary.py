@@ -27,8 +27,11 @@ class FinishedRun:
         return next((task["result"] for task in self.tasks if task["task_name"] == task_name and task["result"]), {})
 
     def failures(self) -> Iterable[str]:
-        """Give task and reason of each failure."""
-        return (f"{task['task_name']}: {task['error']}" for task in self.tasks if task["status"] == "failed")
+        """Give task and reason of each failure, and how to go on."""
+        failed = [task for task in self.tasks if task["status"] == "failed"]
+        yield from (f"{task['task_name']}: {task['error']}" for task in failed)
+        if failed:
+            yield f"once that is mended: dsa110 absurd workflows retry {failed[0]['workflow_id']} goes on from there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,9 @@ class Summary:
         parts: list[RenderableType] = [Text(f"\n{self.run.stamp}  {self.run.status}", style="bold")]
         parts += [Text(f"  {reason}", style="red") for reason in self.run.failures()]
         if self.stages:
-            parts += [Padding(self._figures(), (0, 2)), Padding(self._made(), (1, 2)), Padding(self._times(), (0, 2))]
+            figures = self._figures()
+            parts += [Padding(figures, (0, 2))] if figures else []
+            parts += [Padding(self._made(), (1, 2)), Padding(self._times(), (0, 2))]
         if self.recovered:
             parts += [Padding(fluxes(self.recovered), (1, 2, 0, 2)), Padding(verdict(self.recovered), (0, 2, 1, 2))]
         parts += [Text(f"  {url}", style="cyan") for url in self.urls]

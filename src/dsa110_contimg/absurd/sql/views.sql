@@ -13,7 +13,10 @@ select t.task_id, t.queue as queue_name, t.name as task_name, t.params, -t.rank 
        t.max_attempts - 1 as max_retries, t.timeout_s as timeout_sec, t.workflow_id, t.created_at,
        coalesce(l.started_at, t.started_at) as claimed_at, t.finished_at as completed_at, w.run_at as retry_at, t.result,
        t.error as error_detail,
-       case when t.error is not null then concat_ws(': ', t.error->>'type', t.error->>'message') end as error,
+       case when t.error is not null then concat_ws(': ', t.error->>'type', t.error->>'message')
+            when w.why = 'retry' then (select concat_ws(': ', a.error->>'type', a.error->>'message')
+                                       from absurd.attempt a where a.task_id = t.task_id order by a.claim desc limit 1)
+       end as error,
        case when t.outcome = 'completed' then 1.0 else l.progress end as progress, l.message as progress_message,
        coalesce(l.cancel, false) as cancel_requested, t.run_at, t.idem_key as idempotency_key,
        t.conc_key as concurrency_key, t.fair_key, t.headers, t.max_crashes
