@@ -208,6 +208,18 @@ async def test_the_job_table_tells_how_a_run_went(tmp_path: Path) -> None:
     assert (job["status"], job["started_at"], job["config"]) == ("running", "2025-12-01T00:01:02Z", None)
 
 
+@pytest.mark.parametrize(
+    "params",
+    ['{"path": "\\udcff"}', '{"flux": 1e999}', '{"deep": ' + "[" * 300 + "]" * 300 + "}"],
+    ids=["half a character", "beyond double precision", "too deep to be written again"],
+)
+async def test_params_that_only_sqlite_takes_for_json_are_not_told(tmp_path: Path, params: str) -> None:
+    jobs = [{**ROWS["jobs"][0], "params": params}]
+    path = write_earlier_database(tmp_path / "earlier", "C", ROWS | {"jobs": jobs})
+    async with serving(config_of(path, tmp_path)) as served:
+        assert (await served.json(f"/api/v1/jobs/{RUN}"))["config"] is None
+
+
 async def test_the_grade_of_an_image_is_that_of_its_assessment(tmp_path: Path) -> None:
     path = write_earlier_database(tmp_path, "U", ROWS)
     async with opened(path) as adapter:

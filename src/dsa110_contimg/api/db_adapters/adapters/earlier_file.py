@@ -10,6 +10,7 @@ from what lies beside it:
 * a file with a rollback journal is read under SQLite's locks, which make no files.
 """
 
+import json
 import os
 import sqlite3
 import threading
@@ -25,6 +26,7 @@ import aiosqlite
 from dsa110_contimg.api.db_adapters.adapters.sqlite_errors import in_our_words
 from dsa110_contimg.api.exceptions import DatabaseConnectionError
 from dsa110_contimg.api.queries import earlier
+from dsa110_contimg.api.strict_json import strict_json
 
 REGISTRY = "cal_registry.sqlite3"
 LOOK_AGAIN_S = 5.0
@@ -78,6 +80,7 @@ class EarlierFile:
         raw.text_factory = readable
         async with AsyncExitStack() as undo:
             undo.push_async_callback(raw.close)
+            await raw.create_function("json_valid", 1, _is_json, deterministic=True)  # SQLite's takes more for JSON
             for statement in self._statements():
                 await raw.execute_fetchall(statement)
             undo.pop_all()
@@ -88,6 +91,15 @@ class EarlierFile:
         yield from attach(self.uris, self.derived)
         yield from earlier.schema_views(self.layout)
         yield "PRAGMA query_only=ON"
+
+
+def _is_json(text: str) -> bool:
+    """Tell whether a text is JSON that we can read, and write again."""
+    try:
+        strict_json(text)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def is_earlier(path: Path) -> bool:
