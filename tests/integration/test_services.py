@@ -229,10 +229,13 @@ async def test_detailed_health_without_database_or_redis_answers_and_says_what_i
 
 @pytest.mark.parametrize(
     "text",
-    ["x", "x=", "=http://a/", "x=file:///etc/passwd", "x=tcp://a", "x=http://u:p@a/", "x=gopher://a:1/", "x=rm:"],
-)
+    [
+        "x", "x=", "=http://a/", "x=file:///etc/passwd", "x=tcp://a", "x=http://u:p@a/", "x=gopher://a:1/", "x=rm:",
+        "x=http://a:99999/", "x=tcp://a:no", "x=http://[a/",
+    ],
+)  # fmt: skip
 def test_targets_that_cannot_be_asked_stop_the_start(text: str) -> None:
-    with pytest.raises(ConfigError, match="DSA110_MONITORED_SERVICES"):
+    with pytest.raises(ConfigError, match=r"DSA110_MONITORED_SERVICES.* such as Grafana"):
         APIConfig.from_env({"DSA110_MONITORED_SERVICES": text})
 
 

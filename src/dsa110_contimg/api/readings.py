@@ -180,15 +180,22 @@ def url(*schemes: str) -> Callable[[str], str]:
 
 def named_addresses(text: str) -> tuple[str, ...]:
     """Read services with commas between, each a name and where it is asked: ``Grafana=http://127.0.0.1:3030/``."""
-    right = (
+    require = _explained(
+        _require_named_address,
         "services such as Grafana=http://127.0.0.1:3030/api/health, Archive=tcp://10.0.0.7:22 or one of the words "
-        "redis:, postgresql:, absurd:, disk:, self:, with commas between"
+        "redis:, postgresql:, absurd:, disk:, self:, with commas between",
     )
     found = words(text)
-    for name, equals, address in (word.partition("=") for word in found):
-        parts = urlsplit(address)
-        is_word = address in ("redis:", "postgresql:", "absurd:", "disk:", "self:")
-        is_address = parts.scheme in ("http", "https", "tcp") and parts.hostname and parts.username is None
-        if not (name and equals) or not (is_word or is_address) or (parts.scheme == "tcp" and not parts.port):
-            raise ValueError(right)
+    for word in found:
+        require(word)
     return found
+
+
+def _require_named_address(word: str) -> None:
+    name, equals, address = word.partition("=")
+    parts = urlsplit(address)
+    port = parts.port  # raises on a port that is none
+    is_word = address in ("redis:", "postgresql:", "absurd:", "disk:", "self:")
+    is_address = parts.scheme in ("http", "https", "tcp") and parts.hostname and parts.username is None
+    if not (name and equals) or not (is_word or is_address) or (parts.scheme == "tcp" and not port):
+        raise ValueError
