@@ -62,8 +62,11 @@ def password_of(url: str) -> str:
 
 
 def masked(url: str) -> str:
-    """Return a URL with ``***`` in place of its password."""
-    parts = urlsplit(url)
+    """Return a URL with ``***`` in place of its password, or of all where nobody can tell which part that is."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
     if parts.password is None and "password=" not in parts.query:
         return url
     user, _, host = parts.netloc.rpartition("@")

@@ -118,3 +118,9 @@ def test_a_password_is_shown_in_no_text(text: str) -> None:
         assert "geheim" not in repr(config) + str(config) + repr(config.describe())
     assert "geheim" not in masked(text)
     assert "host" in masked(text)
+
+
+def test_an_address_that_cannot_be_read_is_refused_without_being_shown() -> None:
+    with pytest.raises(ConfigError, match=r"ABSURD_DATABASE_URL is .* give an address like postgresql://") as caught:
+        AbsurdConfig.from_env({"ABSURD_DATABASE_URL": "postgresql://me:geh[eim@host/db"})
+    assert "eim" not in str(caught.value)

@@ -101,6 +101,8 @@ def test_an_empty_variable_counts_as_not_set(text: str) -> None:
         ("DSA110_ALLOWED_IPS", "10.0.0.0/8,control-room", "networks or addresses"),
         ("DSA110_ALLOWED_IPS", "10.0.0.1/8", "networks or addresses"),
         ("DSA110_DB_PG_SSL", "maybe", "true or false"),
+        ("DSA110_CORS_ORIGINS", "http://[:::::]", "origins with commas between"),
+        ("DSA110_LOG_DIR", "~nobody-of-that-name/log", "a path"),
     ],
 )
 def test_a_wrong_value_names_the_variable_the_value_and_what_would_be_right(

@@ -219,3 +219,10 @@ def test_settings_know_their_secrets() -> None:
     assert set(config.secrets()) == {KEY, "Xy7q2m9z", "Zq8x1k3v"}
     assert not re.search("Xy7q2m9z|Zq8x1k3v", str(config.describe()))
     assert APIConfig.from_env({"DSA110_DB_PG_URL": "postgresql://h/d?password=Zq8x1k3v&a=b"}).secrets() == ["Zq8x1k3v"]
+
+
+@pytest.mark.parametrize("password", ["Xy7://q2m9z", "Xy7://[q2m9z"])
+def test_a_password_that_looks_like_an_address_is_a_secret_as_a_whole(password: str) -> None:
+    config = APIConfig.from_env({"DSA110_DB_PG_PASSWORD": password})
+    assert config.secrets() == [password]
+    assert password not in str(config.describe())

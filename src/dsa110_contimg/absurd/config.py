@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -47,9 +48,10 @@ def _seconds(value: str) -> float:
 
 
 def _address(value: str) -> str:
-    if urlsplit(value.strip()).scheme not in ("postgresql", "postgres"):
-        raise ValueError("an address like postgresql://user:password@host:5432/dsa110_absurd")
-    return value.strip()
+    with suppress(ValueError):  # of brackets that hold no address
+        if urlsplit(value.strip()).scheme in ("postgresql", "postgres"):
+            return value.strip()
+    raise ValueError("an address like postgresql://user:password@host:5432/dsa110_absurd")
 
 
 def _name(value: str) -> str:

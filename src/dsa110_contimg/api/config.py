@@ -116,7 +116,7 @@ class DatabaseConfig:
     )
     pg_url: str = setting(
         "DSA110_DB_PG_URL", "", readings.url("postgresql", "postgres"), "whole address; wins over the parts below",
-        secret=True,
+        secret=True, address=True,
     )  # fmt: skip
     pg_host: str = setting("DSA110_DB_PG_HOST", "localhost", readings.text, "host name or address of PostgreSQL")
     pg_port: int = setting("DSA110_DB_PG_PORT", 5432, readings.whole(1, 65535), "port of PostgreSQL")
@@ -161,7 +161,7 @@ class RedisConfig:
 
     url: str = setting(
         "REDIS_URL DSA110_REDIS_URL", "redis://localhost:6379/0", readings.url("redis", "rediss", "unix"), "address",
-        secret=True,
+        secret=True, address=True,
     )  # fmt: skip
     cache_enabled: bool = setting(
         "REDIS_CACHE_ENABLED", True, readings.yes_or_no, "keep replies in Redis until their tables are written"
@@ -302,7 +302,7 @@ class APIConfig:
         for name, item in declared_settings():
             value = getattr(getattr(self, name), item.name) if item.metadata["secret"] else ""
             for text in (value,) if isinstance(value, str) else value:
-                found.append(password_of(text) if "://" in text else text)
+                found.append(password_of(text) if item.metadata["address"] else text)
         return [text for text in found if text]
 
     def describe(self) -> list[SettingRow]:
@@ -404,7 +404,7 @@ def _faults_of_roots(config: APIConfig, environ: Mapping[str, str]) -> list[str]
 
 def _shown(value: Any, item: "dataclasses.Field[Any]") -> str:
     if item.metadata["secret"]:
-        return masked(value) if "://" in value else "***" if value else ""
+        return masked(value) if item.metadata["address"] else "***" if value else ""
     if isinstance(value, tuple):
         return (os.pathsep if value and isinstance(value[0], Path) else ",").join(map(str, value))
     if isinstance(value, bool):

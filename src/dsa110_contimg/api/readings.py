@@ -27,18 +27,21 @@ def setting(
     meaning: str,
     *,
     secret: bool = False,
+    address: bool = False,
     below_state: str | None = None,
 ) -> Any:
     """Declare a setting: variable (older names after it), default, reading, meaning.
 
     ``secret`` values are masked wherever settings are shown, and can stand in a file that the variable with ``_FILE``
-    after its name tells. With ``below_state`` the default is that path below the state directory.
+    after its name tells; of an ``address`` the password is masked alone. With ``below_state`` the default is that path
+    below the state directory.
     """
     metadata = {
         "variables": tuple(variables.split()),
         "read": read,
         "meaning": meaning,
         "secret": secret,
+        "address": address,
         "below_state": below_state,
     }
     return field(default=default, metadata=metadata)
@@ -137,7 +140,10 @@ def header_name(text: str) -> str:
 
 def path(text: str) -> Path:
     """Read a path; a relative one starts at the working directory."""
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError("a path; there is no user of the name behind ~") from error
 
 
 def paths(text: str) -> tuple[Path, ...]:
@@ -147,10 +153,16 @@ def paths(text: str) -> tuple[Path, ...]:
 
 def origins(text: str) -> tuple[str, ...]:
     """Read origins of web pages, exactly as browsers send them, with commas between."""
-    found = words(text)
-    if any(not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", word) for word in found):
-        raise ValueError("origins with commas between, such as https://pages.example.org (no path, no pattern)")
-    return found
+    right = "origins with commas between, such as https://pages.example.org (no path, no pattern)"
+    read = _explained(_origin, right)
+    return tuple(read(word) for word in words(text))
+
+
+def _origin(word: str) -> str:
+    if not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", word):
+        raise ValueError
+    urlsplit(word)  # raises on brackets that hold no address
+    return word
 
 
 def words(text: str) -> tuple[str, ...]:
