@@ -110,7 +110,7 @@ async def test_11_the_module_runs_the_pipelines_tasks_and_completes_none_that_it
     try:
         await queue.until_state(known, "failed", 20)
         row = await queue.client.get_task(known)
-        assert row is not None and row["error"].startswith("BadParamsError: task imaging: params:")
+        assert row is not None and row["error"].startswith("BadParamsError: task imaging: params lacks ")
         assert await queue.states(unknown) == ["pending"]
         assert await queue.sql("select slots from absurd.worker where state = 'active'") == 1
     finally:

@@ -324,7 +324,7 @@ async def test_a_version_of_an_image_that_was_deleted_meanwhile_is_not_made_agai
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"group_id": GROUP, "options": {}}, r"convert-uvh5-to-ms: params: \['run_id'\] missing"),
+        ({"group_id": GROUP, "options": {}}, "convert-uvh5-to-ms: params lacks run_id"),
         ({"run_id": RUN, "group_id": 5, "options": {}}, "params.group_id is 5; give a value of type str"),
         ({"run_id": RUN, "group_id": GROUP, "options": {}, "colour": "red"}, "'colour' is unknown"),
     ],
