@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from astropy.io import fits
+from PIL import Image
 
 from dsa110_contimg.api.batch import colours, fits_file, thumbnails
 from dsa110_contimg.api.batch.beam_mark import ellipse
@@ -15,7 +16,7 @@ from dsa110_contimg.api.batch.fits_file import FitsError
 from dsa110_contimg.api.batch.stretches import curve_for
 from dsa110_contimg.api.exceptions import FITSParsingError
 from dsa110_contimg.api.file_access import FileStore, OpenFile
-from dsa110_contimg.api.picture_wish import COLOUR_MAPS, PictureScale, PictureWish
+from dsa110_contimg.api.picture_wish import COLOUR_MAPS, LARGEST_SIDE, PictureScale, PictureWish
 from dsa110_contimg.api.services.limited_child import LimitedChild
 from dsa110_contimg.api.services.picture_store import PictureStore
 from dsa110_contimg.api.services.thumbnail_service import ThumbnailService
@@ -175,6 +176,17 @@ async def test_a_rendering_that_takes_too_long_is_stopped_and_said(tmp_path: Pat
     with pytest.raises(FITSParsingError, match=r"after 0\.02 s"):
         await service.picture_of(opened(image), PictureWish())
     assert not (tmp_path / "pictures").exists()
+
+
+async def test_the_largest_picture_of_an_image_that_is_almost_four_times_as_large_is_drawn(tmp_path: Path) -> None:
+    """Of no other image are as many pixels in memory: one of four times the side is averaged in squares as it comes."""
+    side, image = 4 * LARGEST_SIDE - 1, tmp_path / "a.fits"
+    header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 2, "NAXIS1": side, "NAXIS2": side})
+    image.write_text(header.tostring())
+    os.truncate(image, (image.stat().st_size + side**2 * 4 + 2879) // 2880 * 2880)  # takes no room on the disk
+    service = ThumbnailService(PictureStore(tmp_path / "pictures"), LimitedChild())
+    drawn = await service.picture_of(opened(image), PictureWish(side=LARGEST_SIDE))
+    assert Image.open(BytesIO(os.pread(drawn.fd, drawn.size_bytes, 0))).size == (LARGEST_SIDE, LARGEST_SIDE)
 
 
 async def test_a_picture_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:

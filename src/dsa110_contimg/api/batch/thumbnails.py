@@ -35,36 +35,42 @@ _PIL_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 
 def shrink(plane: Plane, side: int) -> Plane:
     """Return the plane averaged in boxes to at most ``side`` pixels on its longer side; never enlarged."""
-    valid = np.isfinite(plane)
-    return _averaged(np.where(valid, plane, np.float32(0)), valid.astype(np.float32), side)
+    return _averaged(*_with_weights(plane), side)
 
 
-def _averaged(values: Plane, weights: Plane, side: int) -> Plane:
+def _with_weights(band: Plane) -> tuple[Image.Image, Image.Image]:
+    """Return values, 0 where there is none, and 1 where there is one."""
+    valid = np.isfinite(band)
+    return Image.fromarray(np.where(valid, band, np.float32(0)), "F"), Image.fromarray(valid.astype(np.float32), "F")
+
+
+def _averaged(values: Image.Image, weights: Image.Image, side: int) -> Plane:
     """Average boxes of values (already times their weights); blank where less than half of a box has a value."""
-    factor = max(1.0, max(values.shape) / side)
-    shape = (max(1, round(values.shape[1] / factor)), max(1, round(values.shape[0] / factor)))
-    summed, weight = _resize(values, shape), _resize(weights, shape)
+    factor = max(1.0, max(values.size) / side)
+    size = (max(1, round(values.width / factor)), max(1, round(values.height / factor)))
+    summed, weight = _resize(values, size), _resize(weights, size)
     return np.divide(summed, weight, out=np.full_like(summed, np.nan), where=weight >= 0.5)
 
 
-def _resize(plane: Plane, shape: tuple[int, int]) -> Plane:
-    return np.asarray(Image.fromarray(plane, "F").resize(shape, Image.Resampling.BOX))
+def _resize(whole: Image.Image, size: tuple[int, int]) -> Plane:
+    return np.asarray(whole.resize(size, Image.Resampling.BOX))
 
 
 def read_small(image: FitsImage, plane: int, side: int) -> Plane:
-    """Return a plane averaged to at most ``side`` pixels, without ever having all of it in memory."""
-    block = max(1, max(image.shape[-2:]) // (2 * side))
-    values, weights = [], []
-    for band in image.bands(plane, block * max(1, (1 << 22) // (block * image.shape[-1]))):
-        valid = np.isfinite(band)
-        values.append(_block_means(np.where(valid, band, np.float32(0)), block))
-        weights.append(_block_means(valid.astype(np.float32), block))
-    return _averaged(np.concatenate(values), np.concatenate(weights), side)
+    """Return a plane averaged to at most ``side`` pixels; less than four times as many a side are in memory at once.
 
-
-def _block_means(band: Plane, block: int) -> Plane:
-    """Average squares of ``block`` pixels; those at the ends may be smaller."""
-    return np.asarray(Image.fromarray(band, "F").reduce(block))
+    Squares of pixels are averaged first, as the rows come; those at the ends may be smaller.
+    """
+    height, width = image.shape[-2:]
+    block = max(1, max(height, width) // (2 * side))
+    size = (-(-width // block), -(-height // block))
+    values, weights = Image.new("F", size), Image.new("F", size)
+    row = 0
+    for band in image.bands(plane, block * max(1, (1 << 22) // (block * width))):
+        for whole, part in zip((values, weights), _with_weights(band), strict=True):
+            whole.paste(part.reduce(block), (0, row))
+        row += len(band) // block
+    return _averaged(values, weights, side)
 
 
 def north_up(plane: Plane, header: Any) -> Plane:
