@@ -19,6 +19,7 @@ from rich.console import Console
 from dsa110_contimg.up.console import Screen
 from dsa110_contimg.up.supervisor import Backoff, ProcessFailedError, ProcessSpec, Supervisor
 
+FULL = Path("/dev/full")
 QUICK = Backoff(first_s=0.05, longest_s=0.2, quick_s=5.0, quick_deaths=3)
 
 
@@ -33,6 +34,11 @@ def spec(name: str, text: str, **more: object) -> ProcessSpec:
 def screen(directory: Path) -> tuple[Screen, io.StringIO]:
     shown = io.StringIO()
     return Screen(Console(file=shown, width=200), directory), shown
+
+
+def full_terminal() -> io.TextIOWrapper:
+    """Return what takes nothing and says so at once."""
+    return io.TextIOWrapper(FULL.open("wb", buffering=0), write_through=True)
 
 
 async def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -72,6 +78,33 @@ async def test_a_process_that_is_never_ready_is_an_error_with_its_name(tmp_path:
     supervisor = Supervisor(screen(tmp_path)[0], QUICK)
     with pytest.raises(ProcessFailedError, match=r"mute was not ready after 0 s"):
         await supervisor.start(spec("mute", "import time; time.sleep(60)", ready=lambda: False, ready_timeout_s=0.3))
+    await supervisor.stop()
+
+
+def test_what_cannot_be_kept_is_shown_and_said_once(tmp_path: Path) -> None:
+    (tmp_path / "api.jsonl").symlink_to(FULL)
+    log, shown = screen(tmp_path)
+    for number in range(3):
+        log.take("api", f"line {number}")
+    log.close()
+    assert [f"line {number}" in shown.getvalue() for number in range(3)] == [True] * 3
+    assert shown.getvalue().count("No space left on device; lines are left out") == 1
+
+
+async def test_a_process_whose_lines_can_neither_be_kept_nor_shown_goes_on(tmp_path: Path) -> None:
+    """Its pipe was full after some thousand lines, and it stood still for ever, though the disk had space again."""
+    (tmp_path / "api.jsonl").symlink_to(FULL)
+    text = f"""
+        import pathlib, time
+        for number in range(4000):
+            print("x" * 1000, flush=True)
+        pathlib.Path({str(tmp_path / "end")!r}).touch()
+        time.sleep(60)
+    """
+    full = Screen(Console(file=full_terminal(), width=200), tmp_path)
+    supervisor = Supervisor(full, QUICK)
+    await supervisor.start(spec("api", text))
+    await until((tmp_path / "end").exists)
     await supervisor.stop()
 
 

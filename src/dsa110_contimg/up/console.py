@@ -5,6 +5,7 @@ before it goes) and, when it is of interest to a person (requests are not), to t
 own colour.
 """
 
+import contextlib
 import json
 import logging
 from collections import deque
@@ -58,16 +59,22 @@ class LogFile:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
         self._rotate_bytes = rotate_bytes
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)  # what a full disk refuses is not tried again later
 
     def write(self, event: dict[str, Any]) -> None:
-        """Append one event."""
-        self._file.write(json.dumps(event, default=str) + "\n")
-        self._file.flush()
+        """Append one event.
+
+        Raises
+        ------
+        OSError
+            It cannot be kept.
+        """
+        self._file.write(json.dumps(event, default=str).encode() + b"\n")
         if self._file.tell() > self._rotate_bytes:
-            self._file.close()
             self.path.replace(self.path.with_suffix(".jsonl.1"))
-            self._file = self.path.open("a", encoding="utf-8")
+            following = self.path.open("ab", buffering=0)
+            self._file.close()
+            self._file = following
 
     def close(self) -> None:
         """Close the file."""
@@ -76,6 +83,9 @@ class LogFile:
 
 class Screen:
     """The one log stream that a person reads.
+
+    What can neither be kept nor shown is lost: a process whose lines nobody takes any more stands still with one of them,
+    and would do so long after the disk has space again.
 
     Parameters
     ----------
@@ -91,6 +101,7 @@ class Screen:
         self._files: dict[str, LogFile] = {}
         self._styles: dict[str, str] = {}
         self._recent: dict[str, deque[str]] = {}
+        self._not_kept: set[str] = set()
 
     def take(self, name: str, line: str, shown: bool = True) -> None:
         """Keep one line of a process and show it."""
@@ -124,7 +135,18 @@ class Screen:
                 self._files[name] = LogFile(self.logs / f"{name}.jsonl")
         self._recent[name].append(str(event["message"]))
         if name in self._files:
-            self._files[name].write(event)
+            self._store(self._files[name], event)
+
+    def _store(self, file: LogFile, event: dict[str, Any]) -> None:
+        try:
+            file.write(event)
+        except OSError as error:
+            if file.path.name not in self._not_kept:
+                self._not_kept.add(file.path.name)
+                words = f"{file.path}: {error.strerror}; lines are left out until they can be kept again"
+                self._print("dsa110", {"time": now(), "level": "ERROR", "message": words})
+        else:
+            self._not_kept.discard(file.path.name)
 
     def _print(self, name: str, event: dict[str, Any]) -> None:
         level = str(event.get("level"))
@@ -139,7 +161,11 @@ class Screen:
         error = str(event.get("error", "")).strip().rpartition("\n")[2]
         if (error.partition(": ")[2] or error) not in str(event["message"]):
             text.append(f": {printable(error)}", style="dim")
-        self.console.print(text, soft_wrap=True, highlight=False)
+        try:
+            self.console.print(text, soft_wrap=True, highlight=False)
+        except OSError:  # a full disk, a terminal that is gone: there is nobody to be told of it
+            with contextlib.suppress(OSError), self.console.capture():
+                pass  # what rich could not write it would keep, and try again with every line
 
 
 class ScreenHandler(logging.Handler):
