@@ -84,8 +84,8 @@ class LogFile:
 class Screen:
     """The one log stream that a person reads.
 
-    What can neither be kept nor shown is lost: a process whose lines nobody takes any more stands still with one of them,
-    and would do so long after the disk has space again.
+    What can neither be kept nor shown is lost: a process whose lines nobody takes stands still with one of them, and
+    would do so long after the disk has space again.
 
     Parameters
     ----------
