@@ -248,7 +248,10 @@ async def test_a_raster_shows_the_spectral_window_that_was_asked_for_and_no_othe
     for name in ("", "/SPECTRAL_WINDOW", "/DATA_DESCRIPTION"):  # everything twice
         with table(own.world.ms_path + name, readonly=False, ack=False) as rows:
             half = rows.nrows()
-            rows.copyrows(rows)
+            rows.addrows(half)
+            for column in rows.colnames():  # at once: row by row takes a hundred times as long
+                if rows.iscelldefined(column, 0):
+                    rows.putcol(column, rows.getcol(column, 0, half), half)
             if not name:
                 rows.putcol("DATA_DESC_ID", np.ones(half, np.int32), half)
                 rows.putcol("DATA", rows.getcol("DATA", half) * np.arange(1, half + 1)[:, None, None], half)
