@@ -2,6 +2,7 @@
 const BASE = "/api/v1";
 const EVERY_MS = 5000;
 const PATIENCE_MS = 15000;
+const SLOWER = 4; // images and sources: they come every few minutes, and an address may ask for them a hundred times a minute
 const MOST_SOURCES = 100;
 
 const at = (id) => document.getElementById(id);
@@ -179,16 +180,17 @@ async function listen() {
 }
 
 let next;
+let turn = 0;
 let asOf = "never";
 
 async function refresh() {
-  const parts = [
-    ask("/images?limit=1").then(([newest]) => showImage(newest)),
-    ask("/jobs?limit=10").then(showJobs),
-    askTasks(),
-    ask(`/sources?limit=${MOST_SOURCES}&sort=-peak_flux_jy`).then(showSources),
-    askTroubles(),
-  ];
+  const parts = [ask("/jobs?limit=10").then(showJobs), askTasks(), askTroubles()];
+  if (turn++ % SLOWER === 0) {
+    parts.unshift(
+      ask("/images?limit=1").then(([newest]) => showImage(newest)),
+      ask(`/sources?limit=${MOST_SOURCES}&sort=-peak_flux_jy`).then(showSources),
+    );
+  }
   const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
   at("fresh").className = failed ? "stale" : "";
   if (!failed) asOf = `${time(new Date().toISOString())} UTC`;
@@ -202,6 +204,7 @@ at("key").addEventListener("submit", (event) => {
   sessionStorage.setItem(KEY, at("key-text").value.trim());
   at("key").reset();
   at("key").hidden = true;
+  turn = 0;
   refresh();
 });
 document.addEventListener("click", follow);
