@@ -18,6 +18,7 @@ from dsa110_contimg.absurd.connection import (
     QueueUnavailableError,
     SchemaError,
     open_connection,
+    unanswered,
 )
 from dsa110_contimg.absurd.release import SCHEMA_VERSION
 from fixtures.queue_bench import Bench
@@ -216,3 +217,9 @@ def test_a_process_that_cannot_run_says_why_in_one_line(
     assert ended.returncode == code
     assert words in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_server_that_says_nothing_is_told_in_words() -> None:
+    """The reason was left empty between its brackets, or was the name of a class."""
+    told = str(unanswered("postgresql://someone:secret@db.example/queue", TimeoutError()))
+    assert "someone:***@db.example/queue does not answer (no answer in time); is the server up" in told

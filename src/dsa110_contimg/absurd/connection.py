@@ -95,6 +95,15 @@ async def _leave(_connection: Any) -> None:
 _SETTINGS = {"idle_in_transaction_session_timeout": "10000", "tcp_keepalives_idle": "10"}
 
 
+def unanswered(url: str, error: Exception) -> QueueUnavailableError:
+    """Return what is said of a database that could not be asked."""
+    reason = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    return QueueUnavailableError(
+        f"the queue's database {masked(url)} does not answer ({reason}); is the server up, and is "
+        "ABSURD_DATABASE_URL right?"
+    )
+
+
 async def open_connection(url: str, name: str, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
     """Open one connection that calls itself ``name``."""
     connection = await asyncpg.connect(
@@ -159,7 +168,7 @@ class Database:
                 await self._check_schema()
                 undo.pop_all()
         except (*PASSING, *REFUSED) as error:
-            raise self._unavailable(error) from error
+            raise unanswered(self.url, error) from error
 
     async def close(self) -> None:
         """Close the pool; connections in use get five seconds to come back."""
@@ -199,7 +208,7 @@ class Database:
         try:
             return await persist(call, self._patience_s if patience_s is None else patience_s)
         except PASSING as error:
-            raise self._unavailable(error) from error
+            raise unanswered(self.url, error) from error
 
     async def _free(self, pool: Any) -> Any:
         """Return a connection of the pool, when one is free."""
@@ -243,10 +252,3 @@ class Database:
             )
         if is_outdated(installed):
             log.warning("%s: %s", masked(self.url), OUTDATED)
-
-    def _unavailable(self, error: Exception) -> QueueUnavailableError:
-        reason = str(error) or type(error).__name__
-        return QueueUnavailableError(
-            f"the queue's database {masked(self.url)} does not answer ({reason}); is the server up, and is "
-            "ABSURD_DATABASE_URL right?"
-        )

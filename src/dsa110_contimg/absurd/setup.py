@@ -27,6 +27,7 @@ from dsa110_contimg.absurd.connection import (
     SchemaError,
     open_connection,
     persist,
+    unanswered,
 )
 from dsa110_contimg.absurd.release import SCHEMA_VERSION, Release, current_release, is_outdated
 from dsa110_contimg.absurd.statements import installation
@@ -87,9 +88,7 @@ async def _run(database_url: str, work: Callable[[Any], Awaitable[Any]], patienc
     try:
         connection = await open_connection(database_url, "absurd setup", command_timeout_s=120.0)
     except (*PASSING, *REFUSED) as error:
-        raise QueueUnavailableError(
-            f"{masked(database_url)} does not answer ({error}); is the server up, and is ABSURD_DATABASE_URL right?"
-        ) from error
+        raise unanswered(database_url, error) from error
 
     async def attempt() -> Any:
         async with connection.transaction():
