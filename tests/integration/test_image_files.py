@@ -233,6 +233,17 @@ async def test_a_good_file_is_valid_and_the_faults_of_another_are_told(own: Serv
         assert any(word in problem for problem in told["problems"]), (word, told)
 
 
+async def test_what_a_library_prints_about_a_file_is_no_part_of_a_reply(own: Served) -> None:
+    """Of a distortion that CTYPE does not name, astropy tells on standard output."""
+    with fits.open(own.image, mode="update") as found:
+        found[0].header.update({"A_ORDER": 2, "B_ORDER": 2})
+    assert (await own.json(f"{BASE}/validation"))["valid"]
+    part = await own.get(f"{BASE}/cutout?ra=188.5&dec=0&width=4&height=4&unit=pixel")
+    assert (part.status_code, part.content[:9]) == (200, b"SIMPLE  =")
+    outside = await own.get(f"{BASE}/cutout?ra=188.5&dec=1")
+    assert outside.json()["message"].endswith("the position 188.5, 1 deg lies outside the image")
+
+
 # --- archives -----------------------------------------------------------------------------------------------------
 
 

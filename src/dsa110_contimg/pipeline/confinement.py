@@ -3,8 +3,9 @@
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 
-MEMORY_BYTES = 1 << 30  # address space; the largest picture of a Measurement Set takes 850 MB, all else below 480
+MEMORY_BYTES = 1 << 30  # address space; the largest picture of a Measurement Set takes 850 MB, that of an image 720
 CPU_S = 20  # a picture of a whole observation takes 4
 
 
@@ -24,7 +25,7 @@ def confine() -> None:
 def answer_confined(
     make: Callable[[], bytes], unusable: tuple[type[Exception], ...], words: Callable[[Exception], str] = str
 ) -> int:
-    """Write what ``make`` returns on standard output, under the limits.
+    """Write what ``make`` returns, and nothing that it prints, on standard output, under the limits.
 
     Returns
     -------
@@ -34,7 +35,8 @@ def answer_confined(
     """
     confine()
     try:
-        made = make()
+        with redirect_stdout(sys.stderr):  # astropy prints what it thinks of odd coordinates
+            made = make()
     except unusable as error:
         reason = "it needs too much memory" if isinstance(error, MemoryError) else words(error) or type(error).__name__
         sys.stderr.write(" ".join(reason.split()) + "\n")
