@@ -52,6 +52,11 @@ class Browser:
         """Return what a script comes to; None while the page is just being left."""
         return self.tell("Runtime.evaluate", expression=script).get("result", {}).get("result", {}).get("value")
 
+    def be_wide(self, pixels: int) -> None:
+        """Give the page so much room."""
+        size = {"width": pixels, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        self.tell("Emulation.setDeviceMetricsOverride", **size)
+
     def wait(self, condition: str) -> None:
         """Wait until a condition holds in the page."""
         end_s = time.monotonic() + 60
@@ -103,9 +108,7 @@ def test_the_page_asks_for_a_key_where_reading_needs_one_and_shows_everything_wi
         browser.wait(f"document.body.innerText.includes('{RUN_ID}') && {PICTURE} > 0")
         assert browser.value("document.getElementById('key').hidden")
         for width in (400, 520, 1000, 1400, 1900):
-            browser.tell(
-                "Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False
-            )
+            browser.be_wide(width)
             browser.wait(ALL_IN_SIGHT)
         browser.wait("performance.getEntriesByType('resource').some((one) => one.name.endsWith('/ws/tickets'))")
         assert keys["read"] not in browser.value("document.documentElement.outerHTML + location.href")
@@ -118,12 +121,15 @@ def test_the_page_asks_for_a_key_where_reading_needs_one_and_shows_everything_wi
 def test_the_page_says_what_has_failed_and_why_and_when_nobody_answers(tmp_path: Path, browser: Browser) -> None:
     config = settings(tmp_path / "world", DSA110_PORT="0", REDIS_URL="redis://127.0.0.1:1/0")
     asyncio.run(build(config))
-    reason = "DataQualityError: no calibrator is bright enough"
+    reason = "DataQualityError: no calibrator is bright enough in /data/products/ms/2026-01-25T01:12:15.ms"
     asyncio.run(keep(config, JobRecord("job-that-failed", GROUP_ID, "failed", "", CREATED_AT, error=reason)))
 
     with running(server_settings(config, QUEUE_OFF)) as port:
+        browser.be_wide(400)
         browser.tell("Page.navigate", url=f"http://127.0.0.1:{port}/")
         browser.wait(f"document.body.innerText.includes('{reason}')")
+        browser.wait(ALL_IN_SIGHT)
+        assert browser.value("document.querySelector('#jobs .failed[colspan]').offsetHeight") < 100
         browser.wait("/Redis: .*127.0.0.1:1/.test(document.getElementById('troubles').innerText)")
         browser.wait("document.getElementById('fresh').textContent.startsWith('As of ')")
         well = browser.value(COLOUR)

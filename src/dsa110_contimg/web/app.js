@@ -98,6 +98,9 @@ function showImage(image) {
 
 const linkToRun = (run) => element("a", run, { href: `${BASE}/jobs/${encodeURIComponent(run)}` });
 
+// Why something failed has a row of its own, as it is longer than a column is wide.
+const reason = (text, state) => (text ? [[element("td", text, { class: state, colspan: 4 })]] : []);
+
 function showJobs(jobs) {
   fill("jobs", jobs.flatMap((job) => [
     [
@@ -106,19 +109,22 @@ function showJobs(jobs) {
       element("td", time(job.started_at), { class: "moment" }),
       element("td", time(job.finished_at), { class: "moment roomy" }),
     ],
-    ...(job.error ? [[element("td", job.error, { class: job.status, colspan: 4 })]] : []),
+    ...reason(job.error, job.status),
   ]), "No run yet.");
 }
 
 // What runs comes first: of many runs at once the newest tasks are those that wait.
 function showTasks([running, newest]) {
   const tasks = [...running.tasks, ...newest.tasks.filter((task) => task.status !== "claimed")];
-  fill("tasks", tasks.map((task) => [
-    element("td", task.task_name),
-    element("td", typeof task.params.run_id === "string" ? linkToRun(task.params.run_id) : "", { class: "roomy" }),
-    element("td", task.status, { class: task.status }),
-    element("td", task.progress === null ? "" : `${Math.round(task.progress * 100)} %`),
-    element("td", task.error ?? task.progress_message ?? ""),
+  const far = ({ progress }) => (progress === null ? "" : `${Math.round(progress * 100)} %`);
+  fill("tasks", tasks.flatMap((task) => [
+    [
+      element("td", task.task_name),
+      element("td", typeof task.params.run_id === "string" ? linkToRun(task.params.run_id) : "", { class: "roomy" }),
+      element("td", task.status, { class: task.status }),
+      element("td", `${far(task)} ${task.progress_message ?? ""}`.trim()),
+    ],
+    ...reason(task.status === "skipped" ? null : task.error, task.status),
   ]), "No task yet.");
 }
 
