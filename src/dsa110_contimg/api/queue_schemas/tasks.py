@@ -25,7 +25,7 @@ class TaskView(Reply):
     claimed_at: str | None
     completed_at: str | None
     result: Any
-    error: str | None
+    error: str | None = Field(description="why it failed; while it is retrying, why its last attempt did")
     retry_count: int = Field(description="attempts made so far")
     workflow_id: str | None
     worker_id: str | None
