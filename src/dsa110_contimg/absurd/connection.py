@@ -58,9 +58,9 @@ PASSING = (
 REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 
-def delays(first_s: float = 0.05, longest_s: float = 5.0) -> Iterator[float]:
+def delays(longest_s: float = 5.0) -> Iterator[float]:
     """Return waiting times in seconds for one try after the other: exponential, full jitter, capped."""
-    limit = first_s
+    limit = 0.05
     while True:
         yield random.uniform(0.0, limit)  # noqa: S311 - spreads clients, guards nothing
         limit = min(limit * 2.0, longest_s)

@@ -71,17 +71,13 @@ class TaskContext:
         self._tools = tools
         self._told_s = 0.0
 
-    async def run_child(
-        self, target: str, options: Any, *, threads: int | None = None, heard: Hearer | None = None
-    ) -> ChildResult:
+    async def run_child(self, target: str, options: Any, *, heard: Hearer | None = None) -> ChildResult:
         """Run ``module:function`` in a child process; its progress becomes the task's.
 
         Parameters
         ----------
         target, options
             The function, and what its options dataclass is built from.
-        threads : int, optional
-            Threads of the numerical libraries; default: this task's share of the processors.
         heard : callable, optional
             Called with every word of progress (fraction, message) as well; the task's own leaves out what comes fast.
 
@@ -99,7 +95,7 @@ class TaskContext:
 
         return await tools.executor.run(
             target, options, progress=progress, groups=tools.heartbeat.groups(self.task.claim),
-            threads=threads or tools.threads_per_child,
+            threads=tools.threads_per_child,
         )  # fmt: skip
 
     async def run_command(self, command: Sequence[str], params: Mapping[str, Any]) -> CommandResult:

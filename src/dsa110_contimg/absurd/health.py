@@ -109,9 +109,9 @@ def judge(figures: Figures, workers: Sequence[Mapping[str, Any]], latency_ms: fl
     }
 
 
-def down(reason: str, at: datetime | None = None) -> Row:
+def down(reason: str) -> Row:
     """Return the health of a queue whose database does not answer; what cannot be known is None."""
-    moment = (at or datetime.now(UTC)).isoformat()
+    moment = datetime.now(UTC).isoformat()
     unknown = ("queue_depth", "running", "dead", "age_oldest_pending_sec", "last_task_completed_sec_ago",
                "database_latency_ms", "active_workers", "total_workers")  # fmt: skip
     return {

@@ -124,12 +124,12 @@ def add_points(
         image[rows, columns] += peak * np.exp(-exponent / 2)
 
 
-def pixel_grid_for(beam: Beam, radius_rad: float, pixels_per_beam: float, multiple: int = 2) -> ImageGrid:
+def pixel_grid_for(beam: Beam, radius_rad: float, pixels_per_beam: float) -> ImageGrid:
     """Return a grid that covers ``radius_rad`` on each side with ``pixels_per_beam`` across the beam's minor axis.
 
-    The pixel is rounded down to a quarter of an arcsecond, the side up to a length that transforms fast.
+    The pixel is rounded down to a quarter of an arcsecond, the side up to an even length that transforms fast.
     """
     quarter_arcsec = np.radians(0.25 / 3600)
     cell_rad = max(1.0, np.floor(beam.minor_rad / pixels_per_beam / quarter_arcsec)) * quarter_arcsec
-    wanted = int(np.ceil(2 * radius_rad / cell_rad / multiple))
-    return ImageGrid(multiple * int(fft.good_size(wanted, True)), float(cell_rad))
+    half = int(np.ceil(radius_rad / cell_rad))
+    return ImageGrid(2 * int(fft.good_size(half, True)), float(cell_rad))

@@ -54,9 +54,8 @@ def write_subband(
     layout: Layout,
     frequencies_hz: npt.NDArray[np.float64],
     visibilities: npt.NDArray[np.complex64],
-    flags: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write one subband file.
+    """Write one subband file, in which nothing is flagged.
 
     Parameters
     ----------
@@ -67,17 +66,14 @@ def write_subband(
         Descending.
     visibilities : complex64, shape (time, baseline, channel, 2)
         Uncalibrated.
-    flags : bool, the same shape, optional
-        True where the correlator flags; nothing is flagged by default.
     """
     n_times, n_baselines, n_channels, n_pols = visibilities.shape
     shape = (n_times * n_baselines, 1, n_channels, n_pols)
-    flags = np.zeros(shape, dtype=np.bool_) if flags is None else flags
     with written_aside(path) as partial, h5py.File(partial, "w") as file:
         _write_header(file.create_group("Header"), layout, frequencies_hz)
         data = file.create_group("Data")
         data.create_dataset("visdata", data=visibilities.reshape(shape), chunks=True)
-        data.create_dataset("flags", data=flags.reshape(shape), chunks=True)
+        data.create_dataset("flags", data=np.zeros(shape, dtype=np.bool_), chunks=True)
         data.create_dataset("nsamples", data=np.ones(shape, dtype=np.float32), chunks=True)
 
 

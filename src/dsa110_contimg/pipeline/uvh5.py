@@ -58,18 +58,18 @@ class Scan:
     rejected: tuple[tuple[str, str], ...]
 
 
-def chain(stamps: Iterable[datetime], gap_s: float = CHAIN_GAP_S) -> list[list[datetime]]:
-    """Return the stamps sorted and split wherever two neighbours are more than ``gap_s`` apart."""
+def chain(stamps: Iterable[datetime]) -> list[list[datetime]]:
+    """Return the stamps sorted and split wherever two neighbours are more than ``CHAIN_GAP_S`` apart."""
     chains: list[list[datetime]] = []
     for stamp in sorted(stamps):
-        if chains and (stamp - chains[-1][-1]).total_seconds() <= gap_s:
+        if chains and (stamp - chains[-1][-1]).total_seconds() <= CHAIN_GAP_S:
             chains[-1].append(stamp)
         else:
             chains.append([stamp])
     return chains
 
 
-def group(paths: Iterable[str | Path], gap_s: float = CHAIN_GAP_S) -> list[Group]:
+def group(paths: Iterable[str | Path]) -> list[Group]:
     """Return the observations that subband files belong to, by their names alone, in order of time.
 
     Files whose name is not that of a subband file are passed over. Of two files with the same subband number in one
@@ -78,7 +78,7 @@ def group(paths: Iterable[str | Path], gap_s: float = CHAIN_GAP_S) -> list[Group
     named = sorted((*parsed, str(p)) for p in paths if (parsed := parse_subband_name(Path(p).name)))
     groups = []
     start = 0
-    for stamps in chain((stamp for stamp, _, _ in named), gap_s):
+    for stamps in chain((stamp for stamp, _, _ in named)):
         members = named[start : start + len(stamps)]
         start += len(stamps)
         files: dict[int, str] = {}
@@ -90,7 +90,7 @@ def group(paths: Iterable[str | Path], gap_s: float = CHAIN_GAP_S) -> list[Group
     return groups
 
 
-def scan(directory: str | Path, gap_s: float = CHAIN_GAP_S) -> Scan:
+def scan(directory: str | Path) -> Scan:
     """Return the observations of a directory, after a look into the header of every file.
 
     One bad file spoils nothing else: it is listed in ``rejected`` with the reason. So is a file whose times disagree
@@ -111,8 +111,8 @@ def scan(directory: str | Path, gap_s: float = CHAIN_GAP_S) -> Scan:
             headers[str(path)] = read_header(path)
         except BadInputError as error:
             rejected.append((str(path), str(error)))
-    in_step = _without_strays(headers, gap_s, rejected)
-    groups = group(_without_copies(in_step, headers, rejected), gap_s)
+    in_step = _without_strays(headers, rejected)
+    groups = group(_without_copies(in_step, headers, rejected))
     for found in groups:
         kept = f"another file of {found.stamp} holds the same subband and is used; remove one of the two"
         rejected.extend((path, f"{Path(path).name}: {kept}") for path in found.duplicates)
@@ -129,10 +129,10 @@ def _hdf5_files(directory: Path) -> list[Path]:
     return paths
 
 
-def _without_strays(headers: dict[str, Header], gap_s: float, rejected: list[tuple[str, str]]) -> list[str]:
+def _without_strays(headers: dict[str, Header], rejected: list[tuple[str, str]]) -> list[str]:
     """Return the files whose subband and times fit their group; reject the others."""
     kept = []
-    for found in group(headers, gap_s):
+    for found in group(headers):
         members = [*found.files.values(), *found.duplicates]
         starts = [headers[p].jd_utc[0] for p in members]
         usual = max(starts, key=lambda jd: sum(abs(jd - other) < _TOLERANCE_DAY for other in starts))

@@ -55,10 +55,9 @@ def read_event(line: str, name: str) -> dict[str, Any]:
 class LogFile:
     """One process's log, raw JSON lines, with a bound on its size."""
 
-    def __init__(self, path: Path, rotate_bytes: int = ROTATE_BYTES) -> None:
+    def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
-        self._rotate_bytes = rotate_bytes
         self._file = path.open("ab", buffering=0)  # what a full disk refuses is not tried again later
 
     def write(self, event: dict[str, Any]) -> None:
@@ -70,7 +69,7 @@ class LogFile:
             It cannot be kept.
         """
         self._file.write(json.dumps(event, default=str).encode() + b"\n")
-        if self._file.tell() > self._rotate_bytes:
+        if self._file.tell() > ROTATE_BYTES:
             self.path.replace(self.path.with_suffix(".jsonl.1"))
             following = self.path.open("ab", buffering=0)
             self._file.close()

@@ -55,9 +55,9 @@ class Column:
     spare: int = 0
 
 
-def id_column(key: str, title: str = "id", spare: int = 0) -> Column:
+def id_column(key: str, title: str = "id") -> Column:
     """Return the column of an id."""
-    return Column(title, lambda row: str(row.get(key) or ""), least=SHORT_ID, middle=True, spare=spare)
+    return Column(title, lambda row: str(row.get(key) or ""), least=SHORT_ID, middle=True)
 
 
 def lines_of(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int) -> list[Text]:

@@ -105,12 +105,12 @@ FAILURE_COLUMNS = (
 )
 
 
-def bar(progress: float | None, width: int = 10) -> str:
+def bar(progress: float | None) -> str:
     """Return a bar of progress with its percentage; nothing when the task does not tell."""
     if progress is None:
         return ""
-    done = round(min(max(progress, 0.0), 1.0) * width)
-    return f"{'█' * done}{'░' * (width - done)} {100.0 * progress:3.0f} %"
+    done = round(min(max(progress, 0.0), 1.0) * 10)
+    return f"{'█' * done}{'░' * (10 - done)} {100.0 * progress:3.0f} %"
 
 
 def frame(view: View, width: int, height: int) -> list[Text]:
