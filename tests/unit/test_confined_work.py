@@ -233,7 +233,11 @@ def test_planes_or_images_become_the_frames_of_an_animation(path: Path, tmp_path
         found[0].data[0] = np.nan  # a channel at the edge of the band
     assert Image.open(BytesIO(drawn([cube], frames=3, fps=2))).n_frames == 3
     others = [written(tmp_path / f"{number}.fits", CRVAL1=188.5 + number) for number in range(2)]
-    assert Image.open(BytesIO(drawn(others, frames=3, fps=2))).size == (16, 16)
+    broken = tmp_path / "broken.fits"
+    broken.write_bytes(others[0].read_bytes()[:-2880])
+    assert Image.open(BytesIO(drawn([*others, broken], frames=3, fps=2))).size == (16, 16)
+    with pytest.raises(FitsError, match="the header claims"):
+        drawn([broken, *others], frames=3, fps=2)
 
 
 # --- rasters and regions ----------------------------------------------------------------------------------------------

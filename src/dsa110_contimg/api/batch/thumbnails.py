@@ -14,7 +14,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ from PIL import Image
 
 from dsa110_contimg.api.batch.beam_mark import draw_beam
 from dsa110_contimg.api.batch.colours import named
-from dsa110_contimg.api.batch.fits_file import UNUSABLE, Box, FitsImage, Plane, number, open_image
+from dsa110_contimg.api.batch.fits_file import UNUSABLE, Box, FitsError, FitsImage, Plane, number, open_image
 from dsa110_contimg.api.batch.stretches import Curve, curve_for
 from dsa110_contimg.api.picture_wish import PictureWish
 from dsa110_contimg.pipeline.confinement import answer_confined
@@ -158,13 +158,21 @@ def answer(files: Sequence[BinaryIO], asked: dict[str, Any]) -> bytes:
     Raises
     ------
     FitsError
-        A file cannot be used for it.
+        The first file cannot be used for it.
     """
-    wish = PictureWish(**asked.get("picture", {}))
-    images = [open_image(file) for file in files]
+    wish, first = PictureWish(**asked.get("picture", {})), open_image(files[0])
     if "frames" in asked:
-        return animate(images, wish, asked["frames"], asked["fps"])
-    return encode(render(images[0], wish), wish)
+        return animate([first, *_readable(files[1:])], wish, asked["frames"], asked["fps"])
+    return encode(render(first, wish), wish)
+
+
+def _readable(files: Sequence[BinaryIO]) -> Iterator[FitsImage]:
+    """Open the others of a field; one that is no image is left out, as is one whose file is gone."""
+    for file in files:
+        try:
+            yield open_image(file)
+        except FitsError:
+            continue
 
 
 def serve(prog: str, answer: Callable[[Sequence[BinaryIO], dict[str, Any]], bytes]) -> int:
