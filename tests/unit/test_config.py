@@ -86,7 +86,8 @@ def test_the_newer_name_of_the_database_variable_wins() -> None:
 
 @pytest.mark.parametrize("text", ["", "  "])
 def test_an_empty_variable_counts_as_not_set(text: str) -> None:
-    assert APIConfig.from_env({"DSA110_PORT": text}).server.port == 8000
+    config = APIConfig.from_env({"DSA110_PORT": text, "DSA110_STATE_DIR": text})
+    assert (config.server.port, config.log.directory) == (8000, Path("state/logs").absolute())
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,7 @@ def test_an_empty_variable_counts_as_not_set(text: str) -> None:
         ("DSA110_DB_PG_SSL", "maybe", "true or false"),
         ("DSA110_CORS_ORIGINS", "http://[:::::]", "origins with commas between"),
         ("DSA110_LOG_DIR", "~nobody-of-that-name/log", "a path"),
+        ("DSA110_STATE_DIR", "~nobody-of-that-name", "a path"),
     ],
 )
 def test_a_wrong_value_names_the_variable_the_value_and_what_would_be_right(

@@ -340,7 +340,10 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[str] = []
-        self.state_dir = readings.path(environ.get("DSA110_STATE_DIR") or "state")
+        try:
+            self.state_dir = readings.path(self.text("DSA110_STATE_DIR", secret=False) or "state")
+        except ValueError:
+            self.state_dir = readings.path("state")  # what is wrong is told as the setting itself is read
 
     def section(self, section: type[Any]) -> Any:
         return section(**{item.name: self.value(item) for item in dataclasses.fields(section)})
