@@ -165,7 +165,7 @@ async def test_more_ends_at_once_than_are_told_one_by_one_send_listeners_to_the_
     assert (await take(updates))["type"] == "resync"
 
 
-async def test_a_log_that_was_opened_before_there_was_a_queue_says_so_and_listens_as_soon_as_there_is_one(
+async def test_a_log_that_was_opened_before_there_was_a_queue_says_so_once_and_listens_as_soon_as_there_is_one(
     postgres_database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = EventLog(postgres_database)
@@ -173,8 +173,10 @@ async def test_a_log_that_was_opened_before_there_was_a_queue_says_so_and_listen
     async with asyncio.timeout(5):
         while "the events of the queue cannot be read" not in caplog.text:  # noqa: ASYNC110 - a text tells nobody
             await asyncio.sleep(0.01)
+    await asyncio.sleep(1.0)  # five tries, or more
     await setup.init(postgres_database)
     assert (await listening)["type"] == "listening"
+    assert caplog.text.count("the events of the queue cannot be read") == 1
     await log.stop()
 
 

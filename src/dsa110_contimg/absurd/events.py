@@ -129,16 +129,18 @@ class EventLog:
 
     # ------------------------------------------------------------------------------------------------------- listener
     async def _run(self) -> None:
-        waits = delays()
+        waits, is_told = delays(), False
         while True:
             try:
                 async with self._subscription() as (connection, numbers):
                     await self._catch_up(connection)
                     self._listening.set()
-                    waits = delays()
+                    waits, is_told = delays(), False
                     await self._listen(connection, numbers)
             except (*PASSING, *REFUSED, asyncpg.PostgresError) as error:
-                logger.warning("the events of the queue cannot be read: %r; connecting again", error)
+                if not is_told:  # once, until they could be read again
+                    logger.warning("the events of the queue cannot be read: %r; trying again until they can", error)
+                is_told = True
             await asyncio.sleep(next(waits))
 
     @contextlib.asynccontextmanager
