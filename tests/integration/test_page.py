@@ -107,7 +107,7 @@ def test_the_page_asks_for_a_key_where_reading_needs_one_and_shows_everything_wi
         show(keys["read"])
         browser.wait(f"document.body.innerText.includes('{RUN_ID}') && {PICTURE} > 0")
         assert browser.value("document.getElementById('key').hidden")
-        for width in (400, 520, 1000, 1400, 1900):
+        for width in (400, 520, 1000, 1400, 1600, 1900):
             browser.be_wide(width)
             browser.wait(ALL_IN_SIGHT)
         browser.wait("performance.getEntriesByType('resource').some((one) => one.name.endsWith('/ws/tickets'))")
