@@ -135,7 +135,10 @@ async def get_image_animation(
     fps: Annotated[int, Query(ge=1, le=10)] = 2, size: Side = USUAL_SIDE, colormap: ColourMap = "dsa",
     scale: PictureScale = "asinh",
 ) -> Response:  # fmt: skip
-    """Return a GIF of the planes of a cube; of one plane, the image in turn with the others of its field and pixels."""
+    """Return a GIF of the planes of a cube; of one plane, the image in turn with the others of its field and pixels.
+
+    Another image whose file is gone or cannot be read is left out.
+    """
     wish = PictureWish(size, colormap, scale, beam=False)
     async with service.opened_field(image_id, frames) as files:
         drawn = await unless_left(request, service.thumbnails.animation_of(files, wish, frames, fps))
